@@ -1,0 +1,100 @@
+"""xclimb: transfer universal interatomic potentials from one exchange-correlation functional to a better one.
+
+Everything a script needs hangs here (``xclimb.read``, ``xclimb.load``, ``xclimb.transfer``, ...). Importing xclimb imports
+nothing else: each name is fetched from its module on first use, so that ``import xclimb`` costs no torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from xclimb.errors import XclimbError
+
+if TYPE_CHECKING:
+    from xclimb.analysis.metrics import Metrics, evaluate
+    from xclimb.analysis.shift import ShiftReport, shift
+    from xclimb.calculators.ase import Calculator
+    from xclimb.data.frames import Frames
+    from xclimb.data.samples import load_sample
+    from xclimb.data.splits import split_frames
+    from xclimb.data.store import open_store as open
+    from xclimb.data.theory import LevelOfTheory
+    from xclimb.ingest import read
+    from xclimb.models.potential import Potential, Prediction
+    from xclimb.models.zoo import load
+    from xclimb.references import AtomRef, fit_references
+    from xclimb.transfer.fit import Run, transfer
+
+    __version__: str
+
+__all__ = [
+    "AtomRef",
+    "Calculator",
+    "Frames",
+    "LevelOfTheory",
+    "Metrics",
+    "Potential",
+    "Prediction",
+    "Run",
+    "ShiftReport",
+    "XclimbError",
+    "__version__",
+    "evaluate",
+    "fit_references",
+    "load",
+    "load_sample",
+    "open",
+    "read",
+    "shift",
+    "split_frames",
+    "transfer",
+]
+
+# public name -> (module, name there); None: the module itself
+_HOMES: dict[str, tuple[str, str | None]] = {
+    "AtomRef": ("xclimb.references", "AtomRef"),
+    "Calculator": ("xclimb.calculators.ase", "Calculator"),
+    "Frames": ("xclimb.data.frames", "Frames"),
+    "LevelOfTheory": ("xclimb.data.theory", "LevelOfTheory"),
+    "Metrics": ("xclimb.analysis.metrics", "Metrics"),
+    "Potential": ("xclimb.models.potential", "Potential"),
+    "Prediction": ("xclimb.models.potential", "Prediction"),
+    "Run": ("xclimb.transfer.fit", "Run"),
+    "ShiftReport": ("xclimb.analysis.shift", "ShiftReport"),
+    "evaluate": ("xclimb.analysis.metrics", "evaluate"),
+    "fit_references": ("xclimb.references", "fit_references"),
+    "load": ("xclimb.models.zoo", "load"),
+    "load_sample": ("xclimb.data.samples", "load_sample"),
+    "open": ("xclimb.data.store", "open_store"),
+    "read": ("xclimb.ingest", "read"),
+    "shift": ("xclimb.analysis.shift", "shift"),
+    "split_frames": ("xclimb.data.splits", "split_frames"),
+    "transfer": ("xclimb.transfer", None),  # function and package share the name, so the package can be called
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported on first use (PEP 562)."""
+    from importlib import import_module
+
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOMES:
+        module, attribute = _HOMES[name]
+        value = import_module(module)
+        value = value if attribute is None else getattr(value, attribute)
+    else:
+        raise AttributeError(f"module 'xclimb' has no attribute {name!r}")
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("xclimb")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

@@ -1,0 +1,241 @@
+"""Strict typed settings: YAML and dotted overrides in, one frozen object out; it dumps itself.
+
+A setting that is unknown, of the wrong kind, or without effect is a :class:`~xclimb.errors.ConfigError`: nothing that a
+user wrote is ever ignored. The defaults are the paper's recipe for its Method 4 (arXiv 2504.05565) where that is known.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xclimb.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict about types, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def build(cls, values: Mapping[Any, Any] | None = None, where: str = "") -> Self:
+        """Settings out of a mapping; keys may be nested mappings or dotted (``"loss.energy"``).
+
+        Args:
+            values: what differs from the defaults.
+            where: what the values come from (a file name), for messages.
+
+        Raises:
+            ConfigError: on an unknown key (naming the nearest one), a wrong type, or a setting without effect.
+        """
+        nested = nest(values or {}, where)
+        try:
+            return cls.model_validate(nested)
+        except ValidationError as error:
+            raise ConfigError(_sentence(cls, error.errors()[0], where)) from None
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> Self:
+        """Settings out of a YAML file, then overrides such as ``"loss.energy=2"``.
+
+        Raises:
+            ConfigError: if the file is missing or no YAML mapping, and as in :meth:`build`.
+        """
+        path = Path(path)
+        try:
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        except OSError:
+            raise ConfigError(f"cannot read the settings file {path}: check the name") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        if values is not None and not isinstance(values, dict):
+            raise ConfigError(f"{path} must hold a mapping of settings (name: value), not a {type(values).__name__}")
+        return cls.build(merge(nest(values or {}, str(path)), parse_overrides(overrides)), where=str(path))
+
+    def to_yaml(self) -> str:
+        """Every setting with its value, as YAML that :meth:`load` reads back to an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def describe(cls, prefix: str = "") -> list[tuple[str, Any, str]]:
+        """All settings as rows (dotted name, default, reason), for help texts and the documentation."""
+        rows = []
+        for name, info in cls.model_fields.items():
+            if isinstance(info.annotation, type) and issubclass(info.annotation, Settings):
+                rows += info.annotation.describe(f"{prefix}{name}.")
+            else:
+                rows.append((prefix + name, info.default, info.description or ""))
+        return rows
+
+
+class LossSettings(Settings):
+    """Weights of the masked Huber losses; 0 leaves a label out."""
+
+    energy: float = Field(default=3.0, ge=0, description="weight of the energy (eV/atom, without references); the paper's 3")
+    force: float = Field(default=1.0, ge=0, description="weight of the force components (eV/Å); the paper's 1")
+    stress: float = Field(default=0.1, ge=0, description="weight of the stress components (GPa); the paper's 0.1")
+    magmom: float = Field(default=1.0, ge=0, description="weight of the magnetic moments (|µB|); the paper's 1")
+    huber_delta: float = Field(
+        default=0.1,
+        gt=0,
+        description="error at which the Huber loss turns from squared to linear, in each label's unit; the paper's 0.1",
+    )
+
+    def model_post_init(self, context: Any, /) -> None:
+        """A loss of nothing trains nothing."""
+        if self.energy == self.force == self.stress == self.magmom == 0:
+            raise ConfigError(
+                "all loss weights are 0: give at least one of loss.energy, .force, .stress, .magmom a positive weight"
+            )
+
+
+class TransferConfig(Settings):
+    """All settings of one transfer; the defaults are the recipe of the paper's Method 4."""
+
+    source: str = Field(
+        default="chgnet-0.3.0", description="zoo name or path of the pre-trained potential; for scratch: the architecture"
+    )
+    method: str = Field(
+        default="residual", description="scratch, trainable, frozen, refit or residual: see xclimb.transfer.methods"
+    )
+    epochs: int = Field(
+        default=50, ge=0, description="passes over the training set; the paper's 50; 0 only exchanges the references"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="first learning rate; the paper's 1e-3")
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="learning rate over the steps; the paper's cosine"
+    )
+    final_lr_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="last learning rate as a fraction of the first (cosine only); the paper's 1 %"
+    )
+    optimizer: Literal["adam", "adamw"] = Field(
+        default="adam", description="the paper's Adam, or Adam with decoupled weight decay"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay (adamw only)")
+    references_lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="learning rate of the references (method trainable only); unset: learning_rate, as in the paper",
+    )
+    batch_size: int = Field(
+        default=16, ge=1, description="most frames in a batch; small, for small data sets: more steps an epoch"
+    )
+    batch_atoms: int = Field(
+        default=2048, ge=1, description="most atoms in a batch, which bounds memory; a larger crystal is a batch alone"
+    )
+    gradient_clip: float | None = Field(
+        default=None, gt=0, description="largest norm of the gradient of a step; unset: no limit, as in the paper"
+    )
+    loss: LossSettings = Field(default=LossSettings(), description="weights and form of the loss")
+    seed: int = Field(default=0, ge=0, description="of new weights, the order of the frames and the split that val=None makes")
+    device: str = Field(default="cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:<n> or mps")
+    dtype: Literal["float32", "float64"] = Field(
+        default="float32", description="of weights and activations; energies add up in float64"
+    )
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Settings that have no effect beside the others are refused."""
+        if self.schedule == "constant" and self.final_lr_fraction != type(self).model_fields["final_lr_fraction"].default:
+            raise ConfigError(
+                "final_lr_fraction has no effect with schedule 'constant': leave it out, or use schedule 'cosine'"
+            )
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ConfigError("weight_decay has no effect with optimizer 'adam': leave it out, or use optimizer 'adamw'")
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-3 as a number (YAML 1.1 wants a dot in it) and refuses a key given twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"the key {twice[0]!r} is given twice (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$")
+_Loader.yaml_implicit_resolvers = {  # after the parent's, so that whole numbers stay integers
+    first: [*resolvers, ("tag:yaml.org,2002:float", _FLOAT)] if first in "-+0123456789." and first else resolvers
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """``["loss.energy=2", "epochs=5"]`` -> ``{"loss": {"energy": 2}, "epochs": 5}``; values are read as YAML.
+
+    Raises:
+        ConfigError: on an entry without ``=`` or with a value that is no YAML.
+    """
+    values: dict[str, Any] = {}
+    for entry in overrides:
+        name, equals, text = entry.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"cannot read the override {entry!r}: write name=value, for example loss.energy=2")
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError:
+            raise ConfigError(f"cannot read the value of the override {entry!r}: quote it, or write it as YAML") from None
+        values = merge(values, nest({name.strip(): value}))
+    return values
+
+
+def nest(values: Mapping[Any, Any], where: str = "") -> dict[str, Any]:
+    """Dotted keys to nested mappings.
+
+    Raises:
+        ConfigError: on a key that is no text.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"setting names are text, got {name!r}{_in(where)}")
+        value = nest(value, where) if isinstance(value, Mapping) else value
+        for part in reversed(name.split(".")[1:]):
+            value = {part: value}
+        nested = merge(nested, {name.split(".")[0]: value})
+    return nested
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings, the second winning."""
+    merged = dict(base)
+    for name, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merge(merged[name], value) if both else value
+    return merged
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: ``"did you mean 'refit'?"``, or the list of all if none is near."""
+    known = list(known)
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def _in(where: str) -> str:
+    return f" in {where}" if where else ""
+
+
+def _sentence(cls: type[Settings], error: Any, where: str) -> str:
+    """One sentence out of the first of pydantic's findings."""
+    path = [str(part) for part in error["loc"]]
+    name = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        known = [row[0] for row in cls.describe()]
+        # a name that is right but on the wrong level ("energy" for "loss.energy") is the nearest of all
+        same = [other for other in known if other.split(".")[-1] == path[-1]]
+        hint = f"did you mean {same[0]!r}?" if same else near_miss(name, known)
+        return f"unknown setting {name!r}{_in(where)}: {hint}"
+    told = "must be cpu, cuda, cuda:<n> or mps" if path == ["device"] else error["msg"].replace("Input should be", "must be")
+    return f"setting {name!r}{_in(where)} {told}, got {error['input']!r}"

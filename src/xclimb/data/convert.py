@@ -1,0 +1,224 @@
+"""Frames to and from ASE atoms and pymatgen structures."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xclimb.data.frames import LABELS, Frames
+from xclimb.data.theory import LevelOfTheory, functional_name
+from xclimb.errors import DataError, TheoryError
+from xclimb.units import full_to_voigt, voigt_to_full
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+_MATERIAL_KEYS = ("material_id", "mp_id")
+
+
+def from_ase(
+    atoms: "Atoms | Iterable[Atoms]",
+    theory: LevelOfTheory | None = None,
+    energy_key: str | None = None,
+    default_ids: Sequence[str] | None = None,
+) -> Frames:
+    """ASE atoms -> Frames.
+
+    Labels are taken from the attached calculator's stored results (nothing is computed, constraints are not applied, and
+    results of another geometry do not count), then from ``atoms.info`` / ``atoms.arrays`` under their own names. Ids come from
+    ``atoms.info["frame_id"]`` and ``["material_id"]`` (or ``["mp_id"]``), the functional from ``["functional"]`` unless a
+    theory is given; further scalars in ``atoms.info`` (or a database row's key-value pairs) become extras.
+
+    Args:
+        atoms: one or many.
+        theory: the level of theory of the labels.
+        energy_key: where the energy is, if not under ``energy``; for a key like ``"REF_energy"`` the other labels are looked
+            for under the same prefix (``REF_forces``, ``REF_stress``, ``REF_magmoms``).
+        default_ids: names for frames without an id; ``"frame-<n>"`` if left out.
+
+    Raises:
+        DataError: on a label of the wrong shape, naming the frame.
+        TheoryError: if the atoms state different functionals and no theory is given.
+    """
+    from ase import Atoms
+
+    many = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+    if not many:
+        return Frames.empty(theory)
+    infos = [_info(one) for one in many]
+    names = default_ids or [f"frame-{s}" for s in range(len(many))]
+    labels = [_labels(one, info, index, energy_key) for index, (one, info) in enumerate(zip(many, infos, strict=True))]
+    frames = Frames(
+        numbers=np.concatenate([one.numbers for one in many]),
+        positions=np.concatenate([one.positions for one in many]),
+        cells=np.stack([one.cell.array for one in many]),
+        pbc=np.stack([one.pbc for one in many]),
+        offsets=np.concatenate([[0], np.cumsum([len(one) for one in many])]),
+        energy=np.array([label["energy"] for label in labels]),
+        forces=np.concatenate([label["forces"] for label in labels]),
+        stress=np.stack([label["stress"] for label in labels]),
+        magmoms=np.concatenate([label["magmoms"] for label in labels]),
+        frame_id=np.array([str(info.get("frame_id", name)) for info, name in zip(infos, names, strict=True)]),
+        theory=theory or LevelOfTheory(functional=_stated_functional(infos)),
+        extras=_extras(infos, energy_key),
+    )
+    materials = [next((str(info[key]) for key in _MATERIAL_KEYS if key in info), None) for info in infos]
+    if any(materials):
+        stated = np.array([name or formula for name, formula in zip(materials, frames.material_id.tolist(), strict=True)])
+        frames = frames.replace(material_id=stated)
+    return frames
+
+
+def _info(atoms: "Atoms") -> dict:
+    """``atoms.info`` with the key-value pairs of a database row laid open."""
+    pairs = atoms.info.get("key_value_pairs")
+    return atoms.info | pairs if isinstance(pairs, dict) else atoms.info
+
+
+def _stated_functional(infos: list[dict]) -> str | None:
+    stated = {functional_name(str(info["functional"])) if info.get("functional") else None for info in infos}
+    if len(stated) > 1:
+        names = ", ".join(sorted(str(name) for name in stated))
+        raise TheoryError(f"frames state different functionals ({names}): give each its own Frames")
+    return stated.pop()
+
+
+def _results(atoms: "Atoms") -> dict:
+    """Stored results of the attached calculator, if they are of this very geometry."""
+    from ase.calculators.calculator import compare_atoms
+
+    results = getattr(atoms.calc, "results", None)
+    if not results:
+        return {}
+    computed = getattr(atoms.calc, "atoms", None)
+    excluded = {"initial_charges", "initial_magmoms"}
+    stale = computed is not None and compare_atoms(computed, atoms, tol=1e-10, excluded_properties=excluded)
+    return {} if stale else results
+
+
+def label_keys(energy_key: str | None) -> dict[str, str]:
+    """Under which key each label stands: all under the prefix of ``energy_key``, if it has the form ``<prefix>energy``."""
+    keys = {name: name for name in LABELS}
+    if energy_key is None:
+        return keys
+    prefix = energy_key.removesuffix("energy") if energy_key.endswith("energy") and energy_key != "free_energy" else ""
+    return {name: prefix + name for name in LABELS} | {"energy": energy_key}
+
+
+def _labels(atoms: "Atoms", info: dict, index: int, energy_key: str | None) -> dict[str, np.ndarray]:
+    """The labels of one ASE atoms object, NaN where missing."""
+    results, size = _results(atoms), len(atoms)
+    expected: dict[str, tuple[int, ...]] = {"energy": (), "forces": (size, 3), "stress": (3, 3), "magmoms": (size,)}
+    found = {}
+    for name, key in label_keys(energy_key).items():
+        shape = expected[name]
+        value = results.get(key, info.get(key, atoms.arrays.get(key)))
+        try:
+            value = np.full(shape, np.nan) if value is None else np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"frame {index} ({atoms.get_chemical_formula()}): {key} is no number(s): {str(value)[:40]!r}"
+            ) from None
+        if name == "stress" and value.size in (6, 9):
+            value = voigt_to_full(value.reshape(6)) if value.size == 6 else value.reshape(3, 3)
+        if name == "energy" and value.size == 1:
+            value = value.reshape(())
+        if value.shape != shape:
+            raise DataError(f"frame {index} ({atoms.get_chemical_formula()}): {key} has shape {value.shape}, expected {shape}")
+        found[name] = value
+    return found
+
+
+def _extras(infos: list[dict], energy_key: str | None) -> dict[str, np.ndarray]:
+    """Scalars of ``atoms.info`` as columns: text where any is text, NaN or empty where a frame has none."""
+    taken = {"frame_id", *_MATERIAL_KEYS, "functional", *LABELS, *label_keys(energy_key).values()}
+    names = dict.fromkeys(
+        str(key)
+        for info in infos
+        for key, value in info.items()
+        if key not in taken and isinstance(value, str | int | float | bool | np.number | np.bool_)
+    )
+    return {name: _extra([info.get(name) for info in infos]) for name in names}
+
+
+def _extra(values: list) -> np.ndarray:
+    if any(isinstance(value, str) for value in values):
+        return np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
+    scalar = [value if isinstance(value, int | float | bool | np.number | np.bool_) else np.nan for value in values]
+    return np.array(scalar)
+
+
+def to_ase(frames: Frames) -> "list[Atoms]":
+    """Frames -> ASE atoms: finite labels in a SinglePointCalculator; ids, functional and extras in ``atoms.info``."""
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    many = []
+    for s in range(len(frames)):
+        rows = slice(frames.offsets[s], frames.offsets[s + 1])
+        info = {"frame_id": str(frames.frame_id[s]), "material_id": str(frames.material_id[s])}
+        if frames.theory.functional:
+            info["functional"] = frames.theory.functional
+        info |= {name: value[s].item() if value.ndim == 1 else value[s].copy() for name, value in frames.extras.items()}
+        atoms = Atoms(frames.numbers[rows], frames.positions[rows], cell=frames.cells[s], pbc=frames.pbc[s], info=info)
+        labels: dict[str, Any] = {
+            "energy": float(frames.energy[s]),
+            "forces": frames.forces[rows].copy(),
+            "stress": full_to_voigt(frames.stress[s]),
+            "magmoms": frames.magmoms[rows].copy(),
+        }
+        labels = {name: value for name, value in labels.items() if np.isfinite(value).all()}
+        if labels:
+            atoms.calc = SinglePointCalculator(atoms, **labels)
+        many.append(atoms)
+    return many
+
+
+def from_pymatgen(structures: "Structure | Iterable[Structure]", theory: LevelOfTheory | None = None) -> Frames:
+    """pymatgen structures or molecules -> Frames; a ``magmom`` site property becomes the magmoms label."""
+    from pymatgen.core import IMolecule, IStructure
+
+    many = [structures] if isinstance(structures, IStructure | IMolecule) else list(structures)
+    if not many:
+        return Frames.empty(theory)
+    for s, one in enumerate(many):
+        if not one.is_ordered:
+            raise DataError(
+                f"structure {s} ({one.formula}) has partial occupancies: order it first (pymatgen's transformations do)"
+            )
+    magmoms = [_site_magmoms(one) for one in many]
+    return Frames(
+        numbers=np.concatenate([one.atomic_numbers for one in many]),
+        positions=np.concatenate([one.cart_coords for one in many]),
+        cells=np.stack([one.lattice.matrix if isinstance(one, IStructure) else np.zeros((3, 3)) for one in many]),
+        pbc=np.array([one.lattice.pbc if isinstance(one, IStructure) else (False,) * 3 for one in many]),
+        offsets=np.concatenate([[0], np.cumsum([len(one) for one in many])]),
+        magmoms=np.concatenate(magmoms),
+        theory=theory or LevelOfTheory(),
+    )
+
+
+def _site_magmoms(structure) -> np.ndarray:
+    values = structure.site_properties.get("magmom") or [None] * len(structure)
+    return np.array([np.nan if value is None else float(value) for value in values])
+
+
+def to_pymatgen(frames: Frames) -> "list[Structure]":
+    """Frames -> pymatgen structures."""
+    from pymatgen.core import Lattice, Structure
+
+    many = []
+    for s in range(len(frames)):
+        rows = slice(frames.offsets[s], frames.offsets[s + 1])
+        if not frames.pbc[s].all():
+            raise DataError(f"frame {frames.frame_id[s]} is not periodic in all directions: use to_ase()")
+        magmoms = frames.magmoms[rows]
+        properties = {"magmom": magmoms.tolist()} if np.isfinite(magmoms).all() else {}
+        lattice = Lattice(frames.cells[s])
+        many.append(
+            Structure(
+                lattice, frames.numbers[rows], frames.positions[rows], coords_are_cartesian=True, site_properties=properties
+            )
+        )
+    return many

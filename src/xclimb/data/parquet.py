@@ -1,0 +1,324 @@
+"""Frames <-> Parquet tables: one row a frame, list columns for what has one entry an atom.
+
+Columns read: ``numbers`` (list), ``cell`` (9, rows = vectors, Å) and ``positions`` (3 an atom, Å) are needed; ``pbc`` (3),
+``frame_id``, ``material_id`` and the labels ``{prefix}energy`` (eV), ``{prefix}forces`` (eV/Å), ``{prefix}stress`` (6 in Voigt
+order xx yy zz yz xz xy, or 9; eV/Å^3, ASE sign) and ``{prefix}magmoms`` (µB) are optional. The prefix names the functional
+(``pbe_energy``, ``r2scan_energy``), so that one table may hold the labels of several. Other scalar columns become extras.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from xclimb.data.frames import LABELS, Frames
+from xclimb.data.theory import LevelOfTheory, functional_name, is_known_functional
+from xclimb.errors import DataError, TheoryError
+from xclimb.units import voigt_to_full
+
+_DERIVED = ("natoms", "formula")  # recomputed from the structure, checked or dropped on reading
+_METADATA = b"xclimb"
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Which columns of a table are the labels to read.
+
+    Args:
+        prefix: what stands before ``energy``, ``forces``, ``stress``, ``magmoms``.
+        theory: the level of theory of the labels, as far as the table states it.
+        every: all label columns of the table, those of other functionals included.
+    """
+
+    prefix: str
+    theory: LevelOfTheory
+    every: frozenset[str]
+
+
+def label_columns(
+    schema: pa.Schema, functional: str | None = None, energy_key: str | None = None, name: str = "table"
+) -> LabelColumns:
+    """Find the label columns of one functional in a table.
+
+    Args:
+        schema: the table's schema.
+        functional: which functional's labels to read; None if the table holds one only.
+        energy_key: name of the energy column, when it is none of the usual; forces, stress, magmoms share its prefix.
+        name: what to call the table in messages.
+
+    Raises:
+        DataError: if columns a structure needs are missing, or several functionals are there and none is chosen.
+        TheoryError: if the functional asked for is not in the table.
+    """
+    missing = [column for column in ("numbers", "cell", "positions") if column not in schema.names]
+    if missing:
+        raise DataError(
+            f"{name} has no column(s) {', '.join(missing)}: structures need numbers, cell (9) and positions (3 an atom)"
+        )
+    stored = _stored_theory(schema)
+    prefixes = _prefixes(schema.names)
+    every = frozenset(prefix + label for prefix in prefixes for label in LABELS)
+    if energy_key is not None:
+        prefix = _prefix_of(energy_key, schema.names, name)
+        stated = functional_name(prefix.rstrip("_")) if is_known_functional(prefix.rstrip("_")) else None
+        return LabelColumns(prefix, _state(stored, stated), every | {prefix + label for label in LABELS})
+    named = {functional_name(prefix.rstrip("_")): prefix for prefix in prefixes if prefix}
+    if functional is not None and functional_name(functional) in named:
+        return LabelColumns(named[functional_name(functional)], _state(stored, functional_name(functional)), every)
+    if "" in prefixes and not (named and functional is None):
+        return LabelColumns("", stored, every)
+    if not prefixes:
+        return LabelColumns("", stored, every)
+    if functional is not None:
+        raise TheoryError(
+            f"{name} has no labels of {functional_name(functional)}; it has {_told(named)}: choose with functional=..."
+        )
+    if len(prefixes) > 1:
+        plain = " and unnamed ones (energy_key='energy')" if "" in prefixes else ""
+        raise DataError(f"{name} holds labels of {_told(named)}{plain}: say which to read, functional={next(iter(named))!r}")
+    only, prefix = next(iter(named.items()))
+    return LabelColumns(prefix, _state(stored, only), every)
+
+
+def _prefixes(names: list[str]) -> list[str]:
+    """What stands before ``energy``, where it is a functional's name or forces / stress / magmoms stand beside it."""
+    found = [name.removesuffix("energy") for name in names if name == "energy" or name.endswith("_energy")]
+    siblings = ("forces", "stress", "magmoms")
+    return [p for p in found if not p or is_known_functional(p.rstrip("_")) or any(p + label in names for label in siblings)]
+
+
+def _prefix_of(energy_key: str, names: list[str], name: str) -> str:
+    if energy_key not in names:
+        raise DataError(f"{name} has no column {energy_key!r}; its columns are {', '.join(names)}")
+    if not energy_key.endswith("energy"):
+        raise DataError(
+            f"{name}: energy_key={energy_key!r} must end in 'energy', so that forces and stress are found by its prefix"
+        )
+    return energy_key.removesuffix("energy")
+
+
+def _told(named: dict[str, str]) -> str:
+    return ", ".join(f"{functional} ({prefix}energy)" for functional, prefix in named.items())
+
+
+def _state(theory: LevelOfTheory, functional: str | None) -> LevelOfTheory:
+    return theory if functional is None else theory.with_functional(functional)
+
+
+def _stored_theory(schema: pa.Schema) -> LevelOfTheory:
+    stored = (schema.metadata or {}).get(_METADATA)
+    return LevelOfTheory.from_dict(json.loads(stored)["theory"]) if stored else LevelOfTheory()
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def frames_from_table(
+    table: pa.Table | pa.RecordBatch, labels: LabelColumns, name: str = "table", stem: str = "frame", first: int = 0
+) -> Frames:
+    """Rows of a table -> Frames, by list offsets: no loop over rows.
+
+    Args:
+        table: rows to read.
+        labels: which columns are the labels, from :func:`label_columns`.
+        name: what to call the table in messages.
+        stem: frames without a ``frame_id`` are called ``"<stem>#<n>"``.
+        first: number of the table's first row, for those names.
+
+    Raises:
+        DataError: if a list has not the length that the frame's number of atoms asks for, naming the frame.
+    """
+    rows = table.num_rows
+    fallback = np.array([f"{stem}#{first + n}" for n in range(rows)], dtype=np.str_)
+    frame_id = _text(table, "frame_id", fallback)
+    numbers, counts, _ = _flat(table["numbers"])
+    _check_natoms(table, counts, frame_id, name)
+
+    def column(key: str, per_row: np.ndarray, required: bool = False) -> np.ndarray:
+        return _filled(table, key, per_row, frame_id, name, required)
+
+    three, one, nine = counts * 3, counts, np.full(rows, 9)
+    p = labels.prefix
+    frames = Frames(
+        numbers=numbers,
+        positions=column("positions", three, required=True).reshape(-1, 3),
+        cells=column("cell", nine, required=True).reshape(-1, 3, 3),
+        pbc=_pbc(table, rows, frame_id, name),
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        energy=_scalar(table, p + "energy", rows, name),
+        forces=column(p + "forces", three).reshape(-1, 3),
+        stress=_stress(table, p + "stress", frame_id, name),
+        magmoms=column(p + "magmoms", one),
+        frame_id=frame_id,
+        theory=labels.theory,
+        extras=_extras(table, labels.every),
+    )
+    return frames.replace(material_id=_text(table, "material_id", frames.formulas))
+
+
+def _flat(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A list column -> its values in a row, values a row (0 where null), and where a row is null. Lists of lists too."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # too long for one array of 32-bit offsets
+        parts = [_flat(chunk) for chunk in array.chunks]
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[return-value]
+    null = np.asarray(array.is_null())
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0)).astype(np.int64)
+    values = array.flatten()  # leaves null rows out
+    if pa.types.is_nested(values.type):
+        inner, widths, _ = _flat(values)
+        ends = np.concatenate([[0], np.cumsum(widths)])[np.concatenate([[0], np.cumsum(lengths)])]
+        return inner, np.diff(ends), null
+    return np.asarray(values), lengths, null
+
+
+def _filled(table, key: str, per_row: np.ndarray, frame_id: np.ndarray, name: str, required: bool) -> np.ndarray:
+    """A list column with ``per_row`` values in each row, NaN where the row or the column is missing."""
+    total = int(per_row.sum())
+    if key not in table.schema.names:
+        return np.full(total, np.nan)
+    values, lengths, null = _flat(table[key])
+    wrong = np.flatnonzero((lengths != per_row) & (~null | required))
+    if len(wrong):
+        s = int(wrong[0])
+        raise DataError(
+            f"{name}: {key} of frame {frame_id[s]} has {lengths[s]} values, expected {per_row[s]} "
+            f"({len(wrong)} such frame(s)): repair or remove them"
+        )
+    if not null.any():
+        return values.astype(np.float64, copy=False)
+    filled = np.full(total, np.nan)
+    filled[np.repeat(~null, per_row)] = values
+    return filled
+
+
+def _stress(table, key: str, frame_id: np.ndarray, name: str) -> np.ndarray:
+    rows = len(frame_id)
+    if key not in table.schema.names:
+        return np.full((rows, 3, 3), np.nan)
+    widths = np.asarray(_flat(table[key])[1])
+    width = int(widths.max(initial=0)) or 6
+    if width not in (6, 9):
+        raise DataError(f"{name}: {key} has {width} values a frame, expected 6 (Voigt xx yy zz yz xz xy) or 9")
+    values = _filled(table, key, np.full(rows, width), frame_id, name, required=False).reshape(rows, width)
+    return voigt_to_full(values) if width == 6 else values.reshape(rows, 3, 3)
+
+
+def _pbc(table, rows: int, frame_id: np.ndarray, name: str) -> np.ndarray:
+    if "pbc" not in table.schema.names:
+        return np.ones((rows, 3), dtype=bool)
+    return _filled(table, "pbc", np.full(rows, 3), frame_id, name, required=True).reshape(rows, 3).astype(bool)
+
+
+def _check_natoms(table, counts: np.ndarray, frame_id: np.ndarray, name: str) -> None:
+    if "natoms" in table.schema.names:
+        stated = np.asarray(pc.fill_null(table["natoms"], -1))
+        wrong = np.flatnonzero((stated != counts) & (stated >= 0))
+        if len(wrong):
+            s = int(wrong[0])
+            raise DataError(
+                f"{name}: frame {frame_id[s]} states natoms = {stated[s]} but has {counts[s]} numbers: repair the file"
+            )
+
+
+def _scalar(table, key: str, rows: int, name: str) -> np.ndarray:
+    if key not in table.schema.names:
+        return np.full(rows, np.nan)
+    kind = table.schema.field(key).type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        raise DataError(f"{name}: column {key} has type {kind}, expected a number (eV)")
+    return np.asarray(pc.fill_null(table[key].cast(pa.float64()), np.nan))
+
+
+def _text(table, key: str, fallback) -> np.ndarray:
+    """A column as text; where it or an entry is missing, the fallback's (an array, or a function that makes one)."""
+    column = table[key] if key in table.schema.names else None
+    if column is not None and column.null_count == 0:
+        return np.asarray(column.cast(pa.large_string())).astype(np.str_).reshape(table.num_rows)
+    names = fallback() if callable(fallback) else fallback
+    if column is None:
+        return names
+    text = np.asarray(pc.fill_null(column.cast(pa.large_string()), "")).astype(np.str_)
+    return np.where(np.asarray(column.is_null()), names, text)
+
+
+def _extras(table, labels: frozenset[str]) -> dict[str, np.ndarray]:
+    """Scalar columns that are neither structure, label nor name; nulls become NaN or empty text."""
+    taken = {"frame_id", "material_id", "numbers", "cell", "positions", "pbc", *_DERIVED, *labels}
+    extras = {}
+    for field in table.schema:
+        if field.name in taken:
+            continue
+        column, kind = table[field.name], field.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+            text = pc.fill_null(column.cast(pa.large_string()), "")
+            extras[field.name] = np.asarray(text).astype(np.str_).reshape(table.num_rows)
+        elif column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            extras[field.name] = np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan))
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            extras[field.name] = np.asarray(column)
+    return extras
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def to_table(frames: Frames) -> pa.Table:
+    """Frames -> a table that :func:`frames_from_table` reads back without loss; labels no frame has are left out.
+
+    Raises:
+        DataError: on an extra column that is no column of numbers or text.
+    """
+
+    def lists(values: np.ndarray, per_row: np.ndarray) -> pa.Array:
+        offsets = np.concatenate([[0], np.cumsum(per_row)])
+        return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(values).reshape(-1)))
+
+    rows, n = len(frames), frames.n_atoms
+    columns = {
+        "frame_id": pa.array(frames.frame_id.tolist(), pa.large_string()),
+        "material_id": pa.array(frames.material_id.tolist(), pa.large_string()),
+        "formula": pa.array(frames.formulas().tolist(), pa.large_string()),
+        "natoms": pa.array(n),
+        "numbers": lists(frames.numbers, n),
+        "cell": lists(frames.cells, np.full(rows, 9)),
+        "pbc": lists(frames.pbc, np.full(rows, 3)),
+        "positions": lists(frames.positions, 3 * n),
+        "energy": pa.array(frames.energy),
+        "forces": lists(frames.forces, 3 * n),
+        "stress": lists(frames.stress, np.full(rows, 9)),
+        "magmoms": lists(frames.magmoms, n),
+    }
+    given = {name for name in LABELS if not np.isnan(getattr(frames, name)).all()}
+    columns = {name: column for name, column in columns.items() if name not in LABELS or name in given}
+    for name, value in frames.extras.items():
+        values = np.asarray(value)
+        if values.ndim != 1 or values.dtype.kind not in "biufU" or name in columns or name in LABELS:
+            raise DataError(
+                f"extra column {name!r} cannot be written: it must be one number or text a frame, under a name of its own"
+            )
+        columns[name] = pa.array(values.tolist(), pa.large_string()) if values.dtype.kind == "U" else pa.array(values)
+    metadata = {_METADATA: json.dumps({"schema": 1, "theory": frames.theory.to_dict()}).encode()}
+    return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def to_parquet(frames: Frames, path: str | os.PathLike) -> Path:
+    """Write Frames to a Parquet file that ``xclimb.read`` reads back without loss, the level of theory in its metadata.
+
+    Raises:
+        DataError: on an extra column that cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        pq.write_table(to_table(frames), beside, compression="zstd")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

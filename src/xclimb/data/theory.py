@@ -1,0 +1,113 @@
+"""Level of theory: what a set of energies was calculated with, and what may be mixed with what."""
+
+from dataclasses import asdict, dataclass, field, replace
+
+from xclimb.errors import TheoryError
+
+# spellings seen in files, INCARs and papers -> the one name used here
+_FUNCTIONALS = {
+    "pbe": "PBE", "gga": "PBE", "pe": "PBE", "gga-pbe": "PBE",
+    "pbe+u": "PBE+U", "gga+u": "PBE+U", "pbe_u": "PBE+U",
+    "gga/gga+u": "GGA/GGA+U", "gga_gga+u": "GGA/GGA+U", "pbe/pbe+u": "GGA/GGA+U",
+    "r2scan": "r2SCAN", "r2-scan": "r2SCAN", "r²scan": "r2SCAN", "scan": "SCAN", "rscan": "rSCAN",
+    "pbesol": "PBEsol", "lda": "LDA", "hse": "HSE06", "hse06": "HSE06", "pbe0": "PBE0", "rpa": "RPA",
+}  # fmt: skip
+
+
+def functional_name(name: str) -> str:
+    """The one spelling of a functional: ``"R2SCAN"`` -> ``"r2SCAN"``; an unknown name is kept as it is."""
+    return _FUNCTIONALS.get(name.strip().lower(), name.strip())
+
+
+def is_known_functional(name: str) -> bool:
+    """Whether the name is one of the usual functionals, in any of its spellings."""
+    return name.strip().lower() in _FUNCTIONALS
+
+
+@dataclass(frozen=True)
+class LevelOfTheory:
+    """What the labels of a data set, or the outputs of a potential, are at.
+
+    Args:
+        functional: exchange-correlation functional, one of the usual names (``"PBE"``, ``"r2SCAN"``, ...); None if unknown.
+        hubbard_u: element symbol -> U in eV; empty for none.
+        dispersion: name of the dispersion correction (``"D3(BJ)"``); None for none.
+        pseudopotentials: family of the pseudopotentials, if known.
+        code: program that computed the labels, if known.
+        energy_flavour: which of a code's energies the labels are, if known (``"e_0"``: extrapolated to zero smearing;
+            ``"free"``).
+        corrections: empirical corrections contained in the energies (``"MP2020"``); None for none.
+    """
+
+    functional: str | None = None
+    hubbard_u: dict[str, float] = field(default_factory=dict)
+    dispersion: str | None = None
+    pseudopotentials: str | None = None
+    code: str | None = None
+    energy_flavour: str | None = None
+    corrections: str | None = None
+
+    def __post_init__(self):
+        if self.functional is not None:
+            object.__setattr__(self, "functional", functional_name(self.functional))
+
+    def __str__(self) -> str:
+        parts = [self.functional or "unknown functional"]
+        if self.hubbard_u:
+            parts.append("U(" + ", ".join(f"{el} {u:g}" for el, u in sorted(self.hubbard_u.items())) + ")")
+        parts += [part for part in (self.dispersion, self.corrections, self.code) if part]
+        return " + ".join(parts[:1]) + "".join(f", {part}" for part in parts[1:])
+
+    def differences(self, other: "LevelOfTheory") -> dict[str, tuple]:
+        """Fields in which the two disagree; a field that one side does not know is no disagreement.
+
+        The functional, +U values, dispersion and corrections always count: there, "none" is a statement. The code,
+        the pseudopotentials and the energy flavour count only where both sides state them.
+        """
+        found = {}
+        for name in asdict(self):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            unstated = name in ("code", "pseudopotentials", "energy_flavour") and (mine is None or theirs is None)
+            if mine != theirs and not unstated:
+                found[name] = (mine, theirs)
+        return found
+
+    def require_same(self, other: "LevelOfTheory", what: str) -> None:
+        """Refuse to mix two levels of theory.
+
+        Args:
+            other: the level to compare with.
+            what: what is about to be mixed, for the message ("the frames to concatenate").
+
+        Raises:
+            TheoryError: naming every difference and how to say that the mix is meant.
+        """
+        found = self.differences(other)
+        if found:
+            told = "; ".join(f"{name}: {mine or 'none'} against {theirs or 'none'}" for name, (mine, theirs) in found.items())
+            raise TheoryError(
+                f"{what} are at different levels of theory ({told}); if they belong together, give both the same one "
+                "with frames.with_theory(...) or functional=..."
+            )
+
+    def with_functional(self, functional: str) -> "LevelOfTheory":
+        """The same level with another functional."""
+        return replace(self, functional=functional)
+
+    def to_dict(self) -> dict:
+        """Plain dictionary for JSON; unset fields left out."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, {})}
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "LevelOfTheory":
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            TheoryError: on a field this version does not know.
+        """
+        unknown = set(fields) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise TheoryError(
+                f"unknown level-of-theory field(s) {sorted(unknown)}; known are {sorted(cls.__dataclass_fields__)}"
+            )
+        return cls(**fields)

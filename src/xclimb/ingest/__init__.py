@@ -1,0 +1,31 @@
+"""From files in every common format to audited Frames: read, ingest; the checks are in :mod:`xclimb.ingest.audit`."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xclimb.data.parquet import to_parquet
+    from xclimb.ingest.audit import Limits, Reject
+    from xclimb.ingest.pipeline import IngestSummary, ingest, read
+
+# name -> module, imported when first asked for
+_WHERE = {
+    "IngestSummary": "xclimb.ingest.pipeline",
+    "Limits": "xclimb.ingest.audit",
+    "Reject": "xclimb.ingest.audit",
+    "ingest": "xclimb.ingest.pipeline",
+    "read": "xclimb.ingest.pipeline",
+    "to_parquet": "xclimb.data.parquet",
+}
+
+__all__ = ["IngestSummary", "Limits", "Reject", "ingest", "read", "to_parquet"]
+
+
+def __getattr__(name: str):
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,261 @@
+"""What is wrong with a frame: every check of structures and labels, vectorised over a set.
+
+A check gives the frames that fail it and, for each, the figure that tells why. A frame is rejected for the first
+check it fails, structure before labels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from xclimb.data.frames import MAX_Z, Frames
+from xclimb.units import ev_a3_to_gpa
+
+_ALL_PAIRS = 256  # atoms up to which looking at all pairs is quicker than a neighbour search
+_PAIRS = 1_000_000  # pairs looked at in one go: some 100 MB
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A frame that cannot be used.
+
+    Args:
+        frame_id: its name.
+        index: its number in the file (or set) it comes from; -1 for a whole file.
+        reason: what is wrong, the same words for the same fault.
+        detail: the figures.
+        file: the file it comes from, if any.
+    """
+
+    frame_id: str
+    index: int
+    reason: str
+    detail: str
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is still believed.
+
+    Args:
+        distance: shortest distance between two atoms, Å.
+        volume: smallest volume an atom, Å^3.
+        force: largest force on an atom, eV/Å.
+        energy: largest absolute energy, eV/atom.
+        stress: largest absolute stress component, eV/Å^3 (5 eV/Å^3 are 800 GPa).
+        magmom: largest absolute magnetic moment, µB.
+    """
+
+    distance: float = 0.5
+    volume: float = 0.5
+    force: float = 100.0
+    energy: float = 1e4
+    stress: float = 5.0
+    magmom: float = 20.0
+
+
+Faults = tuple[np.ndarray, str, Callable[[int], str]]
+
+
+def audit(frames: Frames, limits: Limits | None = None, *, first: int = 0, file: str = "") -> list[Reject]:
+    """Find the frames that cannot be used, in order; an empty list if all can.
+
+    A label is either missing from a frame (all NaN) or whole; magnetic moments may be known for some atoms only.
+
+    Args:
+        frames: what to look at.
+        limits: what is still believed.
+        first: number of the first frame in its file.
+        file: name of that file.
+    """
+    limits = limits or Limits()
+    sound = np.ones(len(frames), dtype=bool)
+    rejects = []
+    with np.errstate(all="ignore"):  # broken numbers are what is looked for
+        for check in (
+            _atoms,
+            _elements,
+            _finite_structure,
+            _cells,
+            _labels,
+            _forces,
+            _energies,
+            _stresses,
+            _magmoms,
+            _distances,
+        ):
+            for bad, reason, detail in check(frames, limits, sound):
+                found = np.flatnonzero(bad & sound)
+                rejects += [Reject(str(frames.frame_id[s]), first + int(s), reason, detail(int(s)), file) for s in found]
+                sound &= ~bad
+    return sorted(rejects, key=lambda reject: reject.index)
+
+
+def _per_frame(frames: Frames, atoms: np.ndarray, reduce: np.ufunc = np.maximum) -> np.ndarray:
+    """Reduce a column of the atoms ``[A]`` to the frames ``[S]``; 0 for a frame without atoms."""
+    out = np.zeros(len(frames), dtype=atoms.dtype)
+    filled = frames.n_atoms > 0
+    if filled.any():
+        out[filled] = reduce.reduceat(atoms, frames.offsets[:-1][filled])
+    return out
+
+
+def _any(frames: Frames, atoms: np.ndarray) -> np.ndarray:
+    """Whether any atom of each frame ``[S]``, from a flag (or several) an atom."""
+    flags: np.ndarray = np.logical_or.reduce(atoms, axis=1) if atoms.ndim > 1 else atoms
+    return _per_frame(frames, flags, np.logical_or)
+
+
+def _atoms(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    return [(frames.n_atoms == 0, "no atoms", lambda s: "the frame has 0 atoms")]
+
+
+def _elements(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    unknown = (frames.numbers < 1) | (frames.numbers > MAX_Z)
+
+    def detail(s: int) -> str:
+        rows = slice(frames.offsets[s], frames.offsets[s + 1])
+        return f"atomic number {frames.numbers[rows][unknown[rows]][0]}, known are 1 to {MAX_Z}"
+
+    return [(_any(frames, unknown), "unknown element", detail)]
+
+
+def _finite_structure(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    cells = ~np.isfinite(frames.cells).all(axis=(1, 2))
+    positions = _any(frames, ~np.isfinite(frames.positions))
+    return [
+        (cells, "cell is not finite", lambda s: "NaN or infinity in the lattice vectors"),
+        (positions, "positions are not finite", lambda s: "NaN or infinity in the positions"),
+    ]
+
+
+def _cells(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    """Cells without a volume: flat, thin, or missing though the frame is periodic."""
+    periodic = frames.pbc.any(axis=1)
+    full = _completed(frames.cells, frames.pbc)
+    volume = np.abs(np.linalg.det(np.where(np.isfinite(full), full, 0.0)))
+    lengths = np.linalg.norm(frames.cells, axis=2)
+    singular = periodic & ((volume < 1e-6) | ((lengths < 1e-6) & frames.pbc).any(axis=1))
+    crowded = frames.pbc.all(axis=1) & (volume < limits.volume * frames.n_atoms)
+    short = ((lengths < limits.distance) & frames.pbc).any(axis=1)
+    return [
+        (singular, "singular cell", lambda s: f"periodic, but the lattice vectors span {volume[s]:.3g} Å^3"),
+        (
+            crowded,
+            "cell too small",
+            lambda s: f"{volume[s] / frames.n_atoms[s]:.3g} Å^3 an atom, at least {limits.volume:g} expected",
+        ),
+        (short, "overlapping atoms", lambda s: f"an atom is {lengths[s].min():.3f} Å from its own periodic image"),
+    ]
+
+
+def _labels(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    """Labels in part: infinite, or NaN for some entries of a frame and not for others."""
+    faults: list[Faults] = [(np.isinf(frames.energy), "energy is not finite", lambda s: f"energy {frames.energy[s]} eV")]
+    nan = np.isnan(frames.forces)
+    part = _any(frames, nan) & _any(frames, ~nan) | _any(frames, np.isinf(frames.forces))
+    faults.append((part, "forces are incomplete", lambda s: "NaN or infinity in some of the forces"))
+    nan = np.isnan(frames.stress)
+    part = nan.any(axis=(1, 2)) & ~nan.all(axis=(1, 2)) | np.isinf(frames.stress).any(axis=(1, 2))
+    faults.append((part, "stress is incomplete", lambda s: "NaN or infinity in some of the stress components"))
+    faults.append((_any(frames, np.isinf(frames.magmoms)), "magmoms are not finite", lambda s: "infinite magnetic moment"))
+    return faults
+
+
+def _forces(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    largest = _per_frame(frames, np.nan_to_num(np.linalg.norm(frames.forces, axis=1)))
+    return [(largest > limits.force, "force too large", lambda s: f"|F| up to {largest[s]:.4g} eV/Å, limit {limits.force:g}")]
+
+
+def _energies(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    absurd = np.abs(frames.energy) > limits.energy * frames.n_atoms
+
+    def detail(s: int) -> str:
+        return f"{frames.energy[s] / frames.n_atoms[s]:.6g} eV/atom, limit ±{limits.energy:g}: is the unit eV?"
+
+    return [(absurd, "energy too large", detail)]
+
+
+def _stresses(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    largest = np.nan_to_num(np.abs(frames.stress)).max(axis=(1, 2), initial=0.0)
+
+    def detail(s: int) -> str:
+        gpa = ev_a3_to_gpa(largest[s])
+        return f"{largest[s]:.4g} eV/Å^3 ({gpa:.4g} GPa), limit {limits.stress:g}: likely kbar or GPa given as eV/Å^3"
+
+    return [(largest > limits.stress, "stress too large", detail)]
+
+
+def _magmoms(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    largest = _per_frame(frames, np.nan_to_num(np.abs(frames.magmoms)))
+    return [(largest > limits.magmom, "magmom too large", lambda s: f"|m| up to {largest[s]:.4g} µB, limit {limits.magmom:g}")]
+
+
+# -- atoms on top of each other -----------------------------------------------------------------------------------------
+
+
+def _distances(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    """Shortest distance between two atoms of each frame, periodic images included."""
+    shortest = np.full(len(frames), np.inf)
+    full = _completed(frames.cells, frames.pbc)
+    # an image closer than half of every height of the cell is the one that rounding fractional differences finds
+    inverse = np.linalg.inv(np.where(sound[:, None, None], full, np.eye(3)))
+    heights = 1.0 / np.linalg.norm(inverse, axis=1)
+    simple = sound & ((heights >= 2.0 * limits.distance) | ~frames.pbc).all(axis=1) & (frames.n_atoms <= _ALL_PAIRS)
+    for n in np.unique(frames.n_atoms[simple]):
+        if n > 1:
+            chosen = np.flatnonzero(simple & (frames.n_atoms == n))
+            rows = max(1, int(_PAIRS // (n * (n - 1) // 2)))
+            for start in range(0, len(chosen), rows):
+                some = chosen[start : start + rows]
+                shortest[some] = _shortest(frames, some, int(n), full[some], inverse[some])
+    for s in np.flatnonzero(sound & ~simple):
+        shortest[s] = _shortest_by_search(frames, int(s), limits.distance)
+
+    def detail(s: int) -> str:
+        return f"two atoms {shortest[s]:.3f} Å apart, at least {limits.distance:g} Å expected"
+
+    return [(shortest < limits.distance, "overlapping atoms", detail)]
+
+
+def _shortest(frames: Frames, some: np.ndarray, n: int, cells: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Shortest distance in each of some frames of n atoms, from all pairs."""
+    positions = frames.positions[frames.offsets[some][:, None] + np.arange(n)]  # [k, n, 3]
+    first, second = np.triu_indices(n, 1)
+    difference = (positions[:, second] - positions[:, first]) @ inverse  # [k, pairs, 3]
+    difference -= np.where(frames.pbc[some][:, None], np.round(difference), 0.0)
+    return np.sqrt(((difference @ cells) ** 2).sum(axis=-1).min(axis=1))
+
+
+def _shortest_by_search(frames: Frames, s: int, cutoff: float) -> float:
+    """The same for one frame that is large, or whose cell is thin and slanted, by a neighbour search.
+
+    In the reduced cell, else a search through a thin one would go through very many images.
+    """
+    from ase.geometry import minkowski_reduce
+    from ase.neighborlist import primitive_neighbor_list
+
+    pbc, rows = frames.pbc[s], slice(frames.offsets[s], frames.offsets[s + 1])
+    cell = _completed(frames.cells[s : s + 1], frames.pbc[s : s + 1])[0]
+    if pbc.any():
+        cell = minkowski_reduce(cell, pbc)[0]
+    itself = np.linalg.norm(cell[pbc], axis=1).min(initial=np.inf)
+    if itself < cutoff:
+        return float(itself)
+    return float(primitive_neighbor_list("d", pbc, cell, frames.positions[rows], cutoff).min(initial=np.inf))
+
+
+def _completed(cells: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """Cells with a vector of 1 Å, at right angles to the others, where a non-periodic direction has none ``[S, 3, 3]``.
+
+    A frame without any periodic direction gets a cube of 1 Å: its cell does not matter.
+    """
+    from ase.geometry import complete_cell
+
+    full = np.where(np.logical_or.reduce(pbc, axis=1)[:, None, None], cells, np.eye(3))
+    empty = (full == 0.0).all(axis=2) & ~pbc
+    for s in np.flatnonzero(np.any(empty, axis=1) & np.isfinite(full).all(axis=(1, 2))):
+        full[s] = complete_cell(full[s])
+    return full

@@ -1,0 +1,159 @@
+"""Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from xclimb.data.store import is_store
+from xclimb.errors import DataError
+from xclimb.ingest.vasp import open_compressed
+
+_HEAD = 4096
+_PEEK = 2000  # as much as ASE's patterns are made for
+# of the files of one VASP calculation the first of these that is there is read; the others tell the same, or less
+_VASP = ("vasp-xml", "vasp-out", "vasp-xdatcar", "vasp")
+# suffixes that every kind of file has: in a folder, such a file counts only if its content tells the format
+_AMBIGUOUS = (".md", ".out", ".log", ".txt", ".in", ".dat", ".data", ".xml", ".run", ".inp")
+_DATABASES = ("db", "json", "aselmdb")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file (or store) with structures.
+
+    Args:
+        path: where it is.
+        kind: ``"parquet"``, ``"store"`` or the name of one of ASE's formats.
+        stem: its name in frame ids: the path below the folder that was asked for, without suffixes.
+    """
+
+    path: Path
+    kind: str
+    stem: str
+
+    @property
+    def database(self) -> bool:
+        """Whether the file is an ASE database."""
+        return self.kind in _DATABASES
+
+
+def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
+    """The readable files of a folder and of the folders below it (or the one file), and the files passed over.
+
+    Passed over are hidden files, files of no format with structures, and files that repeat a VASP calculation: where there
+    is a ``vasprun.xml``, its OUTCAR, XDATCAR, POSCAR and CONTCAR.
+
+    Raises:
+        DataError: if the path does not exist, the file is empty or of unknown format, or the folder has nothing to read.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist: check the spelling")
+    if path.is_file():
+        return [Source(path, detect(path), _stem(path.name))], []
+    if is_store(path):
+        return [Source(path, "store", path.name)], []
+    sources, passed = [], []
+    for folder, names, files in os.walk(path):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        stores = [name for name in names if is_store(Path(folder, name))]
+        names[:] = [name for name in names if name not in stores]
+        found = [Source(Path(folder, name), "store", _below(path, Path(folder, name))) for name in stores]
+        for name in sorted(files):
+            file = Path(folder, name)
+            kind = None if name.startswith(".") or file.stat().st_size == 0 else _kind(file, by_name=False)
+            if kind is None:
+                passed.append(file)
+            else:
+                found.append(Source(file, kind, _below(path, file)))
+        found.sort(key=lambda source: source.path.name)
+        told = [kind for kind in _VASP if any(source.kind == kind for source in found)][1:]
+        passed += [source.path for source in found if source.kind in told]
+        sources += [source for source in found if source.kind not in told]
+    if not sources:
+        raise DataError(
+            f"{path} has no file that can be read (looked at {len(passed)}): give Parquet, or a format that ASE reads"
+        )
+    return sources, passed
+
+
+def detect(path: Path) -> str:
+    """The format of a file: ``"parquet"`` or the name of one of ASE's formats.
+
+    Raises:
+        DataError: if it is empty or not known.
+    """
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes): fetch or write it again")
+    kind = _kind(path)
+    if kind is None:
+        raise DataError(f"{path} is in no format with structures that xclimb knows: give Parquet, or a format that ASE reads")
+    return kind
+
+
+def _kind(path: Path, by_name: bool = True) -> str | None:
+    """Format of a file or None; without ``by_name``, a name that could be anything's does not count."""
+    try:
+        with open_compressed(path) as file:
+            head = file.read(_HEAD)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be opened ({error}): fetch or write it again") from None
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"ARROW1"):
+        if is_store(path.parent):
+            raise DataError(f"{path} is a part of a store: give its folder, {path.parent}")
+        return None
+    if head.startswith(b"SQLite format 3"):
+        return "db"
+    if b"<modeling>" in head:
+        return "vasp-xml"
+    if _is_extxyz(head):
+        return "extxyz"
+    return _ase_format(path, head, by_name)
+
+
+def _is_extxyz(head: bytes) -> bool:
+    lines = head.split(b"\n", 2)
+    return len(lines) > 1 and lines[0].strip().isdigit() and (b"Properties=" in lines[1] or b"Lattice=" in lines[1])
+
+
+def _ase_format(path: Path, head: bytes, by_name: bool) -> str | None:
+    from ase.io.formats import UnknownFileTypeError, ioformats, match_magic
+
+    try:
+        kind = match_magic(head[:_PEEK]).name
+    except UnknownFileTypeError:
+        plain = path.with_suffix("") if path.suffix in (".gz", ".bz2", ".xz") else path
+        if not by_name and plain.suffix.lower() in _AMBIGUOUS:
+            return None
+        kind = _by_name(path)
+    if kind is None or not ioformats[kind].can_read:
+        return None
+    if kind == "json" and b'"numbers"' not in head and b'"ids"' not in head:  # any JSON; a database has these
+        return None
+    return kind
+
+
+def _by_name(path: Path) -> str | None:
+    """ASE's format for a name, or for a suffix that is a format's name; last, by a look for plain xyz."""
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    for guess in (True, False):
+        try:
+            kind = filetype(str(path), read=True, guess=guess)
+        except (UnknownFileTypeError, OSError, UnicodeDecodeError):
+            continue
+        if kind in ioformats:
+            return kind
+    return None
+
+
+def _stem(name: str) -> str:
+    """A file name without its suffix, and without that of a compression: ``vasprun.xml.gz`` -> ``vasprun``."""
+    plain = Path(name)
+    return plain.with_suffix("").stem if plain.suffix in (".gz", ".bz2", ".xz") else plain.stem
+
+
+def _below(root: Path, path: Path) -> str:
+    relative = path.relative_to(root)
+    return (relative.parent / _stem(relative.name)).as_posix()
