@@ -1,0 +1,1 @@
+"""The network, potentials made from it, their files and their names."""

@@ -1,0 +1,108 @@
+"""Potentials on disk: ``potential.json`` (what it is) beside ``weights.safetensors`` (its numbers). Never pickle."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
+
+from xclimb.data.theory import LevelOfTheory
+from xclimb.errors import CheckpointError, XclimbError
+from xclimb.models.chgnet import CHGNet, CHGNetConfig
+from xclimb.references import AtomRef
+
+if TYPE_CHECKING:
+    from xclimb.models.potential import Potential
+
+FORMAT = 1
+_CARD, _WEIGHTS = "potential.json", "weights.safetensors"
+
+
+def save_potential(potential: "Potential", folder: Path) -> Path:
+    """Write a potential beside its place, then rename: a reader finds the old one or the new one, never half of one."""
+    weights = tensor_bytes({name: value.cpu().contiguous() for name, value in potential.model.state_dict().items()})
+    card = {
+        "format": FORMAT,
+        "name": potential.name,
+        "network": {"kind": "chgnet", **potential.model.config.to_dict()},
+        "theory": potential.theory.to_dict(),
+        "references": potential.references.to_dict(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (beside / _WEIGHTS).write_bytes(weights)
+        (beside / _CARD).write_text(json.dumps(card, indent=1, allow_nan=False))
+        beside.chmod(0o755)
+        _exchange(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _exchange(new: Path, place: Path) -> None:
+    """Put a finished folder into its place; what was there before goes away last."""
+    if not place.exists():
+        os.replace(new, place)
+        return
+    if not (place / _CARD).exists():
+        raise CheckpointError(f"{place} exists and is not a potential: choose another folder")
+    old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
+    os.replace(place, old / place.name)
+    os.replace(new, place)
+    shutil.rmtree(old)
+
+
+def load_potential(folder: Path) -> "Potential":
+    """Read a potential folder, on the CPU in the precision it was saved in.
+
+    Raises:
+        CheckpointError: naming the file, on anything missing, truncated, altered, or written by a newer xclimb.
+    """
+    from xclimb.models.potential import Potential
+
+    card = _read_card(folder)
+    try:
+        weights = (folder / _WEIGHTS).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{folder / _WEIGHTS} cannot be read ({error.strerror}): the potential is not complete") from None
+    if hashlib.sha256(weights).hexdigest() != card.get("weights_sha256"):
+        told = f"its checksum is not the one in {_CARD}"
+        raise CheckpointError(f"{folder / _WEIGHTS} is damaged ({told}): restore it from a copy")
+    try:
+        network = dict(card["network"])
+        if network.pop("kind") != "chgnet":
+            raise CheckpointError(f"{folder / _CARD} names a network this xclimb does not know")
+        state = read_tensors(weights)
+        model = CHGNet(CHGNetConfig(**network)).to(state["atom_embedding.weight"].dtype)
+        model.load_state_dict(state)
+        references, theory = AtomRef.from_dict(card["references"]), LevelOfTheory.from_dict(card["theory"])
+        return Potential(model, references, theory, str(card["name"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(f"{folder / _CARD} does not describe a potential ({reason}): restore it from a copy") from None
+    except XclimbError as error:
+        raise CheckpointError(f"{folder / _CARD}: {error}") from None
+
+
+def _read_card(folder: Path) -> dict:
+    path = folder / _CARD
+    try:
+        card = json.loads(path.read_text())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): {folder} is not a saved potential") from None
+    except ValueError:
+        raise CheckpointError(f"{path} is not valid JSON: the file is damaged, restore it from a copy") from None
+    if not isinstance(card, dict) or not isinstance(card.get("format"), int):
+        raise CheckpointError(f"{path} does not describe a potential")
+    if card["format"] > FORMAT:
+        written = f"format {card['format']}, this one reads {FORMAT}"
+        raise CheckpointError(f"{path} was written by a newer xclimb ({written}): upgrade xclimb")
+    return card

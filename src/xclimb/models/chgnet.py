@@ -1,0 +1,169 @@
+"""CHGNet in plain PyTorch on flat batches (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)).
+
+The function is that of the ``chgnet`` package, weight for weight (see :mod:`xclimb.models.chgnet_weights`); how it is
+computed differs: bonds once instead of twice, first layers projected per node, angles of each edge pair shared, one
+backward pass with respect to bond vectors that gives forces and virial together, and no graph of that backward pass
+unless it is trained.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from xclimb.graph import Batch
+from xclimb.models.basis import Fourier, RadialBessel
+from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear
+
+MAX_Z = 94  # elements H to Pu
+
+
+@dataclass(frozen=True)
+class CHGNetConfig:
+    """Architecture of a CHGNet; the defaults are those of 0.3.0 and of the r2SCAN weights."""
+
+    width: int = 64
+    n_blocks: int = 4
+    n_radial: int = 31
+    n_angular: int = 31
+    cutoff: float = 6.0  # Å, atom graph
+    bond_cutoff: float = 3.0  # Å, bonds that form angles
+    envelope_power: int = 8
+    readout_layers: int = 3
+    norm: bool = True
+    out_bias: bool = False
+
+    def to_dict(self) -> dict:
+        """Plain dictionary for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network computes for a batch; energies without elemental references."""
+
+    site_energies: Float[Tensor, "atoms"]  # eV
+    energy: Float[Tensor, "systems"]  # eV
+    magmoms: Float[Tensor, "atoms"]  # µB
+    forces: Float[Tensor, "atoms 3"] | None = None  # eV/Å
+    stress: Float[Tensor, "systems 3 3"] | None = None  # eV/Å^3
+
+
+class CHGNet(nn.Module):
+    """Crystal Hamiltonian Graph neural Network: energies and magnetic moments of a batch, forces and stress by one gradient.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: CHGNetConfig | None = None):
+        super().__init__()
+        self.config = config = config or CHGNetConfig()
+        width, blocks = config.width, config.n_blocks
+        self.atom_embedding = nn.Embedding(MAX_Z, width)
+        self.radial = RadialBessel(config.n_radial, config.cutoff, config.envelope_power)
+        self.short_radial = RadialBessel(config.n_radial, config.bond_cutoff, config.envelope_power)
+        self.angular = Fourier(config.n_angular)
+        self.bond_embedding = nn.Linear(config.n_radial, width, bias=False)
+        self.atom_weights = nn.Linear(config.n_radial, width, bias=False)
+        self.bond_weights = nn.Linear(config.n_radial, width, bias=False)
+        self.angle_embedding = nn.Linear(config.n_angular, width, bias=False)
+        self.atom_convs = nn.ModuleList(AtomConv(width, config.norm, config.out_bias) for _ in range(blocks))
+        self.bond_convs = nn.ModuleList(BondConv(width, config.norm, config.out_bias) for _ in range(blocks - 1))
+        # nothing reads the angles after the last bond convolution: the pre-trained files have an update there, it is not kept
+        self.angle_updates = nn.ModuleList(AngleUpdate(width, config.norm) for _ in range(blocks - 2))
+        self.magmom = nn.Linear(width, 1)
+        self.readout_norm = nn.LayerNorm(width) if config.norm else nn.Identity()
+        layers: list[nn.Module] = []
+        for _ in range(config.readout_layers):
+            layers += [linear(width, width, width, bias=True), nn.SiLU()]
+        self.readout = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    @property
+    def cutoff(self) -> float:
+        """Radius of the atom graph, Å."""
+        return self.config.cutoff
+
+    @property
+    def bond_cutoff(self) -> float:
+        """Radius of the bonds that form angles, Å."""
+        return self.config.bond_cutoff
+
+    def forward(self, batch: Batch, create_graph: bool = False, derivatives: bool = True) -> Output:
+        """Energies, magnetic moments and, by one gradient, forces and stress.
+
+        Args:
+            batch: the graph of the crystals.
+            create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
+            derivatives: False leaves out forces and stress.
+        """
+        if not derivatives:
+            site_energies, magmoms = self.sites(batch, batch.vectors)
+            return Output(site_energies, _per_system(site_energies, batch), magmoms)
+        with torch.enable_grad():
+            vectors = batch.vectors.detach().requires_grad_()  # [B, 3]
+            site_energies, magmoms = self.sites(batch, vectors)
+            energy = _per_system(site_energies, batch)
+            (gradient,) = torch.autograd.grad(
+                energy.sum(), vectors, create_graph=create_graph, allow_unused=True, materialize_grads=True
+            )  # dE / d vector, [B, 3]
+        if not create_graph:
+            site_energies, energy, magmoms = site_energies.detach(), energy.detach(), magmoms.detach()
+        forces, stress = _forces_and_stress(batch, gradient)  # in the precision of the geometry
+        return Output(site_energies, energy, magmoms, forces.to(energy.dtype), stress.to(energy.dtype))
+
+    def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
+        """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""
+        short = batch.n_short
+        lengths = vectors.norm(dim=1)  # [B]
+        radial = self.radial(lengths)  # [B, 31]
+        atoms = self.atom_embedding(batch.numbers - 1)  # [A, F]
+        bonds, atom_weights = self.bond_embedding(radial), self.atom_weights(radial)  # [B, F] each
+        bond_weights = self.bond_weights(self.short_radial(lengths[:short]))  # [s, F]
+        line = _line_graph(batch)
+        angle = self.angle_embedding(self.angular(_cosines(vectors[:short], lengths[:short], line)))  # [G, F]
+        angles = (angle, angle)  # one opening, seen from either edge
+
+        magnetic = atoms
+        for block, atom_conv in enumerate(self.atom_convs):
+            magnetic = atoms  # magnetic moments are read before the last block
+            atoms = atom_conv(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
+            if block < len(self.bond_convs):
+                bonds = self.bond_convs[block](atoms, bonds, bond_weights, angles, line)
+            if block < len(self.angle_updates):
+                angles = self.angle_updates[block](atoms, bonds[:short], angles, line)
+        site_energies = self.readout(self.readout_norm(atoms)).squeeze(1)  # [A]
+        return site_energies, self.magmom(magnetic).squeeze(1).abs()
+
+
+def _line_graph(batch: Batch) -> LineGraph:
+    short = batch.n_short
+    centres = torch.cat([batch.centres[:short], batch.neighbours[:short]])  # [2s]
+    return LineGraph(centres, batch.first, batch.second, batch.first % max(short, 1), batch.second % max(short, 1))
+
+
+def _cosines(vectors: Float[Tensor, "short 3"], lengths: Float[Tensor, "short"], line: LineGraph) -> Float[Tensor, "angles"]:
+    """Cosine of each angle; a bond seen from its other end points the other way."""
+    directions = vectors / lengths[:, None]  # [s, 3]
+    outward = torch.cat([directions, -directions])  # [2s, 3]
+    return (outward.index_select(0, line.first) * outward.index_select(0, line.second)).sum(1)
+
+
+def _per_system(site_energies: Float[Tensor, "atoms"], batch: Batch) -> Float[Tensor, "systems"]:
+    return site_energies.new_zeros(batch.n_systems).index_add(0, batch.system, site_energies)
+
+
+def _forces_and_stress(
+    batch: Batch, gradient: Float[Tensor, "bonds 3"]
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+    """Forces ``-dE/dx`` and stress ``(1/V) dE/d strain`` from the gradient with respect to the bond vectors.
+
+    A bond vector is ``x_neighbour - x_centre``, and a strain e turns it into ``(1 + e) r``: the virial is ``sum r (x) dE/dr``.
+    """
+    forces = gradient.new_zeros(batch.numbers.shape[0], 3)  # [A, 3]
+    forces = forces.index_add(0, batch.centres, gradient).index_add(0, batch.neighbours, -gradient)
+    virial = batch.vectors[:, :, None] * gradient[:, None, :]  # [B, 3, 3]
+    virial = gradient.new_zeros(batch.n_systems, 3, 3).index_add(0, batch.bond_system, virial)
+    virial = (virial + virial.transpose(1, 2)) / 2  # symmetric but for rounding
+    return forces, virial / batch.volumes[:, None, None]

@@ -1,0 +1,291 @@
+"""A potential: network, elemental references and level of theory together."""
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from xclimb.data.frames import Frames
+from xclimb.data.theory import LevelOfTheory
+from xclimb.errors import ConfigError, DataError, XclimbWarning
+from xclimb.graph import build_batch
+from xclimb.models.chgnet import MAX_Z, CHGNet, Output
+from xclimb.references import AtomRef
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+BATCH_ATOMS = {"cpu": 128, "cuda": 4096, "mps": 1024}  # atoms a batch; small batches stay in a CPU's cache
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a potential says about one structure.
+
+    Args:
+        energy: total energy, eV.
+        forces: eV/Å ``[N, 3]``.
+        stress: eV/Å^3, ASE sign ``[3, 3]``; zero for a structure without a cell.
+        magmoms: size of the magnetic moments, µB ``[N]``.
+        site_energies: eV, references included; they sum to the energy ``[N]``.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+    magmoms: np.ndarray
+    site_energies: np.ndarray
+
+    @property
+    def energy_per_atom(self) -> float:
+        """eV/atom."""
+        return self.energy / len(self.site_energies)
+
+
+class Potential:
+    """Energy, forces, stress, magnetic moments and site energies of structures, at a stated level of theory.
+
+    Args:
+        model: the network; its parameters are frozen here, training works on a copy.
+        references: elemental reference energies, added to what the network gives.
+        theory: the level of theory of the predictions.
+        name: for reports and files.
+    """
+
+    def __init__(self, model: CHGNet, references: AtomRef, theory: LevelOfTheory, name: str = "potential"):
+        self.model = model.eval().requires_grad_(False)
+        self.references = references
+        self.theory = theory
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Potential({self.name!r}, {self.theory}, {self.dtype}, {self.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.model.atom_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the network."""
+        return self.model.atom_embedding.weight.dtype
+
+    # -- predictions ------------------------------------------------------------------------------
+
+    def predict(self, x: Any, batch_atoms: int | None = None) -> "Prediction | list[Prediction]":
+        """Predict one structure, or many.
+
+        Args:
+            x: ASE atoms, a pymatgen structure, a Frames, or a list of any of these.
+            batch_atoms: about how many atoms are computed at a time; None chooses for the device.
+
+        Returns:
+            One prediction for one structure; a list, one for one, for a list or a Frames.
+
+        Raises:
+            DataError: on a structure that cannot be computed (unknown element, overlapping atoms, NaN), naming it.
+            ReferencesError: on an element without a reference energy, naming it.
+        """
+        frames, single = as_frames(x)
+        site_energies, labelled = self._compute(frames, batch_atoms)
+        cut = frames.offsets
+        many = [
+            Prediction(
+                energy=float(labelled.energy[s]),
+                forces=labelled.forces[cut[s] : cut[s + 1]],
+                stress=labelled.stress[s],
+                magmoms=labelled.magmoms[cut[s] : cut[s + 1]],
+                site_energies=site_energies[cut[s] : cut[s + 1]],
+            )
+            for s in range(len(frames))
+        ]
+        return many[0] if single else many
+
+    def label(self, frames: Frames, batch_atoms: int | None = None) -> Frames:
+        """The same structures with this potential's predictions as labels, at its level of theory."""
+        return self._compute(frames, batch_atoms)[1]
+
+    def interaction_energy(self, frames: Frames, batch_atoms: int | None = None) -> np.ndarray:
+        """The network's part of the energy, without references, eV ``[S]`` float64."""
+        self._check_elements(frames)
+        parts = [out.site_energies for out in self._batches(frames, batch_atoms, derivatives=False)]
+        sites = torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
+        return np.bincount(frames.system, weights=sites, minlength=len(frames))
+
+    def _compute(self, frames: Frames, batch_atoms: int | None) -> tuple[np.ndarray, Frames]:
+        """Site energies ``[A]`` and the labelled frames; sums over atoms in float64."""
+        self._check_elements(frames)
+        references = self.references.energy(frames)  # raises for an element that has none
+        self._warn_uncovered(frames)
+        outputs = list(self._batches(frames, batch_atoms, derivatives=True))
+        columns = {
+            name: torch.cat([getattr(out, name) for out in outputs]).double().cpu().numpy()
+            for name in ("site_energies", "forces", "stress", "magmoms")
+            if outputs
+        }
+        if not columns:
+            return np.zeros(0), Frames.empty(self.theory)
+        interaction = columns.pop("site_energies")
+        energy = np.bincount(frames.system, weights=interaction, minlength=len(frames)) + references
+        site_energies = interaction + self.references.values[frames.numbers]
+        return site_energies, frames.replace(energy=energy, theory=self.theory, **columns)
+
+    def _batches(self, frames: Frames, batch_atoms: int | None, derivatives: bool) -> Iterator[Output]:
+        for part in atom_batches(frames, batch_atoms or BATCH_ATOMS.get(self.device.type, 1024)):
+            batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device)
+            with torch.no_grad():
+                yield self.model(batch, derivatives=derivatives)
+
+    def _check_elements(self, frames: Frames) -> None:
+        bad = (frames.numbers < 1) | (frames.numbers > MAX_Z)
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            told = f"atomic number {frames.numbers[first]} is outside 1 to {MAX_Z}, the elements {self.name} knows"
+            raise DataError(f"frame {frames.frame_id[frames.system[first]]}: {told}; remove the frame")
+
+    def _warn_uncovered(self, frames: Frames) -> None:
+        present = {chemical_symbols[z] for z in frames.elements}
+        named = [symbol for symbol in self.references.uncovered if symbol in present]
+        if named:
+            warnings.warn(
+                f"the reference energies of {self.name} were not determined by data for {', '.join(named)}: "
+                "total energies of structures with these elements are not meaningful, forces are",
+                XclimbWarning,
+                stacklevel=4,
+            )
+
+    # -- new potentials from this one ---------------------------------------------------------------
+
+    def with_references(self, references: AtomRef, theory: LevelOfTheory | None = None) -> "Potential":
+        """A new potential with other elemental references; this one is untouched.
+
+        Elements that the new references do not cover keep the present value and are named in ``.references.uncovered``.
+
+        Args:
+            references: the new table.
+            theory: level of theory of the new potential; the one of the references by default.
+        """
+        merged = references.merged_over(self.references)
+        return Potential(copy.deepcopy(self.model), merged, theory or references.theory, self.name)
+
+    def copy(self) -> "Potential":
+        """An independent copy, weights included."""
+        return Potential(copy.deepcopy(self.model), self.references, self.theory, self.name)
+
+    def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "Potential":
+        """A copy on another device or in another precision.
+
+        Raises:
+            ConfigError: on a dtype other than float32 or float64, or a device that is not there.
+        """
+        moved = self.copy()
+        moved.model.to(device=device_of(device or self.device), dtype=dtype_of(dtype or self.dtype))
+        return moved
+
+    def describe(self) -> dict:
+        """Name, level of theory, size and precision, for reports."""
+        return {
+            "name": self.name,
+            "theory": self.theory.to_dict(),
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "cutoff": self.model.cutoff,
+            "bond_cutoff": self.model.bond_cutoff,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "uncovered": list(self.references.uncovered),
+        }
+
+    # -- files ----------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``potential.json`` and ``weights.safetensors`` into a folder, whole or not at all."""
+        from xclimb.models.checkpoint import save_potential
+
+        return save_potential(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu", dtype: str = "float32") -> "Potential":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: on a missing, truncated, altered or newer file.
+        """
+        from xclimb.models.checkpoint import load_potential
+
+        return load_potential(Path(folder)).to(device, dtype)
+
+
+def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
+    """``"float32"`` or ``"float64"`` as a torch dtype."""
+    found = dtype if isinstance(dtype, torch.dtype) else DTYPES.get(dtype)
+    if found not in DTYPES.values():
+        raise ConfigError(f"dtype {dtype!r} is not supported: use 'float32' or 'float64'")
+    return found
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """A torch device that is there."""
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:0' or 'mps'") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(found.type, False):
+        raise ConfigError(f"device {str(device)!r} is not available on this machine: use device='cpu'")
+    return found
+
+
+def as_frames(x: Any) -> tuple[Frames, bool]:
+    """Whatever a user has, as Frames, and whether it was a single structure.
+
+    Raises:
+        DataError: on something that is not a structure.
+    """
+    if isinstance(x, Frames):
+        return x, False
+    if isinstance(x, str | Path) or not isinstance(x, Iterable):
+        told = f"{type(x).__name__} {str(x)[:60]!r}"
+        raise DataError(f"cannot predict {told}: give ASE atoms, pymatgen structures or xclimb.read(...)")
+    single = _is_structure(x)
+    many = [x] if single else list(x)
+    if not many:
+        return Frames.empty(), False
+    parts = [_one(item, index) for index, item in enumerate(many)]
+    if not single:  # names that say where in the list
+        parts = [
+            part if isinstance(item, Frames) else part.replace(frame_id=np.array([f"structure {index}"]))
+            for index, (item, part) in enumerate(zip(many, parts, strict=True))
+        ]
+    level = LevelOfTheory()
+    return Frames.concatenate([part.with_theory(level) for part in parts]), single
+
+
+def _is_structure(x: Any) -> bool:
+    return hasattr(x, "get_atomic_numbers") or hasattr(x, "is_ordered")  # ASE atoms; pymatgen structure or molecule
+
+
+def _one(item: Any, index: int) -> Frames:
+    if isinstance(item, Frames):
+        return item
+    if hasattr(item, "get_atomic_numbers"):
+        # geometry only: labels, in a calculator, info or arrays, play no part in a prediction
+        ids = {key: item.info[key] for key in ("frame_id", "material_id") if key in item.info}
+        return Frames.from_ase(Atoms(item.numbers, item.positions, cell=item.cell, pbc=item.pbc, info=ids))
+    if hasattr(item, "is_ordered"):
+        return Frames.from_pymatgen(item)
+    raise DataError(f"item {index} is a {type(item).__name__}, not a structure: give ASE atoms or pymatgen structures")
+
+
+def atom_batches(frames: Frames, limit: int) -> Iterator[Frames]:
+    """Consecutive frames in groups of about ``limit`` atoms; a larger frame is a group of its own."""
+    start = 0
+    while start < len(frames):
+        stop = int(np.searchsorted(frames.offsets, frames.offsets[start] + limit, side="right")) - 1
+        stop = max(stop, start + 1)
+        yield frames[start:stop]
+        start = stop
