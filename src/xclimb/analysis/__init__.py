@@ -1,0 +1,1 @@
+"""What is compared: predictions with labels (``metrics``), functional with functional (``shift``)."""

@@ -1,0 +1,158 @@
+"""Errors of predicted labels: energy, forces, stress and magnetic moments, in the units people quote."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from xclimb.data.frames import LABELS, Frames
+from xclimb.data.theory import LevelOfTheory
+from xclimb.errors import DataError
+from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """What an evaluation needs of a potential: its labels for frames, and their level of theory."""
+
+    theory: LevelOfTheory
+
+    def label(self, frames: Frames) -> Frames:
+        """The same structures with predictions as labels."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Mean absolute and root mean square errors; NaN where there were no labels to compare with.
+
+    Args:
+        energy_mae: meV/atom, over frames.
+        energy_rmse: meV/atom.
+        forces_mae: meV/Å, over all Cartesian components.
+        forces_rmse: meV/Å.
+        stress_mae: GPa, over all nine components.
+        stress_rmse: GPa.
+        magmom_mae: µB, over atoms, of absolute values (an overall flip of the spins is no error).
+        magmom_rmse: µB.
+        n_frames: frames given.
+        n_atoms: atoms given.
+        n_energy: frames whose energy was compared.
+        n_forces: atoms whose forces were compared.
+        n_stress: frames whose stress was compared.
+        n_magmoms: atoms whose magnetic moment was compared.
+        notes: what a reader of these numbers should know, a sentence each.
+    """
+
+    energy_mae: float
+    energy_rmse: float
+    forces_mae: float
+    forces_rmse: float
+    stress_mae: float
+    stress_rmse: float
+    magmom_mae: float
+    magmom_rmse: float
+    n_frames: int
+    n_atoms: int
+    n_energy: int
+    n_forces: int
+    n_stress: int
+    n_magmoms: int
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"energy {self.energy_mae:.1f} meV/atom, forces {self.forces_mae:.1f} meV/Å, stress {self.stress_mae:.3f} GPa, "
+            f"magmom {self.magmom_mae:.3f} µB ({self.n_frames} frames, {self.n_atoms} atoms)"
+        )
+
+    def to_dict(self) -> dict:
+        """Plain dictionary for JSON; NaN becomes null."""
+        fields = asdict(self) | {"notes": list(self.notes)}
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Metrics":
+        """The inverse of :meth:`to_dict`."""
+        numbers: dict[str, Any] = {
+            name: math.nan if value is None else value for name, value in fields.items() if name != "notes"
+        }
+        return cls(**numbers, notes=tuple(fields.get("notes", ())))
+
+
+def evaluate(pot: HasLabels, frames: Frames) -> Metrics:
+    """Errors of a potential on labelled frames.
+
+    Args:
+        pot: the potential.
+        frames: structures with labels; missing ones (NaN) are left out, label by label.
+
+    Raises:
+        DataError: if there are no frames, or none has a label.
+    """
+    _require_labels(frames)
+    notes = []
+    if differences := pot.theory.differences(frames.theory):
+        told = "; ".join(f"{name}: {mine or 'none'} against {theirs or 'none'}" for name, (mine, theirs) in differences.items())
+        notes.append(
+            f"The potential and the labels are at different levels of theory ({told}): errors contain that difference."
+        )
+    return compare_labels(pot.label(frames), frames, notes=tuple(notes))
+
+
+def compare_labels(predicted: Frames, reference: Frames, notes: tuple[str, ...] = ()) -> Metrics:
+    """Errors of one set of labels against another, over the labels that are finite in both.
+
+    A label without a prediction is left out and told in ``notes``.
+
+    Args:
+        predicted: frames with predicted labels.
+        reference: the same structures, in the same order, with the labels to compare with.
+        notes: sentences to put before those found here.
+
+    Raises:
+        DataError: if there are no frames, none has a label, or the structures are not the same.
+    """
+    _require_labels(reference)
+    _require_same_structures(predicted, reference)
+    n_atoms = reference.n_atoms
+    pairs = {
+        "energy": (predicted.energy / n_atoms * MEV_PER_EV, reference.energy / n_atoms * MEV_PER_EV),
+        "forces": (predicted.forces * MEV_PER_EV, reference.forces * MEV_PER_EV),
+        "stress": (ev_a3_to_gpa(predicted.stress), ev_a3_to_gpa(reference.stress)),
+        "magmoms": (np.abs(predicted.magmoms), np.abs(reference.magmoms)),
+    }
+    found: dict[str, Any] = {}
+    told = list(notes)
+    for label, (value, truth) in pairs.items():
+        name = "magmom" if label == "magmoms" else label
+        labelled, compared = np.isfinite(truth), np.isfinite(truth) & np.isfinite(value)
+        error = (value - truth)[compared]
+        found[f"{name}_mae"] = float(np.abs(error).mean()) if len(error) else math.nan
+        found[f"{name}_rmse"] = float(np.sqrt(np.mean(error**2))) if len(error) else math.nan
+        found[f"n_{label}"] = _rows(compared)
+        if missing := _rows(labelled & ~compared):
+            told.append(f"{missing} of {_rows(labelled)} labelled rows of {label} have no finite prediction and are left out.")
+    return Metrics(**found, n_frames=len(reference), n_atoms=reference.total_atoms, notes=tuple(told))
+
+
+def _rows(mask: np.ndarray) -> int:
+    """Rows (frames or atoms) with at least one component set."""
+    return int(mask.reshape(len(mask), -1).any(axis=1).sum())
+
+
+def _require_labels(frames: Frames) -> None:
+    if not len(frames):
+        raise DataError("no frames to evaluate on: the set is empty")
+    if not any(frames.has(label) for label in LABELS):
+        raise DataError(f"none of the {len(frames)} frames has a label to compare with: read frames with energies or forces")
+
+
+def _require_same_structures(predicted: Frames, reference: Frames) -> None:
+    if not np.array_equal(predicted.offsets, reference.offsets) or not np.array_equal(predicted.numbers, reference.numbers):
+        raise DataError(
+            f"predicted labels of {predicted!r} do not belong to the structures of {reference!r}: "
+            "give the same frames in the same order"
+        )

@@ -1,0 +1,113 @@
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from xclimb.analysis.metrics import Metrics, compare_labels, evaluate
+from xclimb.data.frames import Frames
+from xclimb.data.theory import LevelOfTheory
+from xclimb.errors import DataError
+from xclimb.units import GPA_PER_EV_A3
+
+
+def labelled(seed=0, sizes=(2, 3, 1)) -> Frames:
+    rng = np.random.default_rng(seed)
+    atoms, systems = sum(sizes), len(sizes)
+    return Frames(
+        numbers=np.arange(1, atoms + 1),
+        positions=rng.normal(size=(atoms, 3)),
+        cells=np.tile(4.0 * np.eye(3), (systems, 1, 1)),
+        pbc=np.ones((systems, 3), dtype=bool),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        energy=rng.normal(size=systems),
+        forces=rng.normal(size=(atoms, 3)),
+        stress=rng.normal(size=(systems, 3, 3)),
+        magmoms=rng.normal(size=atoms),
+        theory=LevelOfTheory("r2SCAN"),
+    )
+
+
+@dataclass
+class Shifted:
+    """A potential that is off by known amounts."""
+
+    by: dict
+    theory: LevelOfTheory = field(default_factory=lambda: LevelOfTheory("r2SCAN"))
+
+    def label(self, frames: Frames) -> Frames:
+        return frames.replace(**{name: getattr(frames, name) + off for name, off in self.by.items()}, theory=self.theory)
+
+
+def test_units_and_counts():
+    frames = labelled()
+    off = {"energy": 0.006 * np.array([1.0, -1.0, 1.0]), "forces": 0.004, "stress": 0.01}
+    found = evaluate(Shifted(off), frames)
+    assert found.energy_mae == pytest.approx((3.0 + 2.0 + 6.0) / 3)  # 6 meV on 2, 3 and 1 atoms
+    assert found.energy_rmse == pytest.approx(np.sqrt((9.0 + 4.0 + 36.0) / 3))
+    assert found.forces_mae == pytest.approx(4.0)
+    assert found.forces_rmse == pytest.approx(4.0)
+    assert found.stress_mae == pytest.approx(0.01 * GPA_PER_EV_A3)
+    assert found.magmom_mae == 0.0
+    counts = (found.n_frames, found.n_atoms, found.n_energy, found.n_forces, found.n_stress, found.n_magmoms)
+    assert counts == (3, 6, 3, 6, 3, 6)
+    assert found.notes == ()
+
+
+def test_forces_and_stress_are_component_wise():
+    frames = labelled()
+    forces, stress = np.zeros((6, 3)), np.zeros((3, 3, 3))
+    forces[2, 1], stress[1, 0, 2] = 0.18, 0.27
+    found = evaluate(Shifted({"forces": forces, "stress": stress}), frames)
+    assert found.forces_mae == pytest.approx(180.0 / 18)
+    assert found.forces_rmse == pytest.approx(180.0 / np.sqrt(18))
+    assert found.stress_mae == pytest.approx(0.01 * GPA_PER_EV_A3)
+
+
+def test_a_flip_of_all_spins_is_no_error():
+    frames = labelled()
+    assert compare_labels(frames.replace(magmoms=-frames.magmoms), frames).magmom_mae == 0.0
+
+
+def test_missing_labels_are_left_out():
+    frames = labelled()
+    energy, forces, magmoms = frames.energy.copy(), frames.forces.copy(), np.full(6, np.nan)
+    energy[1], forces[:2] = np.nan, np.nan
+    found = evaluate(Shifted({"energy": 0.006, "forces": 0.004}), frames.replace(energy=energy, forces=forces, magmoms=magmoms))
+    assert found.energy_mae == pytest.approx((3.0 + 6.0) / 2)
+    assert found.forces_mae == pytest.approx(4.0)
+    assert (found.n_energy, found.n_forces, found.n_magmoms) == (2, 4, 0)
+    assert np.isnan(found.magmom_mae)
+    assert np.isnan(found.magmom_rmse)
+    assert found.notes == ()
+
+
+def test_predictions_that_fail_are_told():
+    frames = labelled()
+    found = evaluate(Shifted({"energy": np.array([0.0, np.nan, 0.0])}), frames)
+    assert found.n_energy == 2
+    assert found.notes == ("1 of 3 labelled rows of energy have no finite prediction and are left out.",)
+
+
+def test_another_level_of_theory_is_told():
+    (note,) = evaluate(Shifted({}, LevelOfTheory("PBE")), labelled()).notes
+    assert "different levels of theory (functional: PBE against r2SCAN)" in note
+
+
+def test_json_returns_the_same():
+    found = evaluate(Shifted({"energy": 0.1}, LevelOfTheory("PBE")), labelled().replace(magmoms=np.full(6, np.nan)))
+    fields = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert fields["magmom_mae"] is None
+    assert Metrics.from_dict(fields).to_dict() == found.to_dict()
+    assert "meV/atom" in str(found)
+
+
+def test_refusals():
+    frames, pot = labelled(), Shifted({})
+    with pytest.raises(DataError, match="the set is empty"):
+        evaluate(pot, frames[:0])
+    bare = Frames(frames.numbers, frames.positions, frames.cells, frames.pbc, frames.offsets)
+    with pytest.raises(DataError, match="none of the 3 frames has a label"):
+        evaluate(pot, bare)
+    with pytest.raises(DataError, match="same frames in the same order"):
+        compare_labels(frames[::-1], frames)
