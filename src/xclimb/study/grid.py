@@ -1,0 +1,168 @@
+"""A grid of transfers: cells in, run folders out. Finished cells are not repeated, interrupted ones are.
+
+Cells are independent of each other, so they may run in processes of their own; the folder is the only thing they share
+with the process that waits for them.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xclimb.analysis.metrics import compare_labels
+from xclimb.config import TransferConfig
+from xclimb.data.frames import Frames
+from xclimb.errors import CheckpointError, ConfigError
+from xclimb.models.potential import Potential
+from xclimb.training.run import describe_data, read_history, read_json, write_json
+from xclimb.transfer.fit import run_transfer
+
+Watch = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One transfer of a study: the name of its folder and all its settings."""
+
+    name: str
+    config: TransferConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """The frames of a study at the target's level of theory."""
+
+    train: Frames
+    val: Frames
+    test: Frames
+
+    def items(self) -> list[tuple[str, Frames]]:
+        """(name, frames) of the three sets."""
+        return [("train", self.train), ("val", self.val), ("test", self.test)]
+
+
+def run_grid(
+    cells: Sequence[Cell],
+    sets: Sets,
+    folder: Path,
+    source: Potential | None = None,
+    workers: int = 1,
+    watch: Watch | None = None,
+    done: Callable[[str], None] | None = None,
+) -> None:
+    """Run every cell that is not finished; each leaves ``folder/<name>``.
+
+    Args:
+        cells: what to run, in this order.
+        sets: the frames; ``test`` is only evaluated, after the training.
+        folder: where the run folders go.
+        source: potential to use instead of loading ``config.source``.
+        workers: processes; 1 runs the cells here. Each takes its share of the cores.
+        watch: called with the name of a cell and a line of its metrics.jsonl when there is a new one.
+        done: called with the name of each cell that is finished, at once for those that were before.
+
+    Raises:
+        ConfigError: if a folder holds a finished run with other settings or data.
+        KeyboardInterrupt: after Ctrl-C; what was finished stays finished.
+    """
+    left = [cell for cell in cells if not is_finished(folder / cell.name, cell.config, sets)]
+    for cell in cells:
+        if cell not in left and done:
+            done(cell.name)
+    if min(workers, len(left)) > 1:
+        _run_in_processes(left, sets, folder, source, min(workers, len(left)), watch, done)
+        return
+    for cell in left:
+        interrupted = run_cell(cell, sets, folder, source, watch=watch)
+        if interrupted:
+            raise KeyboardInterrupt
+        if done:
+            done(cell.name)
+
+
+def run_cell(
+    cell: Cell,
+    sets: Sets,
+    folder: Path,
+    source: Potential | None = None,
+    threads: int | None = None,
+    watch: Watch | None = None,
+) -> bool:
+    """One transfer and the errors of its best potential on all three sets; True if it was interrupted."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    notify = (lambda line: watch(cell.name, line)) if watch else None
+    run = run_transfer(
+        cell.config, sets.train, sets.val, folder / cell.name, source, overwrite=True, progress=False, on_epoch=notify
+    )
+    if run.interrupted:
+        return True
+    errors = {name: compare_labels(run.potential.label(frames), frames).to_dict() for name, frames in sets.items()}
+    write_json(run.path / "evaluation.json", errors)
+    return False
+
+
+def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
+    """Whether the folder holds the finished, evaluated run of these settings and data.
+
+    Raises:
+        ConfigError: if it holds a finished run of others.
+    """
+    try:
+        record, errors = read_json(path / "run.json"), read_json(path / "evaluation.json")
+    except CheckpointError:
+        return False
+    if record.get("state") != "finished" or "test" not in errors:
+        return False
+    settings = config.model_dump(mode="json")
+    other = [name for name, value in settings.items() if record["settings"].get(name) != value]
+    if other or record["data"]["train"]["sha256"] != describe_data(sets.train)["sha256"]:
+        what = f"with another {other[0]}" if other else "on other training frames"
+        raise ConfigError(f"{path} holds a finished run {what}: give the study another folder, or overwrite=True")
+    return True
+
+
+def _run_in_processes(
+    cells: Sequence[Cell],
+    sets: Sets,
+    folder: Path,
+    source: Potential | None,
+    workers: int,
+    watch: Watch | None,
+    done: Callable[[str], None] | None,
+) -> None:
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    # spawn: a forked copy of a process that has used torch's thread pool may hang
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        waiting: dict[Future, Cell] = {pool.submit(run_cell, cell, sets, folder, source, threads): cell for cell in cells}
+        seen: dict[str, int] = {}
+        while waiting:
+            ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            if watch:
+                _report(waiting.values(), folder, seen, watch)
+            for future in ended:
+                cell = waiting.pop(future)
+                if future.result():  # an error of the cell is raised here
+                    raise KeyboardInterrupt
+                if done:
+                    done(cell.name)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _report(cells, folder: Path, seen: dict[str, int], watch: Watch) -> None:
+    """Call ``watch`` for the lines that other processes added to their metrics.jsonl."""
+    for cell in cells:
+        path = folder / cell.name
+        if not (path / "metrics.jsonl").exists():
+            continue
+        history = read_history(path)
+        for line in history[seen.get(cell.name, 0) :]:
+            watch(cell.name, line)
+        seen[cell.name] = len(history)

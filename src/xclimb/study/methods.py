@@ -1,0 +1,320 @@
+"""Every method of the paper on one pair of data sets, beside the untouched models: its Table 1, on a user's own data.
+
+The study folder, all JSON: study, shift, references/, runs/<method>-<seed>/, results, retention, predictions. The report
+page is made from it alone.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from xclimb.analysis.metrics import Metrics, compare_labels, evaluate
+from xclimb.analysis.shift import shift
+from xclimb.config import TransferConfig
+from xclimb.data.frames import Frames
+from xclimb.data.splits import Split
+from xclimb.errors import ConfigError, DataError
+from xclimb.models.potential import Potential
+from xclimb.models.zoo import load
+from xclimb.references import AtomRef, fit_references
+from xclimb.study.grid import Cell, Sets, is_finished, run_grid
+from xclimb.study.progress import GridBar
+from xclimb.training.run import describe_data, read_json, versions, write_json
+from xclimb.transfer.methods import METHODS, get_method
+from xclimb.units import ev_a3_to_gpa
+
+COMPARED = "chgnet-r2scan"  # the model that others transferred to r2SCAN, with far more data
+ERRORS = ("energy_mae", "forces_mae", "stress_mae", "magmom_mae")
+_FILES = ("study.json", "shift.json", "results.json", "retention.json", "predictions.json")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study gives: its folder, and the rows of its table."""
+
+    path: Path
+    rows: list[dict[str, Any]]
+
+
+def study_methods(
+    low: Frames,
+    high: Frames,
+    split: Split | Sequence,
+    out: str | Path,
+    methods: Sequence[str] = tuple(METHODS),
+    seeds: Sequence[int] = (0, 1, 2),
+    source: str | Path | Potential = "chgnet-0.3.0",
+    epochs: int = 50,
+    *,
+    title: str | None = None,
+    sample: str | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Study:
+    """Transfer by every method and seed, and compare on frames that no training saw.
+
+    Args:
+        low: frames at the source's functional, paired with ``high`` by frame_id.
+        high: frames at the target functional.
+        split: a Split, or the frame ids of (train, val, test).
+        out: study folder; the same call on the same folder continues where it ended.
+        methods: names of methods.
+        seeds: one transfer for each method and seed.
+        source: zoo name, path or Potential to start from.
+        epochs: of every transfer.
+        title: for the report.
+        sample: name of the embedded sample that the frames are, if they are one.
+        workers: transfers at a time, each in a process of its own (guard a script with ``if __name__ == "__main__"``).
+        overwrite: run again what is finished.
+        progress: show a progress bar, if the output is a terminal.
+        say: called with a sentence when a stage has a result.
+        settings: any other field of :class:`xclimb.config.TransferConfig`, for all methods alike; ``references_lr``
+            goes to the methods that train references only.
+
+    Raises:
+        ConfigError, DataError, TheoryError: as :func:`xclimb.transfer.fit.transfer`, before anything is run.
+        KeyboardInterrupt: after Ctrl-C; repeat the call to continue.
+    """
+    began = time.perf_counter()
+    say = say or (lambda sentence: None)
+    name = source.name if isinstance(source, Potential) else str(source)
+    cells = _cells(name, methods, seeds, epochs, settings)
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}")
+    sets, low_sets = _sets(high, split, strict=True), _sets(low, split, strict=False)
+    folder = _folder(Path(out), overwrite)
+    for cell in cells:  # a finished run of other settings is told before anything is written
+        is_finished(folder / "runs" / cell.name, cell.config, sets)
+    potential = load(source)
+    earlier = read_json(folder / "study.json").get("wall_seconds", 0.0) if (folder / "study.json").exists() else 0.0
+    card = _card(title, name, methods, seeds, cells[0].config, low, high, sets, sample)
+    write_json(folder / "study.json", card | {"wall_seconds": earlier})
+
+    book = _Book(sets, low_sets)
+    _measure_shift(low, high, folder, say)
+    _add_baselines(book, potential, folder, say)
+    with GridBar({cell.name: cell.config.epochs for cell in cells}, progress) as bar:
+        given = source if isinstance(source, Potential) else None
+        run_grid(cells, sets, folder / "runs", given, workers, watch=bar.show, done=bar.finish)
+    for cell in cells:
+        method, seed = cell.config.method, cell.config.seed
+        best = load(folder / "runs" / cell.name, dtype=cell.config.dtype)
+        book.add(method, seed, "method", best, predictions=seed == seeds[0])
+    book.write(folder)
+    write_json(folder / "study.json", card | {"wall_seconds": earlier + time.perf_counter() - began})
+    return Study(folder, summary_table(folder))
+
+
+def _measure_shift(low: Frames, high: Frames, folder: Path, say: Callable[[str], None]) -> None:
+    report = shift(low, high)
+    write_json(folder / "shift.json", report.to_dict())
+    say(f"shift {high.theory.functional} - {low.theory.functional}: {report.mean:.3f} ± {report.std:.3f} eV/atom")
+
+
+def _add_baselines(book: "_Book", source: Potential, folder: Path, say: Callable[[str], None]) -> None:
+    """References of the training frames, and what models without any training make of the frames."""
+    train = book.sets.train
+    references = {kind: fit_references(train, potential=source, kind=kind) for kind in ("raw", "residual", "robust")}
+    for kind, found in ({"source": source.references} | references).items():
+        write_json(folder / "references" / f"{kind}.json", found.to_dict())
+    models = _baselines(source, references["residual"], train)
+    for model, baseline in models.items():
+        book.add(model, None, "baseline", baseline, predictions=True)
+    if not (folder / "results.json").exists():
+        book.write(folder)  # a first table, long before the transfers end
+    say(_told(book, list(models)[1], "references alone"))
+
+
+# -- preparation -----------------------------------------------------------------------------------
+
+
+def _cells(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: int, settings: dict[str, Any]) -> list[Cell]:
+    if not methods or not seeds:
+        raise ConfigError("a study needs at least one method and one seed")
+    if len(set(methods)) < len(methods) or len(set(seeds)) < len(seeds):
+        raise ConfigError("a method or seed is given twice: name each once")
+    for reserved in ("method", "seed"):
+        if reserved in settings:
+            raise ConfigError(f"{reserved} has no effect in a study: give {reserved}s=[...]")
+    own = {setting for name in methods for setting in get_method(name).settings}
+    special = {setting for method in METHODS.values() for setting in method.settings}
+    cells = []
+    for seed in seeds:
+        for name in methods:
+            # a setting of one method goes to that method; if none of the methods has it, check() says so
+            skipped = {key for key in settings if key in own and key in special - get_method(name).settings}
+            mine = {key: value for key, value in settings.items() if key not in skipped}
+            config = TransferConfig.build({"source": source, "method": name, "epochs": epochs, "seed": seed, **mine})
+            get_method(name).check(config)
+            cells.append(Cell(f"{name}-{seed}", config))
+    return cells
+
+
+def _sets(frames: Frames, split: Split | Sequence, strict: bool) -> Sets:
+    """The three sets by frame id; frames that the split names must all be there if ``strict``."""
+    if isinstance(split, Split):
+        ids = [split.frame_id[index] for index in (split.train, split.val, split.test)]
+    else:
+        ids = [np.asarray(part, dtype=np.str_) for part in split]
+    if len(ids) != 3:
+        raise DataError("a split has three parts, train, val and test: give an xclimb Split or three lists of frame ids")
+    if len(np.unique(frames.frame_id)) < len(frames):
+        raise DataError("frame ids are not unique: a split by id needs unique ones")
+    parts = []
+    for part, name in zip(ids, ("train", "val", "test"), strict=True):
+        missing = np.setdiff1d(part, frames.frame_id)
+        if strict and (len(missing) or not len(part)):
+            told = f"frame {missing[0]} of the split is not in the data" if len(missing) else "it is empty"
+            raise DataError(f"cannot make the {name} set: {told}; split these frames with xclimb.split_frames")
+        parts.append(frames[np.isin(frames.frame_id, part)])
+    return Sets(*parts)
+
+
+def _folder(path: Path, overwrite: bool) -> Path:
+    if path.is_file():
+        raise ConfigError(f"{path} is a file: give the name of a folder for the study")
+    if path.exists() and any(path.iterdir()) and not (path / "study.json").exists() and not (path / "runs").exists():
+        raise ConfigError(f"{path} is not empty and holds no study: give another folder")
+    if overwrite:
+        for name in _FILES:
+            (path / name).unlink(missing_ok=True)
+        for name in ("runs", "references"):
+            shutil.rmtree(path / name, ignore_errors=True)
+    for name in ("runs", "references"):
+        (path / name).mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _card(
+    title: str | None,
+    source: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    config: TransferConfig,
+    low: Frames,
+    high: Frames,
+    sets: Sets,
+    sample: str | None,
+) -> dict[str, Any]:
+    shown = config.model_dump(mode="json", exclude={"method", "seed", "source"})
+    return {
+        "title": title or f"{source} to {high.theory.functional}, method by method",
+        "source": source,
+        "methods": list(methods),
+        "seeds": list(seeds),
+        "settings": shown,
+        "versions": versions(),
+        "theory": {"low": low.theory.to_dict(), "high": high.theory.to_dict()},
+        "data": {name: describe_data(frames) for name, frames in sets.items()},
+        "sample": sample,
+    }
+
+
+def _baselines(source: Potential, residual: AtomRef, train: Frames) -> dict[str, Potential]:
+    """Untouched models, and the same with residual references of the training frames: no training at all."""
+    models = {source.name: source, f"{source.name} + residual references": source.with_references(residual)}
+    if train.theory.functional == "r2SCAN" and source.name != COMPARED:
+        other = load(COMPARED)
+        fitted = other.with_references(fit_references(train, potential=other, kind="residual"))
+        models |= {COMPARED: other, f"{COMPARED} + residual references": fitted}
+    return models
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+class _Book:
+    """Rows of results, retention and predictions as they come in."""
+
+    def __init__(self, sets: Sets, low: Sets):
+        self.sets, self.low = sets, low
+        self.results: list[dict[str, Any]] = []
+        self.retention: list[dict[str, Any]] = []
+        self.models: dict[str, dict[str, Any]] = {}
+
+    def add(self, model: str, seed: int | None, kind: str, potential: Potential, predictions: bool) -> None:
+        """Evaluate a potential on all sets of both functionals."""
+        for split, frames in self.sets.items():
+            labelled = potential.label(frames)
+            metrics = compare_labels(labelled, frames).to_dict()
+            self.results.append({"model": model, "seed": seed, "kind": kind, "split": split, "metrics": metrics})
+            if split == "test" and predictions:
+                self.models[model] = _labels(labelled)
+        if len(self.low.test) and self.low.train.has("energy"):
+            metrics = retention(potential, self.low.train, self.low.test).to_dict()
+            self.retention.append({"model": model, "seed": seed, "metrics": metrics})
+
+    def write(self, folder: Path) -> None:
+        """Write the three files."""
+        test = self.sets.test
+        write_json(folder / "results.json", self.results)
+        write_json(folder / "retention.json", self.retention)
+        names = {"frame_id": test.frame_id, "formula": test.formulas(), "n_atoms": test.n_atoms}
+        write_json(folder / "predictions.json", {**names, "reference": _labels(test), "models": self.models})
+
+
+def retention(potential: Potential, train: Frames, test: Frames) -> Metrics:
+    """What a potential still knows of another functional: its errors on that functional's test frames.
+
+    Energies are compared after residual references fitted to that functional's training frames, for every potential alike:
+    a transferred potential is not blamed for its energy zero, only for what its network forgot. The fit starts from raw
+    references of those frames, so that where the frames do not determine it, it is the same for all potentials.
+    """
+    aligned = potential.with_references(fit_references(train, potential=potential, kind="raw"))
+    return evaluate(aligned.with_references(fit_references(train, potential=aligned, kind="residual")), test)
+
+
+def _labels(frames: Frames) -> dict[str, np.ndarray]:
+    return {
+        "energy_per_atom": frames.energy_per_atom,
+        "forces": frames.forces.reshape(-1),
+        "stress": ev_a3_to_gpa(frames.stress).reshape(-1),
+    }
+
+
+def _told(book: _Book, model: str, how: str) -> str:
+    row = next(row for row in book.results if row["model"] == model and row["split"] == "test")["metrics"]
+    return f"{model} ({how}): test {row['energy_mae']:.1f} meV/atom, {row['forces_mae']:.1f} meV/Å"
+
+
+def summary_table(folder: str | Path, split: str = "test") -> list[dict[str, Any]]:
+    """The table of a study: one row a model, mean and standard deviation over its seeds.
+
+    Args:
+        folder: a study folder.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+
+    Returns:
+        Rows ``{model, kind, seeds, energy_mae, energy_mae_std, forces_mae, ..., retention_energy_mae, ...}``: meV/atom,
+        meV/Å, GPa, µB; None where there is no number (no labels, or one seed only for a deviation). Baselines come first.
+
+    Raises:
+        CheckpointError: if the folder is no study folder.
+    """
+    folder = Path(folder)
+    results = [row for row in read_json(folder / "results.json") if row["split"] == split]
+    kept = read_json(folder / "retention.json")
+    rows = []
+    for model in dict.fromkeys(row["model"] for row in results):
+        mine = [row for row in results if row["model"] == model]
+        row = {"model": model, "kind": mine[0]["kind"], "seeds": len(mine)}
+        for prefix, metrics in (("", mine), ("retention_", [other for other in kept if other["model"] == model])):
+            for error in ERRORS:
+                row |= _spread(prefix + error, [other["metrics"].get(error) for other in metrics])
+        rows.append(row)
+    return rows
+
+
+def _spread(name: str, values: list[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return {name: mean(known) if known else None, f"{name}_std": stdev(known) if len(known) > 1 else None}

@@ -1,0 +1,61 @@
+"""The progress bar of one training."""
+
+from types import TracebackType
+from typing import Any, Self
+
+
+class EpochBar:
+    """Epochs done, validation errors, best epoch and time left; nothing at all where the output is no terminal.
+
+    Args:
+        title: shown before the bar.
+        epochs: how many there will be.
+        show: False for silence.
+    """
+
+    def __init__(self, title: str, epochs: int, show: bool = True):
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        self._bar = _columns(console) if show and console.is_terminal else None
+        self._task = self._bar.add_task(title, total=max(epochs, 1), errors="") if self._bar else None
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, line: dict[str, Any], best_epoch: int) -> None:
+        """Show one line of the history."""
+        if self._bar and self._task is not None:
+            told = f"val {_errors(line['val'])} · best epoch {best_epoch}"
+            self._bar.update(self._task, completed=line["epoch"], errors=told)
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
+        if self._bar:
+            self._bar.console.print(sentence, highlight=False)
+
+
+def _errors(val: dict[str, Any]) -> str:
+    shown = (("energy_mae", "meV/atom", ".1f"), ("forces_mae", "meV/Å", ".1f"), ("stress_mae", "GPa", ".2f"))
+    return " ".join(f"{val[key]:{digits}} {unit}" for key, unit, digits in shown if val[key] is not None)
+
+
+def _columns(console):
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description:>10}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[errors]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )

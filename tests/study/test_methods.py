@@ -1,0 +1,201 @@
+import json
+
+import numpy as np
+import pytest
+
+import xclimb
+from xclimb.config import TransferConfig
+from xclimb.errors import CheckpointError, ConfigError, DataError
+from xclimb.study import grid
+from xclimb.study.methods import retention, study_methods, summary_table
+from xclimb.training.run import read_json
+
+METHODS = ("frozen", "residual")
+SETTINGS = {"methods": METHODS, "seeds": (0, 1), "epochs": 1, "batch_size": 8, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """A few rock salts at both functionals; NaF, whose elements are in others, is held out for validation and test."""
+    sets = [xclimb.load_sample("dft_pairs", functional=name) for name in ("PBE", "r2SCAN")]
+    keep = np.isin(sets[0].formulas(), ["ClNa", "FLi", "MgO", "FNa"])
+    low, high = (frames[keep] for frames in sets)
+    held = high.frame_id[high.formulas() == "FNa"]
+    ids = [np.setdiff1d(high.frame_id, held), held[:2], held[2:]]
+    return low, high, ids
+
+
+@pytest.fixture(scope="module")
+def folder(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "s"
+    said = []
+    study = study_methods(*data, out, sample="dft_pairs", say=said.append, **SETTINGS)
+    assert study.path == out
+    assert said[0].startswith("shift r2SCAN - PBE")
+    assert "references alone" in said[1]
+    return out
+
+
+def test_folder_has_everything_a_report_needs(folder, data):
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"study.json", "shift.json", "references", "runs", "results.json", "retention.json", "predictions.json"}
+    assert {path.name for path in (folder / "runs").iterdir()} == {f"{name}-{seed}" for name in METHODS for seed in (0, 1)}
+    assert {path.stem for path in (folder / "references").iterdir()} == {"source", "raw", "residual", "robust"}
+    study = read_json(folder / "study.json")
+    assert (study["methods"], study["seeds"], study["sample"]) == (list(METHODS), [0, 1], "dft_pairs")
+    assert study["theory"]["low"]["functional"] == "PBE"
+    assert study["theory"]["high"]["functional"] == "r2SCAN"
+    assert study["settings"]["epochs"] == 1
+    assert study["wall_seconds"] > 0
+    assert study["data"]["test"]["frames"] == len(data[2][2])
+
+
+def test_results_hold_every_model_on_every_split(folder):
+    rows = read_json(folder / "results.json")
+    baselines = ["chgnet-0.3.0", "chgnet-0.3.0 + residual references", "chgnet-r2scan", "chgnet-r2scan + residual references"]
+    found = {(row["model"], row["seed"], row["kind"], row["split"]) for row in rows}
+    expected = {(model, None, "baseline") for model in baselines} | {
+        (name, seed, "method") for name in METHODS for seed in (0, 1)
+    }
+    assert found == {(*row, split) for row in expected for split in ("train", "val", "test")}
+    assert len(rows) == len(found)
+    kept = read_json(folder / "retention.json")
+    assert {(row["model"], row["seed"]) for row in kept} == {row[:2] for row in expected}
+
+
+def test_numbers_are_those_of_the_saved_potentials(folder, data):
+    low, high, ids = data
+    test = high[np.isin(high.frame_id, ids[2])]
+    best = xclimb.load(folder / "runs" / "residual-1")
+    (row,) = [
+        row["metrics"]
+        for row in read_json(folder / "results.json")
+        if (row["model"], row["seed"], row["split"]) == ("residual", 1, "test")
+    ]
+    errors = xclimb.evaluate(best, test)
+    assert row["energy_mae"] == pytest.approx(errors.energy_mae, rel=1e-3)
+    assert row["forces_mae"] == pytest.approx(errors.forces_mae, rel=1e-3)
+    assert read_json(folder / "runs" / "residual-1" / "evaluation.json")["test"]["energy_mae"] == pytest.approx(
+        row["energy_mae"]
+    )
+    low_train, low_test = (low[np.isin(low.frame_id, part)] for part in (ids[0], ids[2]))
+    (kept,) = [row["metrics"] for row in read_json(folder / "retention.json") if (row["model"], row["seed"]) == ("residual", 1)]
+    assert kept["energy_mae"] == pytest.approx(retention(best, low_train, low_test).energy_mae, rel=1e-3)
+
+
+def test_retention_does_not_blame_the_energy_zero(folder, data):
+    low, _, ids = data
+    source = xclimb.load("chgnet-0.3.0")
+    moved = source.with_references(xclimb.AtomRef.from_table(np.full(94, 77.0)))
+    low_train, low_test = (low[np.isin(low.frame_id, part)] for part in (ids[0], ids[2]))
+    one, other = (retention(potential, low_train, low_test) for potential in (source, moved))
+    assert one.energy_mae == pytest.approx(other.energy_mae, rel=1e-3)
+
+
+def test_untouched_source_is_kept_as_it_is(folder):
+    rows = {row["model"]: row for row in summary_table(folder)}
+    aligned, untouched = rows["chgnet-0.3.0 + residual references"], rows["chgnet-0.3.0"]
+    assert untouched["energy_mae"] > 5 * aligned["energy_mae"]
+    assert untouched["forces_mae"] == pytest.approx(aligned["forces_mae"], rel=1e-4)
+    assert untouched["retention_energy_mae"] == pytest.approx(aligned["retention_energy_mae"], rel=1e-2)
+
+
+def test_predictions_fit_the_test_frames(folder, data):
+    _, high, ids = data
+    test = high[np.isin(high.frame_id, ids[2])]
+    predictions = read_json(folder / "predictions.json")
+    assert predictions["frame_id"] == test.frame_id.tolist()
+    assert predictions["n_atoms"] == test.n_atoms.tolist()
+    assert set(predictions["models"]) >= {*METHODS, "chgnet-0.3.0", "chgnet-r2scan"}
+    for labels in (predictions["reference"], *predictions["models"].values()):
+        assert len(labels["energy_per_atom"]) == len(test)
+        assert len(labels["forces"]) == 3 * test.total_atoms
+        assert len(labels["stress"]) == 9 * len(test)
+    np.testing.assert_allclose(predictions["reference"]["energy_per_atom"], test.energy_per_atom)
+
+
+def test_summary_is_mean_and_deviation_over_seeds(folder):
+    rows = {row["model"]: row for row in summary_table(folder)}
+    results = [row for row in read_json(folder / "results.json") if row["split"] == "test" and row["model"] == "frozen"]
+    values = [row["metrics"]["energy_mae"] for row in results]
+    assert rows["frozen"]["seeds"] == 2
+    assert rows["frozen"]["energy_mae"] == pytest.approx(np.mean(values))
+    assert rows["frozen"]["energy_mae_std"] == pytest.approx(np.std(values, ddof=1))
+    assert rows["chgnet-0.3.0"]["energy_mae_std"] is None
+    assert list(rows)[-2:] == list(METHODS)
+    with pytest.raises(CheckpointError, match="no complete run or study folder"):
+        summary_table(folder / "runs")
+
+
+def test_finished_runs_are_not_repeated_and_interrupted_ones_are(folder, data, monkeypatch):
+    ran = []
+    original = grid.run_cell
+    monkeypatch.setattr(grid, "run_cell", lambda cell, *rest, **more: ran.append(cell.name) or original(cell, *rest, **more))
+    before = summary_table(folder)
+    study_methods(*data, folder, sample="dft_pairs", **SETTINGS)
+    assert ran == []
+    record = folder / "runs" / "frozen-1" / "run.json"
+    record.write_text(json.dumps(read_json(record) | {"state": "interrupted"}))
+    study_methods(*data, folder, sample="dft_pairs", **SETTINGS)
+    assert ran == ["frozen-1"]
+    after = summary_table(folder)
+    assert after == before  # same seed, same machine, same numbers
+
+
+def test_other_settings_are_refused(folder, data):
+    before = (folder / "results.json").read_bytes()
+    with pytest.raises(ConfigError, match="finished run with another learning_rate"):
+        study_methods(*data, folder, learning_rate=1e-4, **SETTINGS)
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_processes_give_the_same_numbers(folder, data, tmp_path):
+    _, high, ids = data
+    sets = grid.Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
+    cells = [grid.Cell(f"{name}-0", TransferConfig(method=name, epochs=1, batch_size=8)) for name in METHODS]
+    watched, done = [], []
+    grid.run_grid(cells, sets, tmp_path, workers=2, watch=lambda name, line: watched.append(name), done=done.append)
+    assert sorted(done) == ["frozen-0", "residual-0"]
+    assert set(watched) <= set(done)
+    for name in done:
+        one, other = (read_json(path / name / "evaluation.json")["test"] for path in (folder / "runs", tmp_path))
+        assert one["energy_mae"] == pytest.approx(other["energy_mae"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "told"),
+    [
+        ({"methods": ("refitt",)}, ConfigError, "did you mean 'refit'"),
+        ({"methods": ()}, ConfigError, "at least one method"),
+        ({"seeds": (1, 1)}, ConfigError, "given twice"),
+        ({"method": "refit"}, ConfigError, "method has no effect in a study"),
+        ({"references_lr": 0.1}, ConfigError, "references_lr has no effect"),
+        ({"epochs": 1, "loss": {"enery": 1}}, ConfigError, "did you mean 'loss.energy'"),
+        ({"workers": 0}, ConfigError, "workers must be at least 1"),
+    ],
+)
+def test_bad_settings_are_told_before_anything_is_run(tmp_path, data, changed, kind, told):
+    with pytest.raises(kind, match=told):
+        study_methods(*data, tmp_path / "s", **SETTINGS | changed)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_split_that_does_not_fit_is_told(tmp_path, data):
+    low, high, ids = data
+    with pytest.raises(DataError, match="frame nothing of the split is not in the data"):
+        study_methods(low, high, [ids[0], ids[1], ["nothing"]], tmp_path / "s", **SETTINGS)
+    with pytest.raises(DataError, match="three parts"):
+        study_methods(low, high, ids[:2], tmp_path / "s", **SETTINGS)
+
+
+def test_a_foreign_folder_is_not_touched(tmp_path, data):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="holds no study"):
+        study_methods(*data, tmp_path, overwrite=True, **SETTINGS)
+
+
+def test_references_lr_goes_to_the_method_that_has_it(data):
+    from xclimb.study.methods import _cells
+
+    cells = _cells("chgnet-0.3.0", ("frozen", "trainable"), (0,), 1, {"references_lr": 0.1})
+    assert [cell.config.references_lr for cell in cells] == [None, 0.1]

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+import xclimb
+
+
+@pytest.fixture(scope="session")
+def source():
+    return xclimb.load("chgnet-0.3.0")
+
+
+@pytest.fixture(scope="session")
+def pairs():
+    """Small crystals of the embedded sample, r2SCAN: (train, val), no material in both, every val element in train."""
+    frames = xclimb.load_sample("dft_pairs", functional="r2SCAN")
+    materials = frames.material_id.astype(str)
+    small = [name for name in dict.fromkeys(materials.tolist()) if frames.n_atoms[materials == name][0] <= 2]
+    held = next(name for name in small if _covered(frames, materials, small, name))
+    chosen = [name for name in small if name != held]
+    train = frames[np.isin(materials, chosen)][::3]
+    return train, frames[materials == held]
+
+
+def _covered(frames, materials, small, name):
+    others = frames[np.isin(materials, [other for other in small if other != name])][::3]
+    return (
+        len(np.unique(frames[materials == name].numbers)) == 2
+        and np.isin(frames[materials == name].elements, others.elements).all()
+    )
