@@ -1,0 +1,330 @@
+"""The report's figures: pure functions from plain data to plotly figures, for the page and for anybody's notebook.
+
+Each figure carries in ``layout.meta["narrow"]`` what differs on a narrow screen, as dotted paths.
+"""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import plotly.graph_objects as go
+
+from xclimb.report.folder import Row, RunFolder, number
+from xclimb.report.style import (
+    COLOURS,
+    EMPTY,
+    INK,
+    MUTED,
+    SURFACE,
+    axis,
+    axis_name,
+    colour,
+    colour_bar,
+    colour_scale,
+    figure,
+    log_ticks,
+    panel_title,
+    panels,
+    shares,
+)
+from xclimb.report.summary import QUANTITIES, ModelErrors, by_model, written
+
+MAX_POINTS = 1500  # a panel; more are thinned evenly, so that the page stays small
+
+# the periodic table; "." is an empty place, the last two rows are lanthanides and actinides
+_TABLE = """
+H . . . . . . . . . . . . . . . . He
+Li Be . . . . . . . . . . B C N O F Ne
+Na Mg . . . . . . . . . . Al Si P S Cl Ar
+K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
+Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe
+Cs Ba . Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
+Fr Ra . Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
+. . . . . . . . . . . . . . . . . .
+. . La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu .
+. . Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr .
+"""
+
+
+def _thinned(n: int) -> np.ndarray:
+    """Evenly spread indices of at most MAX_POINTS of n points."""
+    return np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)) if n else np.zeros(0, dtype=int)
+
+
+# -- shift ----------------------------------------------------------------------------------------
+
+
+def shift_table(values: dict[str, float], std: dict[str, float] | None = None, label: str = "shift") -> go.Figure:
+    """A periodic table coloured by a value of each element.
+
+    Args:
+        values: element symbol -> eV/atom; elements that are not there are greyed.
+        std: element symbol -> eV/atom, shown on hovering.
+        label: what the values are, for the colour bar.
+    """
+    rows = [line.split() for line in _TABLE.strip().splitlines()]
+    known = {symbol: value for symbol, value in values.items() if math.isfinite(value)}
+    shown = np.array([[known.get(symbol, np.nan) for symbol in row] for row in rows])
+    empty = np.array([[0.0 if symbol != "." and symbol not in known else np.nan for symbol in row] for row in rows])
+    short = [[symbol if symbol in known else "" for symbol in row] for row in rows]
+    full = [[_element_text(symbol, known) for symbol in row] for row in rows]
+    greyed = [["" if symbol == "." or symbol in known else symbol for symbol in row] for row in rows]
+    fig = figure(
+        500,
+        {"height": 290, "margin.l": 2, "margin.r": 2, "margin.t": 6},
+        margin={"l": 4, "r": 4, "t": 30, "b": 6},
+        dragmode=False,
+    )
+    gaps = {"xgap": 3, "ygap": 3}
+    fig.add_heatmap(
+        z=empty, text=greyed, colorscale=[[0, EMPTY], [1, EMPTY]], showscale=False, texttemplate="%{text}",
+        textfont={"color": MUTED, "size": 12}, hovertemplate="%{text}: no data<extra></extra>", **gaps,
+    )  # fmt: skip
+    hover = [[_element_hover(symbol, known, std or {}) for symbol in row] for row in rows]
+    fig.add_heatmap(
+        z=shown, text=full, **colour_scale(list(known.values())), texttemplate="%{text}", textfont={"size": 12},
+        customdata=hover, hovertemplate="%{customdata}<extra></extra>", colorbar=colour_bar(f"{label} (eV/atom)"), **gaps,
+    )  # fmt: skip
+    hidden = {"visible": False, "fixedrange": True}
+    fig.update_layout(xaxis={**hidden, "range": [-0.5, 17.5]}, yaxis={**hidden, "range": [len(rows) - 0.5, -0.5]})
+    narrow = {"data.1.text": short, "data.0.textfont.size": 9, "data.1.textfont.size": 10}
+    closer = {f"data.{n}.{gap}": 1.5 for n in (0, 1) for gap in gaps}
+    fig.layout.meta["narrow"].update({**narrow, **closer, "data.1.colorbar.tickfont.size": 9, "data.1.colorbar.nticks": 4})
+    return fig
+
+
+def _element_text(symbol: str, values: dict[str, float]) -> str:
+    return f"<b>{symbol}</b><br>{values[symbol]:.2f}".replace("-", "−") if symbol in values else ""
+
+
+def _element_hover(symbol: str, values: dict[str, float], std: dict[str, float]) -> str:
+    if symbol not in values:
+        return ""
+    spread = f" ± {std[symbol]:.3f}" if symbol in std else ""
+    return f"<b>{symbol}</b> {values[symbol]:.3f}{spread} eV/atom"
+
+
+def energy_before_after(shift: dict, low: str = "low", high: str = "high") -> go.Figure:
+    """Energy against energy per atom, before and after each side's elemental references are removed.
+
+    Args:
+        shift: a dictionary of a ShiftReport.
+        low: name of the source functional.
+        high: name of the target functional.
+    """
+    pairs = [("low_energy_per_atom", "high_energy_per_atom"), ("low_referenced", "high_referenced")]
+    r = [number(shift.get(name)) for name in ("pearson_raw", "pearson_referenced")]
+    titles = [f"<b>{name}</b>   r = {value:.3f}" for name, value in zip(("As computed", "References removed"), r, strict=True)]
+    fig = figure(430, {"height": 720}, showlegend=False)
+    words = ("energy (eV/atom)", "energy, referenced (eV/atom)")
+    panels(fig, titles, [(axis(f"{escape(low)} {word}"), axis(f"{escape(high)} {word}")) for word in words])
+    ids, formulas = shift.get("frame_id") or (), shift.get("formula") or ()
+    names = [f"{escape(str(formula))} ({escape(str(name))})" for name, formula in zip(ids, formulas, strict=False)]
+    for i, columns in enumerate(pairs, start=1):
+        a, b = (np.asarray(shift.get(column) or [], dtype=np.float32) for column in columns)
+        if not len(a):
+            continue
+        at = _thinned(len(a))
+        ends = [float(min(a.min(), b.min())), float(max(a.max(), b.max()))]
+        axes = {"xaxis": f"x{i}", "yaxis": f"y{i}"}
+        fig.add_scatter(
+            x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", **axes
+        )
+        fig.add_scatter(
+            x=a[at], y=b[at], mode="markers", text=[names[k] for k in at] if len(names) == len(a) else None,
+            marker={"color": COLOURS["residual"], "size": 6, "opacity": 0.55, "line": {"width": 0}},
+            hovertemplate="%{text}<br>%{x:.3f} → %{y:.3f} eV/atom<extra></extra>", **axes,
+        )  # fmt: skip
+    return fig
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+def training_curves(runs: Sequence[RunFolder]) -> go.Figure:
+    """Validation errors of energy and forces against the epoch, one line a method: mean over seeds, band from least to most.
+
+    Args:
+        runs: run folders; those of one method are taken together over the epochs that all of them have.
+    """
+    metrics = ("energy_mae", "forces_mae")
+    titles = [f"<b>{QUANTITIES[m].label}</b>, validation ({QUANTITIES[m].unit})" for m in metrics]
+    fig = figure(440, {"height": 760, "legend.y": -0.09})
+    panels(
+        fig,
+        titles,
+        [(axis("epoch", rangemode="tozero"), axis(**log_ticks(_all_values(runs, m), decades=3.0))) for m in metrics],
+    )
+    methods: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        methods.setdefault(run.method, []).append(run)
+    for method in sorted(methods, key=lambda m: list(COLOURS).index(m) if m in COLOURS else len(COLOURS)):
+        for i, metric in enumerate(metrics, start=1):
+            _add_curve(fig, method, methods[method], metric, i)
+    if any(run.best_epoch is not None for run in runs):
+        star = {"symbol": "star", "size": 11, "color": MUTED, "line": {"width": 1, "color": SURFACE}}
+        fig.add_scatter(x=[None], y=[None], mode="markers", name="best epoch", marker=star)
+    return fig
+
+
+def _all_values(runs: Sequence[RunFolder], metric: str) -> list[float]:
+    return [number((record.get("val") or {}).get(metric)) for run in runs for record in run.epochs]
+
+
+def _add_curve(fig: go.Figure, method: str, runs: list[RunFolder], metric: str, panel: int) -> None:
+    curves = [{int(e["epoch"]): number((e.get("val") or {}).get(metric)) for e in run.epochs} for run in runs if run.epochs]
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])  # [seeds, epochs]
+    if not values.size or not np.isfinite(values).all():
+        return
+    axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "legendgroup": method}
+    tint, name, mean = colour(method), escape(method), values.mean(axis=0)
+    if len(curves) > 1:
+        outline = np.concatenate([values.max(axis=0), values.min(axis=0)[::-1]])
+        fig.add_scatter(
+            x=epochs + epochs[::-1], y=outline, fill="toself", fillcolor=tint, opacity=0.16, mode="lines", line={"width": 0},
+            hoverinfo="skip", showlegend=False, **axes,
+        )  # fmt: skip
+    unit = QUANTITIES[metric].unit
+    fig.add_scatter(
+        x=epochs, y=mean, mode="lines", name=name, line={"color": tint, "width": 2}, showlegend=panel == 1,
+        hovertemplate=f"<b>{name}</b>, epoch %{{x}}: %{{y:.1f}} {unit}<extra></extra>", **axes,
+    )  # fmt: skip
+    best = [run.best_epoch for run in runs if run.best_epoch is not None]
+    if best:
+        at = int(np.abs(np.array(epochs) - float(np.median(best))).argmin())
+        star = {"symbol": "star", "size": 11, "color": tint, "line": {"width": 1, "color": SURFACE}}
+        told = f"<b>{name}</b>, best epoch{'s' if len(best) > 1 else ''} {', '.join(map(str, best))}<extra></extra>"
+        fig.add_scatter(x=[epochs[at]], y=[mean[at]], mode="markers", marker=star, showlegend=False, hovertemplate=told, **axes)
+
+
+# -- errors -----------------------------------------------------------------------------------------
+
+_PARITY = (
+    ("energy_per_atom", "Energy", "eV/atom", 1000.0, "meV/atom", "energy_mae"),
+    ("forces", "Forces", "eV/Å", 1000.0, "meV/Å", "forces_mae"),
+    ("stress", "Stress", "GPa", 1.0, "GPa", "stress_mae"),
+)
+
+
+def parity(predictions: dict, model: str) -> go.Figure:
+    """Predicted against labelled energy, forces and stress of one model, and the errors below.
+
+    Args:
+        predictions: the content of predictions.json.
+        model: one of ``predictions["models"]``.
+    """
+    fig = figure(480, {"height": 1290}, showlegend=False)
+    zero = {"zeroline": True, "zerolinecolor": MUTED}
+    side, stacked = shares(3, 0.08), shares(3, 0.075)[::-1]
+    for i, (column, label, unit, factor, error_unit, metric) in enumerate(_PARITY, start=1):
+        reference, predicted = (
+            np.asarray(source.get(column) or [], dtype=float)
+            for source in (predictions["reference"], predictions["models"][model])
+        )
+        finite = (
+            np.isfinite(reference) & np.isfinite(predicted) if len(reference) == len(predicted) else np.zeros(0, dtype=bool)
+        )
+        mae = np.abs(predicted - reference)[finite].mean() * factor if finite.any() else math.nan
+        top, bottom = f"{i}" if i > 1 else "", str(i + 3)
+        low, high = stacked[i - 1]
+        split = low + 0.3 * (high - low)
+        fig.update_layout({
+            f"xaxis{top}": axis(domain=side[i - 1], anchor=f"y{top}", matches=f"x{bottom}", showticklabels=False),
+            f"yaxis{top}": axis(f"predicted ({unit})", domain=[0.36, 1], anchor=f"x{top}"),
+            f"xaxis{bottom}": axis(f"label ({unit})", domain=side[i - 1], anchor=f"y{bottom}"),
+            f"yaxis{bottom}": axis(f"error ({error_unit})", domain=[0, 0.29], anchor=f"x{bottom}", nticks=4, **zero),
+        })  # fmt: skip
+        fig.layout.meta["narrow"].update({
+            f"xaxis{top}.domain": [0, 1], f"xaxis{bottom}.domain": [0, 1],
+            f"yaxis{top}.domain": [split + 0.012, high], f"yaxis{bottom}.domain": [low, split - 0.012],
+        })  # fmt: skip
+        panel_title(fig, f"<b>{label}</b>   MAE {written(metric, float(mae))} {error_unit}", top)
+        index = np.flatnonzero(finite)
+        index = index[_thinned(len(index))]
+        _add_parity(fig, model, reference[index], predicted[index], factor, (i, _frame_names(predictions, column, index)))
+    return fig
+
+
+def _frame_names(predictions: dict, column: str, index: np.ndarray) -> list[str] | None:
+    """Formula and id of each energy point; the thousands of force components go without."""
+    names, formulas = predictions.get("frame_id") or [], predictions.get("formula") or []
+    if column != "energy_per_atom" or len(names) != len(formulas) or not len(names):
+        return None
+    return [f"{escape(str(formulas[k]))} ({escape(str(names[k]))})<br>" for k in index]
+
+
+def _add_parity(
+    fig: go.Figure, model: str, x: np.ndarray, y: np.ndarray, factor: float, where: tuple[int, list[str] | None]
+) -> None:
+    panel, names = where
+    if not len(x):
+        return
+    ends = [float(min(x.min(), y.min())), float(max(x.max(), y.max()))]
+    axes, below = ({"xaxis": f"x{n}", "yaxis": f"y{n}"} for n in (panel, panel + 3))
+    diagonal = {"color": MUTED, "width": 1, "dash": "dot"}
+    fig.add_scatter(x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip", **axes)
+    marker = {"color": colour(model), "size": 5, "opacity": 0.5, "line": {"width": 0}}
+    text = "%{text}" if names else ""
+    for values, place, told in (
+        (y, axes, "label %{x:.3f}, predicted %{y:.3f}"),
+        ((y - x) * factor, below, "label %{x:.3f}, error %{y:.1f}"),
+    ):
+        fig.add_scatter(
+            x=x.astype(np.float32), y=values.astype(np.float32), mode="markers", marker=marker, text=names,
+            hovertemplate=f"{text}{told}<extra></extra>", **place,
+        )  # fmt: skip
+
+
+def method_bars(
+    rows: Sequence[Row], split: str = "test", metrics: Sequence[str] = ("energy_mae", "forces_mae", "stress_mae")
+) -> go.Figure:
+    """Errors of every model side by side on logarithmic axes: each seed a small mark, the mean a large one with its number.
+
+    Args:
+        rows: rows of results.
+        split: which split to show.
+        metrics: one panel each; those that no row has are left out.
+    """
+    models = by_model(rows, split)[::-1]  # the first model at the top
+    shown = [m for m in metrics if any(model.mean.get(m, math.nan) > 0 for model in models)]
+    height = 120 + 34 * len(models)
+    fig = figure(height, {"height": len(shown) * (70 + 30 * len(models)) + 40}, showlegend=False)
+    labels = [escape(model.model).replace(" + ", "<br>+ ") for model in models]
+    axes = []
+    for i, metric in enumerate(shown):
+        values = [value for model in models for value in model.each.get(metric, []) if value > 0]
+        span = [math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15]
+        room = 0.3 * (span[1] - span[0])  # for the number beside the largest
+        x = axis(range=[span[0], span[1] + room], **log_ticks(values, decades=1.2, fine=0.4))
+        y = axis(showticklabels=i == 0, tickvals=list(range(len(models))), ticktext=labels, range=[-0.6, len(models) - 0.4])
+        axes.append((x, y))
+    panels(fig, [f"<b>{QUANTITIES[m].label}</b> ({QUANTITIES[m].unit})" for m in shown], axes, gap=0.04, narrow_gap=0.09)
+    for i, metric in enumerate(shown, start=1):
+        fig.layout.meta["narrow"][f"{axis_name('y', i)}.showticklabels"] = True
+        for row, model in enumerate(models):
+            _add_marks(fig, model, metric, row, i)
+    return fig
+
+
+def _add_marks(fig: go.Figure, model: ModelErrors, metric: str, row: int, panel: int) -> None:
+    mean = model.mean.get(metric, math.nan)
+    if not mean > 0:
+        return
+    axes, tint, name = {"xaxis": f"x{panel}", "yaxis": f"y{panel}"}, colour(model.model), escape(model.model)
+    each = [value for value in model.each[metric] if value > 0]
+    if len(each) > 1:
+        seeds = {"symbol": "line-ns-open", "size": 11, "color": tint, "opacity": 0.75, "line": {"width": 1.5}}
+        fig.add_scatter(x=each, y=[row] * len(each), mode="markers", marker=seeds, hoverinfo="skip", **axes)
+    dot = {
+        "size": 10,
+        "color": tint,
+        "symbol": "circle" if model.kind == "method" else "circle-open",
+        "line": {"width": 2, "color": tint},
+    }
+    fig.add_scatter(
+        x=[mean], y=[row], mode="markers+text", marker=dot, text=[f"  {written(metric, mean)}"], textposition="middle right",
+        textfont={"color": INK, "size": 12}, cliponaxis=False,
+        hovertemplate=f"<b>{name}</b>: {written(metric, mean)} {QUANTITIES[metric].unit}<extra></extra>", **axes,
+    )  # fmt: skip

@@ -1,0 +1,248 @@
+"""The report page: one self-contained HTML file, and the numbers as CSV beside it, out of a run or study folder."""
+
+import base64
+import csv
+import gzip
+import io
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import plotly.graph_objects as go
+from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from xclimb.errors import DataError
+from xclimb.report import figures, style, tables
+from xclimb.report.folder import Row, RunFolder, StudyFolder, number, read_folder
+from xclimb.report.summary import (
+    best_of,
+    by_model,
+    duration,
+    functional,
+    label_origin,
+    run_tiles,
+    run_verdict,
+    study_tiles,
+    study_verdict,
+)
+
+
+def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a run or study folder: one HTML page that works without network, and ``results.csv`` beside it.
+
+    Args:
+        folder: a run folder (run.json) or a study folder (study.json); nothing else is read.
+        out: the page to write (``.html``), or a folder for ``report.html``; by default ``report.html`` in the folder itself.
+
+    Returns:
+        The page that was written; an older one is replaced only when the new one is complete.
+
+    Raises:
+        DataError: if the folder is neither, or one of its files is broken, or the page cannot be written.
+    """
+    content = read_folder(folder)
+    page = Path(folder) / "report.html" if out is None else Path(out)
+    if page.suffix.lower() not in (".html", ".htm"):
+        page = page / "report.html"
+    if isinstance(content, StudyFolder):
+        html, rows = _study_page(content), content.results
+    else:
+        html, rows = _run_page(content), content.evaluation
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        _replace(page.with_name("results.csv"), _csv(rows))
+        _replace(page, html)
+    except OSError as error:
+        raise DataError(
+            f"the report {page} cannot be written ({error.strerror}); give a folder that can be written to with out="
+        ) from None
+    return page
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write beside, then rename: readers see the old file or the new one, never half of one."""
+    beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="")
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _csv(rows: Iterable[Row]) -> str:
+    """The results as a flat table, one line a model, seed and split; missing numbers are empty."""
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "seed", "kind", "split", *names, "notes"])
+    for row in rows:
+        numbers = [row.metrics.get(name, math.nan) for name in names]
+        cells = ["" if math.isnan(value) else f"{value:.10g}" for value in numbers]
+        writer.writerow([row.model, "" if row.seed is None else row.seed, row.kind, row.split, *cells, " ".join(row.notes)])
+    return text.getvalue()
+
+
+# -- templates and the drawing library ------------------------------------------------------------------
+
+
+def _template_source(name: str) -> str:
+    return (files("xclimb.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _render(template: str, **context) -> str:
+    loader: BaseLoader = FunctionLoader(_template_source)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    raw = {"css": Markup(_template_source("page.css")), "script": Markup(_template_source("page.js"))}
+    dark = _json_for_html(style.DARK)
+    return environment.get_template(template).render(**raw, **context, plotly=_packed_plotly(), dark=dark, missing="—")
+
+
+@cache
+def _packed_plotly() -> str:
+    """plotly.js, gzip-compressed, as base64: 2 MB instead of 5; the browser unpacks it."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode("utf-8"), 9, mtime=0)).decode("ascii")
+
+
+def _json_for_html(content) -> Markup:
+    """JSON that may stand inside a script element whatever the strings in it say."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _figures_json(drawn: dict[str, go.Figure]) -> Markup:
+    inside = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in drawn.items())
+    return _json_for_html("{" + inside + "}")
+
+
+# -- study ----------------------------------------------------------------------------------------------
+
+
+def _study_page(study: StudyFolder) -> str:
+    theory = study.study.get("theory") or {}
+    low, high = functional(theory.get("low"), "low"), functional(theory.get("high"), "high")
+    rows = _in_order(study.results, study.source)
+    best = best_of([model for model in by_model(rows) if model.kind == "method"], "energy_mae")
+    models = list(study.predictions["models"]) if study.predictions else []
+    chosen = best.model if best and best.model in models else next(iter(models), None)
+    drawn = _study_figures(study, rows, low, high)
+    drawn |= {f"parity:{model}": figures.parity(study.predictions or {}, model) for model in models}
+    source_theory = next((run.info.get("theory", {}).get("source") for run in study.runs), None)
+    sides = {
+        f"source data ({low})": theory.get("low"),
+        f"target data ({high})": theory.get("high"),
+        f"{study.source}": source_theory,
+    }
+    return _render(
+        "study.html.j2",
+        title=str(study.study.get("title") or study.path.resolve().name),
+        kind="Study report",
+        verdict=study_verdict(study),
+        tiles=study_tiles(study),
+        drawn=set(drawn),
+        figures=_figures_json(drawn),
+        study=study,
+        low=low,
+        high=high,
+        labels=label_origin(study),
+        shift=tables.shift_numbers(study.shift),
+        energies_caption=_energies_caption(study.shift, low, high),
+        shift_notes=[str(note) for note in (study.shift or {}).get("notes") or ()],
+        outliers=tables.outliers(study.shift),
+        references=tables.references(study.references),
+        runs=tables.runs(study.runs),
+        errors=tables.errors(rows, "test"),
+        methods=tables.descriptions(rows),
+        other_errors={split: tables.errors(rows, split) for split in ("train", "val") if by_model(rows, split)},
+        notes=sorted({note for row in rows for note in row.notes}),
+        retention=tables.retention(_in_order(study.retention, study.source), study.source),
+        models=models,
+        chosen=chosen,
+        data=tables.records(study.study.get("data")),
+        theories=tables.theories(sides),
+        settings=tables.settings(study.study.get("settings")),
+        versions=tables.settings(study.study.get("versions")),
+        facts=_study_facts(study),
+    )
+
+
+def _energies_caption(shift: dict | None, low: str, high: str) -> str:
+    raw, referenced = (number((shift or {}).get(name)) for name in ("pearson_raw", "pearson_referenced"))
+    change = "raises" if referenced > raw else "does not raise"
+    told = f"from {raw:.3f} to {referenced:.3f}" if referenced > raw else f"({raw:.3f} before, {referenced:.3f} after)"
+    return (
+        f"The same structures in {low} and {high}: removing each functional's elemental references {change} their correlation "
+        f"{told} (dotted: equal energies)."
+    )
+
+
+def _in_order(rows: Sequence[Row], source: str) -> list[Row]:
+    """Baselines first, the untouched source at their head; then the methods as the study lists them."""
+    return sorted(rows, key=lambda row: (row.model != source, row.kind == "method"))
+
+
+def _study_figures(study: StudyFolder, rows: list[Row], low: str, high: str) -> dict[str, go.Figure]:
+    drawn = {}
+    if study.shift:
+        drawn["shift"] = figures.shift_table(study.shift["elements"], study.shift["element_std"], f"{high} − {low}")
+        drawn["energies"] = figures.energy_before_after(study.shift, low, high)
+    if any(run.epochs for run in study.runs):
+        drawn["training"] = figures.training_curves(study.runs)
+    if by_model(rows, "test"):
+        drawn["errors"] = figures.method_bars(rows)
+    return {name: drawing for name, drawing in drawn.items() if drawing.data}
+
+
+def _study_facts(study: StudyFolder) -> list[tuple[str, str]]:
+    fields = study.study
+    seconds = fields.get("wall_seconds")
+    return [
+        ("Source potential", study.source),
+        ("Methods", ", ".join(map(str, fields.get("methods") or ())) or "—"),
+        ("Seeds", ", ".join(map(str, fields.get("seeds") or ())) or "—"),
+        ("Sample", str(fields.get("sample") or "—")),
+        ("Wall time", duration(float(seconds)) if isinstance(seconds, int | float) else "—"),
+    ]
+
+
+# -- run --------------------------------------------------------------------------------------------------
+
+
+def _run_page(run: RunFolder) -> str:
+    theory = run.info.get("theory") or {}
+    drawn = {"training": figures.training_curves([run])} if run.epochs else {}
+    if run.references and run.references.covered:
+        covered = {symbol: value for symbol, value in run.references.values.items() if symbol in run.references.covered}
+        drawn["references"] = figures.shift_table(covered, run.references.std, "reference energy")
+    return _render(
+        "run.html.j2",
+        title=f"{run.info.get('source', 'source')} → {functional(theory.get('target'), 'target')}, {run.method}",
+        kind="Run report",
+        verdict=run_verdict(run),
+        tiles=run_tiles(run),
+        drawn=set(drawn),
+        figures=_figures_json(drawn),
+        run=run,
+        references=tables.references({run.references.kind: run.references} if run.references else {}),
+        evaluation=tables.evaluation(run.evaluation),
+        notes=sorted({note for row in run.evaluation for note in row.notes}),
+        data=tables.records(run.info.get("data")),
+        theories=tables.theories({"source": theory.get("source"), "target": theory.get("target")}),
+        settings=tables.settings(run.info.get("settings") or run.config),
+        config=tables.settings(run.config) if run.info.get("settings") else [],
+        versions=tables.settings({"xclimb": run.info.get("xclimb"), **(run.info.get("versions") or {})}),
+        facts=[
+            ("Method", run.method),
+            ("Seed", str(run.info.get("seed", "—"))),
+            ("State", str(run.info.get("state", "—"))),
+            ("Best epoch", "—" if run.best_epoch is None else str(run.best_epoch)),
+        ],
+    )
