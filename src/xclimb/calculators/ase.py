@@ -1,0 +1,81 @@
+"""A potential as an ASE calculator: relaxations, molecular dynamics, phonons, everything that ASE drives."""
+
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+
+from xclimb.models.potential import Potential, Prediction
+from xclimb.models.zoo import load
+from xclimb.units import full_to_voigt
+
+
+class Calculator(AseCalculator):
+    """ASE calculator of a potential.
+
+    One evaluation gives all properties: ``energy`` and ``free_energy`` (eV), ``energies`` (eV of each atom, references
+    included; also under ``results["site_energies"]``), ``forces`` (eV/Å), ``stress`` (eV/Å^3, Voigt xx yy zz yz xz xy, tension
+    positive; zero for a structure without a cell) and ``magmoms`` (µB, sizes). ASE keeps them until the atoms change.
+
+    Args:
+        potential: zoo name, path of a run folder or saved potential, or a Potential.
+        device: ``"cpu"``, ``"cuda"``, ...; None: the CPU, or where a given Potential is.
+        dtype: ``"float32"`` or ``"float64"``; None: float32, or that of a given Potential. Choose float64 for finite
+            differences (phonons, elastic constants) and tight relaxations.
+        **kwargs: passed on to ASE (``atoms``, ``label``, ``directory``).
+
+    Raises:
+        CheckpointError: on an unknown name or an unreadable folder.
+        ConfigError: on an unknown device or dtype.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress", "magmoms"]
+    # the network sees neither starting moments nor charges: changing them must not cost an evaluation
+    ignored_changes: ClassVar[set[str]] = {"initial_magmoms", "initial_charges"}
+    name = "xclimb"
+
+    def __init__(
+        self,
+        potential: str | Path | Potential = "chgnet-0.3.0",
+        device: str | None = None,
+        dtype: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(potential, Potential):
+            potential = load(potential, device or "cpu", dtype or "float32")
+        elif device is not None or dtype is not None:
+            potential = potential.to(device, dtype)
+        self.potential = potential
+        # what a trajectory file keeps of the calculator (todict): plain text
+        described = potential.describe()
+        self.parameters.update(potential=potential.name, theory=str(potential.theory), dtype=described["dtype"])
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | tuple[str, ...] | None = None,
+        system_changes: list[str] | None = None,
+    ) -> None:
+        """Compute all properties of the atoms; called by ASE when the atoms have changed.
+
+        Raises:
+            DataError: on a structure that cannot be computed (unknown element, overlapping atoms, NaN).
+        """
+        super().calculate(atoms, properties or ["energy"], all_changes if system_changes is None else system_changes)
+        # geometry only, named by its formula: "frame Na4Cl4: ..." tells more in an error than a number
+        bare = self.atoms.copy()
+        bare.info = {"frame_id": self.atoms.get_chemical_formula()}
+        bare.arrays = {name: bare.arrays[name] for name in ("numbers", "positions")}
+        predicted = cast(Prediction, self.potential.predict(bare))
+        self.results = {
+            "energy": predicted.energy,
+            "free_energy": predicted.energy,
+            "energies": predicted.site_energies.copy(),
+            "site_energies": predicted.site_energies,
+            "forces": predicted.forces,
+            "stress": full_to_voigt(predicted.stress),
+            "magmoms": predicted.magmoms,
+        }

@@ -1,0 +1,94 @@
+"""``ingest``, ``inspect`` and ``shift``: data in, what is in them, and how two functionals differ."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, read_data
+from xclimb.cli.shell import console, error_console
+from xclimb.cli.tables import fresh_file, to_json, write_whole
+from xclimb.errors import ConfigError
+
+
+def ingest(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATHS...", help="Files or folders that ASE or xclimb can read.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="STORE", help="Folder of the new store.", show_default=False)],
+    functional: Functional = None,
+    energy_key: EnergyKey = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read calculations, check every frame, and keep the good ones in a store.
+
+    Frames that cannot be used are listed by name and reason in the store's rejects.csv: nothing is lost in silence.
+
+    [bold]Example:[/bold] xclimb ingest run1/vasprun.xml more/*.extxyz --functional r2SCAN --out data/r2scan
+    """
+    from xclimb.cli.show import show_ingest
+    from xclimb.ingest import ingest as ingest_files
+
+    watched = error_console().is_terminal
+    summary = ingest_files(paths, out, functional, energy_key=energy_key, overwrite=overwrite, progress=watched)
+    show_ingest(console(), summary)
+
+
+def inspect(data: Data, functional: Functional = None, energy_key: EnergyKey = None, json: Json = None) -> None:
+    """Show what a data set holds: counts, elements, labels and their ranges, level of theory, frames that cannot be used.
+
+    [bold]Example:[/bold] xclimb inspect sample:dft_pairs --functional r2SCAN
+    """
+    from xclimb.cli.overview import overview
+    from xclimb.cli.show import show_overview
+
+    found = overview(read_data(data, functional, energy_key, strict=False))
+    if json:
+        write_whole(fresh_file(json, overwrite=True), to_json(found))
+    show_overview(console(), data, found)
+
+
+def shift(
+    low: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOW", help="Data of the lower functional: file, folder, store or sample:dft_pairs.", show_default=False
+        ),
+    ],
+    high: Annotated[
+        str | None,
+        typer.Argument(metavar="[HIGH]", help="Data of the higher functional; left out: LOW holds both.", show_default=False),
+    ] = None,
+    functional_low: Annotated[
+        str | None,
+        typer.Option("--low", "--functional-low", metavar="NAME", help="Functional of LOW: PBE, ...", show_default=False),
+    ] = None,
+    functional_high: Annotated[
+        str | None,
+        typer.Option("--high", "--functional-high", metavar="NAME", help="Functional of HIGH: r2SCAN, ...", show_default=False),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Pair by frame_id or material_id; by default frame_id where any agree.", show_default=False
+        ),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Measure how two functionals differ on the same structures: mean shift (eV/atom), share of each element, the rest.
+
+    [bold]Examples:[/bold] xclimb shift pbe.extxyz r2scan.extxyz --low PBE --high r2SCAN
+
+    xclimb shift sample:dft_pairs --low PBE --high r2SCAN --json shift.json
+    """
+    from xclimb.analysis.shift import shift as measure_shift
+    from xclimb.cli.show import show_shift
+
+    if high is None and (functional_low is None or functional_high is None):
+        raise ConfigError(
+            f"which two functionals of {low} are to be compared? give --low PBE --high r2SCAN, or a second data set"
+        )
+    report = measure_shift(read_data(low, functional_low), read_data(high or low, functional_high), by)
+    if json:
+        write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
+    show_shift(console(), report)

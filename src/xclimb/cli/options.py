@@ -1,0 +1,75 @@
+"""Arguments and options that several commands share, and how their data are read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xclimb.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xclimb.data.frames import Frames
+
+SAMPLE = "sample:"
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="File (extxyz, Parquet, vasprun.xml, traj, db, ...), folder, xclimb store, or sample:dft_pairs (embedded).",
+        show_default=False,
+    ),
+]
+Functional = Annotated[
+    str | None,
+    typer.Option(
+        "--functional", "-f", metavar="NAME", help="Functional of the labels: PBE, r2SCAN, HSE06, ...", show_default=False
+    ),
+]
+EnergyKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Name of the energy (eV) in the file, if it is none of the usual.", show_default=False),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:<n> or mps.")]
+Dtype = Annotated[str, typer.Option(metavar="DTYPE", help="float32, or float64 for finite differences and tight tolerances.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write all numbers as JSON.", show_default=False)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def read_data(data: str, functional: str | None = None, energy_key: str | None = None, **settings: Any) -> "Frames":
+    """Labelled frames from whatever the user named: file, folder, store or embedded sample.
+
+    Raises:
+        DataError, TheoryError: from reading.
+    """
+    if data.startswith(SAMPLE):
+        from xclimb.data.samples import load_sample
+
+        return load_sample(data.removeprefix(SAMPLE), functional)
+    from xclimb.ingest import read
+
+    return read(data, functional, energy_key=energy_key, **settings)
+
+
+def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Settings of a transfer: the file, over it the options given by name, over it ``--set`` entries; nested, not yet checked.
+
+    Args:
+        config: YAML file of settings.
+        named: options by the name of their setting; None was not given.
+        overrides: entries such as ``loss.energy=2``.
+
+    Raises:
+        ConfigError: on an unreadable file or an entry without ``=``.
+    """
+    from xclimb.config import TransferConfig, merge, parse_overrides
+
+    given = {name: value for name, value in named.items() if value is not None}
+    sets = parse_overrides(overrides)
+    twice = sorted(given.keys() & sets.keys())
+    if twice:
+        raise ConfigError(f"{twice[0]} is given twice, by --{twice[0]} and by --set: leave one out")
+    base = TransferConfig.load(config).model_dump(exclude_unset=True) if config else {}
+    return merge(merge(base, given), sets)

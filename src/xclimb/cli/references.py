@@ -1,0 +1,97 @@
+"""``references fit``, ``show`` and ``compare``: elemental reference energies."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xclimb.cli.options import Data, EnergyKey, Functional, Overwrite, read_data
+from xclimb.cli.shell import console
+from xclimb.cli.tables import fresh_file
+
+if TYPE_CHECKING:
+    from xclimb.references import AtomRef
+
+references_app = typer.Typer(
+    help="Fit, show and compare elemental reference energies (eV/atom).", no_args_is_help=False, pretty_exceptions_enable=False
+)
+_Source = Annotated[
+    str, typer.Argument(metavar="REFERENCES", help="JSON file, run folder, or a name of xclimb models.", show_default=False)
+]
+
+
+@references_app.command("fit")
+def fit(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="JSON file to write.", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="raw: to the energies; residual: to what the potential leaves over; robust: bears wrong energies.",
+        ),
+    ] = "raw",
+    potential: Annotated[
+        str | None,
+        typer.Option(
+            "--potential", "-p", metavar="POTENTIAL", help="Pre-trained potential (residual needs one).", show_default=False
+        ),
+    ] = None,
+    functional: Functional = None,
+    energy_key: EnergyKey = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit references to labelled frames; elements without data are named.
+
+    [bold]Example:[/bold] xclimb references fit sample:dft_pairs -f r2SCAN --kind residual -p chgnet-0.3.0 --out refs.json
+    """
+    from xclimb.cli.show import show_references
+    from xclimb.references import fit_references
+
+    fresh_file(out, overwrite)
+    frames = read_data(data, functional, energy_key)
+    loaded = None
+    if potential is not None:
+        from xclimb.models.zoo import load
+
+        loaded = load(potential)
+    fitted = fit_references(frames, potential=loaded, kind=kind)
+    fitted.save(out)
+    show_references(console(), fitted, str(out))
+
+
+@references_app.command("show")
+def show(source: _Source) -> None:
+    """Show references, their standard deviations and the elements that no data determined.
+
+    [bold]Example:[/bold] xclimb references show chgnet-0.3.0
+    """
+    from xclimb.cli.show import show_references
+
+    show_references(console(), _load(source), source)
+
+
+@references_app.command("compare")
+def compare(first: _Source, second: _Source) -> None:
+    """Set two tables of references side by side: second minus first.
+
+    [bold]Example:[/bold] xclimb references compare chgnet-0.3.0 chgnet-r2scan
+    """
+    from xclimb.cli.show import show_comparison
+    from xclimb.references import compare as compare_tables
+
+    show_comparison(console(), compare_tables(_load(first), _load(second)), Path(first).name, Path(second).name)
+
+
+def _load(source: str) -> "AtomRef":
+    """References out of a JSON file, a run folder, or those of a named potential."""
+    from xclimb.references import AtomRef
+
+    path = Path(source)
+    if path.is_dir() and (path / "references.json").exists():
+        path /= "references.json"
+    if path.is_file() or path.suffix == ".json":
+        return AtomRef.load(path)
+    from xclimb.models.zoo import load
+
+    return load(source).references

@@ -1,0 +1,171 @@
+"""Results as tables for the terminal."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from xclimb.cli.tables import NONE, count, listed, make_table, number, spread
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from xclimb.analysis.shift import ShiftReport
+    from xclimb.ingest import IngestSummary
+    from xclimb.references import AtomRef, ReferenceComparison
+
+_ELEMENTS_A_ROW = 10
+
+
+def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
+    """What ``inspect`` found."""
+    sizes = found["atoms_per_frame"]
+    screen.print(f"{name}: {found['theory']}")
+    told = f"{count(found['frames'])} frames of {count(found['materials'])} materials ({count(found['formulas'])} formulas)"
+    atoms = f"{count(found['atoms'])} atoms" + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
+    screen.print(f"{told}, {atoms}")
+    screen.print(
+        f"{len(found['elements'])} elements (frames with each): "
+        + listed((f"{el} {n}" for el, n in found["elements"].items()), 100)
+    )
+    labels = make_table("label", "frames", "share %")
+    for label, n in found["labels"].items():
+        labels.add_row(label, count(n), number(100 * n / found["frames"], 1) if found["frames"] else NONE)
+    screen.print(labels)
+    ranges = make_table("quantity", "min", "mean", "max")
+    for quantity, values in found["ranges"].items():
+        ranges.add_row(quantity, *(number(values[key]) for key in ("min", "mean", "max")))
+    if found["ranges"]:
+        screen.print(ranges)
+    if found["extras"]:
+        screen.print(f"further columns: {', '.join(found['extras'])}")
+
+
+def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
+    """Counts in and out, and where the rejects are listed."""
+    screen.print(
+        f"{count(summary.n_in)} frames in {count(summary.files)} file(s): {count(summary.n_out)} kept, "
+        f"{count(summary.n_rejected)} rejected; level of theory: {summary.theory}"
+    )
+    for reason, n in sorted(summary.reasons.items(), key=lambda item: -item[1]):
+        screen.print(f"  rejected {count(n)}: {reason}")
+    if summary.n_rejected:
+        screen.print(f"each by name: {summary.rejects_path}")
+    if summary.passed:
+        screen.print(f"passed over {count(len(summary.passed))} file(s): {listed((path.name for path in summary.passed), 6)}")
+    screen.print(f"store: {summary.path}")
+
+
+def show_shift(screen: "Console", report: "ShiftReport") -> None:
+    """The shift between two functionals: the figures, then element by element."""
+    low, high = report.theory_low.functional or "low", report.theory_high.functional or "high"
+    table = make_table(f"shift {low} to {high}", "value", "unit", left=(0, 2))
+    for row in _shift_rows(report, low, high):
+        table.add_row(*row)
+    screen.print(table)
+    undetermined = {symbol for group in report.undetermined for symbol in group}
+    elements = sorted(report.elements.items(), key=lambda item: -abs(item[1]))
+    told = [f"{symbol} {value:+.2f}{'?' if symbol in undetermined else ''}" for symbol, value in elements]
+    screen.print(
+        "share of each element, eV/atom, largest first"
+        + (" (?: only fixed proportions in these data)" if undetermined else "")
+        + ":"
+    )
+    for start in range(0, len(told), _ELEMENTS_A_ROW):
+        screen.print("  " + "  ".join(f"{entry:<9}" for entry in told[start : start + _ELEMENTS_A_ROW]).rstrip())
+    for sentence in report.notes:
+        screen.print(f"note: {sentence}", style="yellow")
+
+
+def _shift_rows(report: "ShiftReport", low: str, high: str) -> list[tuple[str, str, str]]:
+    rows = [
+        ("pairs, materials", f"{count(report.n_pairs)}, {count(report.n_materials)}", ""),
+        (f"mean shift of the energy, {high} - {low}", f"{report.mean:+.3f} ± {number(report.std)}", "eV/atom"),
+        ("explained by elemental references", number(100 * report.explained, 2), "% of variance"),
+        ("left over after them", number(report.left_over_mae, 1), "meV/atom"),
+        ("left over on materials held out", number(report.held_out_mae, 1), "meV/atom"),
+        (
+            "correlation of energies, raw to referenced",
+            f"{number(report.pearson_raw, 4)} to {number(report.pearson_referenced, 4)}",
+            "Pearson r",
+        ),
+    ]
+    if report.n_forces:
+        rows.append(("mean difference of forces", number(1000 * report.forces_mae, 1), "meV/Å"))
+    if report.n_stress:
+        rows.append(("mean difference of stress", number(report.stress_mae, 3), "GPa"))
+    if report.n_magmoms:
+        rows.append(("mean difference of magnetic moments", number(report.magmom_mae, 3), "µB"))
+    return rows
+
+
+def show_references(screen: "Console", references: "AtomRef", title: str) -> None:
+    """Elemental references, then by name which elements no data determined."""
+    screen.print(f"{title}: {references.kind}, {references.theory}")
+    if references.n_frames:
+        told = f"fitted to {count(references.n_frames)} frames of {count(references.n_materials)} materials"
+        fit, held_out = number(references.fit_mae, 1), number(references.held_out_mae, 1)
+        screen.print(f"{told}: {fit} meV/atom left over, {held_out} on materials held out")
+    table = make_table("element", "energy\neV/atom", "std\neV", "materials", "from", left=(0, 4))
+    known, std, materials = references.energies, references.std, references.materials
+    undetermined = {symbol for group in references.undetermined for symbol in group}
+    kept = [symbol for symbol in known if symbol not in std]
+    for symbol in (symbol for symbol in known if symbol in std):
+        origin = "data, fixed proportions only" if symbol in undetermined else "data"
+        table.add_row(symbol, number(known[symbol], 4), number(std[symbol], 4), str(materials[symbol] or NONE), origin)
+    screen.print(table)
+    name_gaps(screen, references, kept)
+
+
+def name_gaps(screen: "Console", references: "AtomRef", kept: list[str] | None = None) -> None:
+    """Name the elements whose reference no data determined."""
+    if kept is None:
+        kept = [symbol for symbol in references.energies if symbol not in references.std]
+    unknown = [symbol for symbol in references.uncovered if symbol not in references.energies]
+    for group in references.undetermined:
+        screen.print(f"undetermined: {', '.join(group)} (only fixed proportions in the data)", style="yellow")
+    if kept:
+        screen.print(f"without data, kept from before ({len(kept)}): {', '.join(kept)}", style="yellow")
+    if unknown:
+        screen.print(f"without data, unknown ({len(unknown)}): {', '.join(unknown)}", style="yellow")
+
+
+def show_comparison(screen: "Console", compared: "ReferenceComparison", first: str, second: str) -> None:
+    """Two tables of references side by side, the largest differences first."""
+    table = make_table("element", f"{first}\neV/atom", f"{second}\neV/atom", "difference\neV/atom", "data in both", left=(0, 4))
+    rows = sorted(compared.rows(), key=lambda row: -abs(row["difference"] or 0.0))
+    for row in rows:
+        values = (number(row["first"], 4), number(row["second"], 4), number(row["difference"], 4, sign=True))
+        table.add_row(row["element"], *values, "yes" if row["both_covered"] else "no")
+    screen.print(table)
+    if math.isfinite(compared.mean):
+        screen.print(
+            f"{compared.n_both} elements with data in both: mean difference {compared.mean:+.3f} ± {compared.std:.3f} eV/atom, "
+            f"correlation with Z²: {number(compared.correlation_z2, 3)}"
+        )
+
+
+_STUDY = (
+    ("energy_mae", "energy MAE\nmeV/atom", 1),
+    ("forces_mae", "force MAE\nmeV/Å", 1),
+    ("stress_mae", "stress MAE\nGPa", 3),
+    ("magmom_mae", "magmom MAE\nµB", 3),
+    ("retention_energy_mae", "kept on {low}\nmeV/atom", 1),
+)
+
+
+def show_results(screen: "Console", rows: list[dict[str, Any]], title: str, low: str) -> None:
+    """The table of a study: one row a model, mean and spread over seeds; the smallest error of each column in bold."""
+    from rich.text import Text
+
+    table = make_table("model", "seeds", *(header.format(low=low) for _, header, _ in _STUDY), title=title)
+    known = {key: [row[key] for row in rows if row.get(key) is not None] for key, _, _ in _STUDY}
+    for place, row in enumerate(rows):
+        cells = []
+        for key, _, digits in _STUDY:
+            told = spread(row.get(key), row.get(f"{key}_std"), digits)
+            best = known[key] and row.get(key) == min(known[key])
+            cells.append(Text(told, style="bold green" if best else ""))
+        seeds = str(row["seeds"]) if row["kind"] == "method" else NONE
+        last = place + 1 < len(rows) and rows[place + 1]["kind"] != row["kind"]
+        table.add_row(row["model"], seeds, *cells, end_section=last)
+    screen.print(table)
+    screen.print(f"kept on {low}: energy error on {low} labels, residual references refitted for every model alike")

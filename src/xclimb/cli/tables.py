@@ -1,0 +1,111 @@
+"""Tables and number formats of the terminal: aligned columns, units in the headers, a dash where there is no number."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xclimb.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from xclimb.analysis.metrics import Metrics
+
+NONE = "-"
+# attribute of Metrics, header, decimals
+ERRORS = (
+    ("energy_mae", "energy MAE\nmeV/atom", 1),
+    ("energy_rmse", "energy RMSE\nmeV/atom", 1),
+    ("forces_mae", "force MAE\nmeV/Å", 1),
+    ("stress_mae", "stress MAE\nGPa", 3),
+    ("magmom_mae", "magmom MAE\nµB", 3),
+)
+
+
+def make_table(*headers: str, title: str | None = None, left: Sequence[int] = (0,)) -> "Table":
+    """An empty table; columns are for numbers (right-aligned) except those listed in ``left``."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for place, header in enumerate(headers):
+        on_left = place in left
+        table.add_column(header, justify="left" if on_left else "right", no_wrap=not on_left, vertical="top")
+    return table
+
+
+def number(value: Any, digits: int = 3, sign: bool = False) -> str:
+    """A number with fixed decimals, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def count(value: int) -> str:
+    """A whole number with thin groups of three: ``1 580 395``."""
+    return f"{value:,}".replace(",", " ")
+
+
+def spread(mean: float | None, std: float | None, digits: int) -> str:
+    """``12.3 ± 0.4``, or the mean alone where there is no spread."""
+    told = number(mean, digits)
+    return told if std is None or not math.isfinite(std) or told == NONE else f"{told} ± {number(std, digits)}"
+
+
+def listed(names: Iterable[Any], most: int = 12) -> str:
+    """``a, b, c and 5 more``."""
+    every = [str(name) for name in names]
+    rest = len(every) - most
+    return ", ".join(every) if rest <= 0 else f"{', '.join(every[:most])} and {rest} more"
+
+
+def metrics_table(rows: Iterable[tuple[str, "Metrics"]], title: str | None = None, first: str = "") -> "Table":
+    """Errors of models, one row each."""
+    table = make_table(first, *(header for _, header, _ in ERRORS), "frames", title=title)
+    for name, metrics in rows:
+        errors = [number(getattr(metrics, attribute), digits) for attribute, _, digits in ERRORS]
+        table.add_row(name, *errors, count(metrics.n_frames))
+    return table
+
+
+def fresh_file(path: Path, overwrite: bool) -> Path:
+    """A file that may be written: not there yet, or to be replaced; the folder above it exists.
+
+    Raises:
+        ConfigError: if the file exists, is a folder, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: give the name of a file with --out")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists already: give another name, or --overwrite to replace it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"the folder {path.parent} does not exist: make it first, or write {path.name} somewhere else")
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def to_json(value: Any) -> str:
+    """JSON text of nested plain values and NumPy ones; numbers that are not finite become null."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

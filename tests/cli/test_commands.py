@@ -1,0 +1,142 @@
+"""Every command on tiny pieces of the embedded data, as a user would type them, one after the other."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+
+from xclimb.data.frames import Frames
+from xclimb.data.samples import load_sample
+
+
+def tiny(functional: str) -> Frames:
+    """Two frames each of the materials with the smallest cells."""
+    frames = load_sample("dft_pairs", functional)
+    small = np.flatnonzero(frames.n_atoms <= 2)
+    _, place = np.unique(frames.material_id[small], return_index=True)
+    return frames[np.sort(np.concatenate([small[place[:9]], small[place[:9] + 1]]))]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """PBE and r2SCAN labels of the same frames as extxyz, and one structure without labels."""
+    folder = tmp_path_factory.mktemp("data")
+    for functional in ("PBE", "r2SCAN"):
+        ase.io.write(folder / f"{functional}.extxyz", tiny(functional).to_ase())
+    bare = tiny("PBE").to_ase()[0]
+    bare.calc = None
+    ase.io.write(folder / "POSCAR", bare, format="vasp")
+    return folder
+
+
+def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
+    low, high, poscar = files / "PBE.extxyz", files / "r2SCAN.extxyz", files / "POSCAR"
+    kept = xclimb_cli("ingest", high, "--functional", "r2SCAN", "--out", "store")
+    assert "18 frames in 1 file(s): 18 kept, 0 rejected" in kept.flat
+
+    seen = xclimb_cli("inspect", "store", "--json", "seen.json")
+    assert "r2SCAN" in seen.out
+    assert "18 frames of 9 materials" in seen.flat
+    assert "energy (eV/atom)" in seen.out
+    assert json.loads((tmp_path / "seen.json").read_text())["labels"]["forces"] == 18
+
+    shifted = xclimb_cli("shift", low, "store", "--low", "PBE", "--json", "shift.json")
+    assert "shift PBE to r2SCAN" in shifted.out
+    assert json.loads((tmp_path / "shift.json").read_text())["n_pairs"] == 18
+
+    fitted = xclimb_cli("references", "fit", "store", "--kind", "residual", "-p", "chgnet-0.3.0", "--out", "refs.json")
+    assert "without data, kept from before" in fitted.out
+    xclimb_cli("references", "show", "refs.json")
+    assert "correlation with Z²" in xclimb_cli("references", "compare", "refs.json", "chgnet-r2scan").out
+
+    settings = ["--epochs", "1", "--out", "run", "--set", "batch_size=8", "--set", "loss.magmom=0"]
+    trained = xclimb_cli("transfer", "store", "--method", "residual", *settings)
+    assert "best epoch" in trained.out
+    assert "xclimb predict run POSCAR" in trained.flat
+    assert "magmom: 0" in (tmp_path / "run" / "config.yaml").read_text()
+
+    scored = xclimb_cli("evaluate", "run", high, "-f", "r2SCAN", "--json", "errors.json")
+    assert "meV/atom" in scored.out
+    errors = json.loads((tmp_path / "errors.json").read_text())
+    assert errors["n_frames"] == 18
+    assert errors["energy_mae"] < 200
+
+    predicted = xclimb_cli("predict", "run", poscar, low, "--out", "all.extxyz")
+    assert "r2SCAN" in predicted.out
+    assert len(ase.io.read(tmp_path / "all.extxyz", ":")) == 19
+
+    written = xclimb_cli("report", "run")
+    assert "run/report.html" in written.flat
+    assert (tmp_path / "run" / "report.html").stat().st_size > 1000
+
+
+def test_predictions_are_those_of_the_potential_in_every_format(xclimb_cli, files, tmp_path):
+    import xclimb
+
+    expected = xclimb.load("chgnet-r2scan").predict(ase.io.read(files / "POSCAR"))
+    for suffix in ("extxyz", "json", "parquet"):
+        xclimb_cli("predict", "chgnet-r2scan", files / "POSCAR", "--out", f"out.{suffix}")
+    atoms = ase.io.read(tmp_path / "out.extxyz")
+    assert atoms.get_potential_energy() == pytest.approx(expected.energy, abs=1e-6)
+    np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=1e-6)
+    plain = json.loads((tmp_path / "out.json").read_text())
+    assert plain["theory"]["functional"] == "r2SCAN"
+    np.testing.assert_allclose(plain["structures"][0]["stress_eV_per_A3"], expected.stress, atol=1e-7)
+    stored = xclimb.read(tmp_path / "out.parquet")
+    assert stored.energy[0] == pytest.approx(expected.energy, abs=1e-6)
+    assert stored.theory.functional == "r2SCAN"
+
+
+def test_settings_from_a_file_are_overridden_by_options(xclimb_cli, files, tmp_path):
+    (tmp_path / "settings.yaml").write_text("method: refit\nepochs: 7\nloss:\n  energy: 2\n")
+    words = ["--config", "settings.yaml", "--epochs", "0", "--set", "loss.force=3", "--out", "run"]
+    xclimb_cli("transfer", files / "r2SCAN.extxyz", "-f", "r2SCAN", *words)
+    resolved = (tmp_path / "run" / "config.yaml").read_text()
+    for line in ("method: refit", "epochs: 0", "energy: 2", "force: 3"):
+        assert line in resolved
+
+
+def test_validation_data_of_ones_own(xclimb_cli, files, tmp_path):
+    frames = tiny("r2SCAN")
+    ase.io.write(tmp_path / "train.extxyz", frames[:12].to_ase())
+    ase.io.write(tmp_path / "val.extxyz", frames[12:].to_ase())
+    xclimb_cli("transfer", "train.extxyz", "--val", "val.extxyz", "-f", "r2SCAN", "--epochs", 0, "--out", "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["val"]["frames"] == 6
+
+
+def test_rejects_are_counted_and_listed(xclimb_cli, files, tmp_path):
+    many = ase.io.read(files / "r2SCAN.extxyz", ":")
+    many[3].positions[:] = 0.0  # two atoms in one place, or a lone atom, which is fine
+    many[4].cell[:] = 0.0
+    ase.io.write(tmp_path / "some.extxyz", many)
+    answer = xclimb_cli("ingest", "some.extxyz", "-f", "r2SCAN", "--out", "store")
+    listed = (tmp_path / "store" / "rejects.csv").read_text()
+    assert "rejected" in answer.out
+    rejected = len(listed.splitlines()) - 1
+    assert 1 <= rejected <= 2
+    assert f"{len(many) - rejected} kept, {rejected} rejected" in answer.flat
+
+
+def test_embedded_data_by_name(xclimb_cli):
+    answer = xclimb_cli("shift", "sample:dft_pairs", "--low", "PBE", "--high", "r2SCAN")
+    assert "263, 63" in answer.out
+    assert "-2.5" in answer.out
+
+
+def test_models_lists_every_name(xclimb_cli):
+    answer = xclimb_cli("models")
+    for name in ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan"):
+        assert name in answer.out
+
+
+def test_study_of_two_methods(xclimb_cli, files, tmp_path):
+    words = ["study", "methods", files / "PBE.extxyz", files / "r2SCAN.extxyz", "--methods", "residual,frozen", "--seeds", "0"]
+    first = xclimb_cli(*words, "--epochs", 0, "--out", "study")
+    for model in ("chgnet-0.3.0", "residual", "frozen"):
+        assert model in first.out
+    assert "report: study/report.html" in first.flat
+    assert (tmp_path / "study" / "report.html").exists()
+    again = xclimb_cli(*words, "--epochs", 0, "--out", "study")  # finished cells are not repeated
+    assert again.out.splitlines()[-1] == first.out.splitlines()[-1]
