@@ -1,0 +1,104 @@
+"""The two sides of every comparison: xclimb and chgnet on the same weights, structures and thread."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ase import Atoms
+from ase.build import bulk
+
+import xclimb
+from xclimb.graph import build_batch
+from xclimb.units import ev_a3_to_gpa
+
+WEIGHTS = "chgnet-0.3.0"
+
+
+def supercell(repeat: int) -> Atoms:
+    """Rock-salt MgO, 8 repeat^3 atoms, rattled so that no symmetry helps anyone."""
+    atoms = bulk("MgO", "rocksalt", a=4.21, cubic=True).repeat(repeat)
+    atoms.positions += np.random.default_rng(repeat).normal(0, 0.08, atoms.positions.shape)
+    return atoms
+
+
+def diverse(count: int) -> xclimb.Frames:
+    """Different crystals of the embedded sample, one strained and rattled frame each."""
+    frames = xclimb.load_sample("dft_pairs", functional="PBE")
+    _, last = np.unique(frames.material_id[::-1], return_index=True)
+    chosen = np.sort(len(frames) - 1 - last)
+    return frames[np.random.default_rng(0).permutation(chosen)[:count]]
+
+
+class Ours:
+    """xclimb: the calls a user makes."""
+
+    name = "xclimb"
+
+    def __init__(self):
+        self.potential = xclimb.load(WEIGHTS)
+
+    def graph(self, frames: xclimb.Frames) -> Callable[[], object]:
+        model = self.potential.model
+        return lambda: build_batch(frames, model.cutoff, model.bond_cutoff)
+
+    def predict(self, frames: xclimb.Frames) -> Callable[[], object]:
+        return lambda: self.potential.predict(frames)
+
+    def train_step(self, frames: xclimb.Frames) -> Callable[[], object]:
+        model = self.potential.copy().model.train().requires_grad_(True)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+
+        def step():
+            batch = build_batch(frames, model.cutoff, model.bond_cutoff)
+            out = model(batch, create_graph=True)
+            loss = _loss(out.energy / batch.n_atoms, out.forces, ev_a3_to_gpa(out.stress))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+
+class Peer:
+    """chgnet 0.4.2, through its public classes."""
+
+    name = "chgnet"
+
+    def __init__(self):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from chgnet.model.model import CHGNet
+
+            self.model = CHGNet.load(model_name=WEIGHTS.removeprefix("chgnet-"), use_device="cpu", verbose=False)
+
+    def graph(self, frames: xclimb.Frames) -> Callable[[], object]:
+        structures = frames.to_pymatgen()
+        return lambda: [self.model.graph_converter(structure) for structure in structures]
+
+    def predict(self, frames: xclimb.Frames) -> Callable[[], object]:
+        structures = frames.to_pymatgen()
+        return lambda: self.model.predict_structure(structures, task="efsm", batch_size=len(structures))
+
+    def train_step(self, frames: xclimb.Frames) -> Callable[[], object]:
+        structures = frames.to_pymatgen()
+        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-5)
+
+        def step():
+            graphs = [self.model.graph_converter(structure) for structure in structures]
+            out = self.model(graphs, task="efs")
+            loss = _loss(out["e"], torch.cat(out["f"]), torch.cat(out["s"]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+
+def _loss(energy: torch.Tensor, forces: torch.Tensor, stress: torch.Tensor) -> torch.Tensor:
+    """Energy, force and stress loss with the paper's weights; the targets do not matter for the time."""
+    terms = ((3.0, energy), (1.0, forces), (0.1, stress))
+    return sum(weight * F.huber_loss(value, torch.zeros_like(value), delta=0.1) for weight, value in terms)

@@ -1,0 +1,120 @@
+"""Everything in the documents that is a number or a picture, made again from the results in the repository.
+
+Usage: python docs/build.py            tables of README.md and docs/*.md, from docs/results and benchmarks/results
+       python docs/build.py --pictures  also the pictures of the report page (needs a chromium on the path)
+
+The results themselves come from ``make study`` (docs/results) and ``make bench`` (benchmarks/results).
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDY = ROOT / "docs" / "results" / "methods"
+BENCH = ROOT / "benchmarks" / "results" / "against_chgnet.json"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ABOUT = {
+    "scratch": "scratch (Method 1)",
+    "trainable": "trainable (Method 2)",
+    "frozen": "frozen (Method 3)",
+    "refit": "refit (Method 4)",
+    "residual": "**residual (ours)**",
+}
+
+
+def study_table() -> str:
+    """Markdown table of the committed study: test errors, mean and spread over seeds, and what is left of PBE."""
+    from xclimb.study.methods import summary_table
+
+    lines = [
+        "| model | energy, meV/atom | forces, meV/Å | stress, GPa | magmom, µB | on PBE: energy | on PBE: forces |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in summary_table(STUDY):
+        cells = [_number(row, name, digits) for name, digits in COLUMNS]
+        lines.append(f"| {ABOUT.get(row['model'], row['model'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+COLUMNS = (
+    ("energy_mae", 1),
+    ("forces_mae", 1),
+    ("stress_mae", 2),
+    ("magmom_mae", 3),
+    ("retention_energy_mae", 1),
+    ("retention_forces_mae", 1),
+)
+
+
+def _number(row: dict, name: str, digits: int) -> str:
+    value, spread = row[name], row[f"{name}_std"]
+    if value is None:
+        return "—"
+    digits = 0 if digits == 1 and value >= 1000 else digits
+    return f"{value:,.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
+
+
+def bench_table() -> str:
+    """Markdown table of the committed benchmark: times, ratio, its range."""
+    found = json.loads(BENCH.read_text())
+    lines = ["| what | xclimb | chgnet | ratio | wanted |", "|---|---|---|---|---|"]
+    for row in found["rows"]:
+        spread = f" ({row['range'][0]:.1f} to {row['range'][1]:.1f})" if "range" in row else ""
+        ours, theirs = (_quantity(row[side], row["unit"]) for side in ("xclimb", "chgnet"))
+        lines.append(f"| {row['case']} | {ours} | {theirs} | **{row['ratio']:.1f}**{spread} | {row['wanted']:g} |")
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return "\n".join([*lines, "", f"{found['machine']['processor']}, one thread; {versions}."])
+
+
+def _quantity(value: float, unit: str) -> str:
+    value, unit = (1000 * value, "ms") if unit == "s" else (value, unit)
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+TABLES = {"study": study_table, "bench": bench_table}
+
+
+def fill(text: str) -> str:
+    """A document with what stands between ``<!-- name -->`` and ``<!-- /name -->`` made anew."""
+    for name, make in TABLES.items():
+        opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if opening in text and closing in text:
+            before, rest = text.split(opening, 1)
+            after = rest.split(closing, 1)[1]
+            text = f"{before}{opening}\n{make()}\n{closing}{after}"
+    return text
+
+
+def picture(page: Path, out: Path, width: int, height: int, theme: str = "light") -> None:
+    """A screenshot of a report page by headless Chromium."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        sys.exit("no chromium on the path: install it, or leave out --pictures")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-gpu"]
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [browser, "--headless", "--no-sandbox", *quiet, f"--user-data-dir={profile}", f"--window-size={width},{height}",
+             "--hide-scrollbars", "--virtual-time-budget=15000", f"--screenshot={out}", f"{page.as_uri()}?theme={theme}"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Fill the tables; with ``--pictures``, draw the pictures too."""
+    for path in DOCUMENTS:
+        old = path.read_text()
+        new = fill(old)
+        if new != old:
+            path.write_text(new)
+            print(f"updated {path.relative_to(ROOT)}")
+    if "--pictures" in sys.argv[1:]:
+        (ROOT / "docs" / "images").mkdir(exist_ok=True)
+        picture(STUDY / "report.html", ROOT / "docs" / "images" / "report.png", 1280, 1500)
+
+
+if __name__ == "__main__":
+    main()
