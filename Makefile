@@ -1,5 +1,5 @@
 # Needs only make and Python 3.11 or newer. The first target that needs it makes .venv; later calls reuse it.
-#   make demo | test | lint | bench | clean
+#   make demo | test | lint | study | bench | docs | clean
 #   make PYTHON=python3.12 ...                                        another interpreter
 #   make TORCH_INDEX=https://download.pytorch.org/whl/cpu ...        where pip should look for torch first, besides its usual index
 
@@ -15,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint study bench docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/xclimb demo --out $(OUT)
@@ -32,6 +32,13 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+# five methods, three seeds, on the embedded calculations: the table of README.md and docs/results
+study: $(VENV)/.installed
+	$(BIN)/xclimb study methods --sample dft_pairs --seeds 0,1,2 --epochs 15 --set batch_size=8 --workers 2 --out docs/results/methods
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/build.py
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "results" / "methods"
 BENCH = ROOT / "benchmarks" / "results" / "against_chgnet.json"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ABOUT = {
     "scratch": "scratch (Method 1)",
     "trainable": "trainable (Method 2)",

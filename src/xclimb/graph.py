@@ -75,7 +75,8 @@ def build_batch(
         DataError: on positions that are not finite, a periodic cell without volume, or overlapping atoms, naming the frame.
     """
     cells, volumes = _complete_cells(frames)  # [S, 3, 3], [S]
-    pairs = [_half_list(frames, cells, s, cutoff) for s in range(len(frames))]
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=torch.get_num_threads())
+    pairs = [_half_list(finder, frames, cells, s) for s in range(len(frames))]
     centres, neighbours, vectors = (np.concatenate(parts) for parts in zip(*pairs, strict=True)) if pairs else _no_pairs()
     lengths = np.sqrt(np.einsum("bi,bi->b", vectors, vectors))  # [B]
     system = frames.system  # [A]
@@ -130,14 +131,16 @@ def _complete_cells(frames: Frames) -> tuple[np.ndarray, np.ndarray]:
     return cells, np.where(flat, np.inf, volumes)
 
 
-def _half_list(frames: Frames, cells: np.ndarray, s: int, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _half_list(
+    finder: vesin.NeighborList, frames: Frames, cells: np.ndarray, s: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bonds of frame s, each once: global centre and neighbour ``[B_s]``, vector from one to the other ``[B_s, 3]``."""
     start, stop = frames.offsets[s], frames.offsets[s + 1]
     if stop - start == 0:
         return _no_pairs()
-    finder = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=torch.get_num_threads())
-    i, j, vectors = finder.compute(frames.positions[start:stop], cells[s], frames.pbc[s], "ijD")
-    return i.astype(np.int64) + start, j.astype(np.int64) + start, vectors
+    positions, periodic = frames.positions[start:stop], frames.pbc[s]
+    i, j, vectors = finder.compute(positions, cells[s], periodic, "ijD", copy=False)  # views, until the next call
+    return i.astype(np.int64) + start, j.astype(np.int64) + start, vectors.copy()
 
 
 def _no_pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,8 +5,9 @@ with the process that waits for them.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -94,15 +95,14 @@ def run_cell(
     watch: Watch | None = None,
 ) -> bool:
     """One transfer and the errors of its best potential on all three sets; True if it was interrupted."""
-    if threads is not None:
-        torch.set_num_threads(threads)
     notify = (lambda line: watch(cell.name, line)) if watch else None
-    run = run_transfer(
-        cell.config, sets.train, sets.val, folder / cell.name, source, overwrite=True, progress=False, on_epoch=notify
-    )
-    if run.interrupted:
-        return True
-    errors = {name: compare_labels(run.potential.label(frames), frames).to_dict() for name, frames in sets.items()}
+    with torch_threads(threads or torch.get_num_threads()):
+        run = run_transfer(
+            cell.config, sets.train, sets.val, folder / cell.name, source, overwrite=True, progress=False, on_epoch=notify
+        )
+        if run.interrupted:
+            return True
+        errors = {name: compare_labels(run.potential.label(frames), frames).to_dict() for name, frames in sets.items()}
     write_json(run.path / "evaluation.json", errors)
     return False
 
@@ -127,6 +127,23 @@ def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
     return True
 
 
+def share_of_cores(workers: int) -> int:
+    """Threads for each of so many processes, such that they do not wait for each other's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """A number of torch threads for a while. More threads than free cores cost small crystals far more than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _run_in_processes(
     cells: Sequence[Cell],
     sets: Sets,
@@ -136,7 +153,7 @@ def _run_in_processes(
     watch: Watch | None,
     done: Callable[[str], None] | None,
 ) -> None:
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = share_of_cores(workers)
     # spawn: a forked copy of a process that has used torch's thread pool may hang
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:

@@ -14,6 +14,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import torch
 
 from xclimb.analysis.metrics import Metrics, compare_labels, evaluate
 from xclimb.analysis.shift import shift
@@ -24,7 +25,7 @@ from xclimb.errors import ConfigError, DataError
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references import AtomRef, fit_references
-from xclimb.study.grid import Cell, Sets, is_finished, run_grid
+from xclimb.study.grid import Cell, Sets, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.progress import GridBar
 from xclimb.training.run import describe_data, read_json, versions, write_json
 from xclimb.transfer.methods import METHODS, get_method
@@ -102,15 +103,13 @@ def study_methods(
 
     book = _Book(sets, low_sets)
     _measure_shift(low, high, folder, say)
-    _add_baselines(book, potential, folder, say)
-    with GridBar({cell.name: cell.config.epochs for cell in cells}, progress) as bar:
-        given = source if isinstance(source, Potential) else None
-        run_grid(cells, sets, folder / "runs", given, workers, watch=bar.show, done=bar.finish)
-    for cell in cells:
-        method, seed = cell.config.method, cell.config.seed
-        best = load(folder / "runs" / cell.name, dtype=cell.config.dtype)
-        book.add(method, seed, "method", best, predictions=seed == seeds[0])
-    book.write(folder)
+    # with one worker torch decides; with several, this process does not use more threads than each of them
+    with torch_threads(share_of_cores(workers) if workers > 1 else torch.get_num_threads()):
+        _add_baselines(book, potential, folder, say)
+        with GridBar({cell.name: cell.config.epochs for cell in cells}, progress) as bar:
+            given = source if isinstance(source, Potential) else None
+            run_grid(cells, sets, folder / "runs", given, workers, watch=bar.show, done=bar.finish)
+        _add_runs(book, cells, folder, seeds[0])
     write_json(folder / "study.json", card | {"wall_seconds": earlier + time.perf_counter() - began})
     return Study(folder, summary_table(folder))
 
@@ -133,6 +132,14 @@ def _add_baselines(book: "_Book", source: Potential, folder: Path, say: Callable
     if not (folder / "results.json").exists():
         book.write(folder)  # a first table, long before the transfers end
     say(_told(book, list(models)[1], "references alone"))
+
+
+def _add_runs(book: "_Book", cells: Sequence[Cell], folder: Path, first_seed: int) -> None:
+    for cell in cells:
+        method, seed = cell.config.method, cell.config.seed
+        best = load(folder / "runs" / cell.name, dtype=cell.config.dtype)
+        book.add(method, seed, "method", best, predictions=seed == first_seed)
+    book.write(folder)
 
 
 # -- preparation -----------------------------------------------------------------------------------
