@@ -108,7 +108,13 @@ def study_methods(
         _add_baselines(book, potential, folder, say)
         with GridBar({cell.name: cell.config.epochs for cell in cells}, progress) as bar:
             given = source if isinstance(source, Potential) else None
-            run_grid(cells, sets, folder / "runs", given, workers, watch=bar.show, done=bar.finish)
+
+            def done(cell: str) -> None:
+                bar.finish(cell)
+                if not bar.shown:
+                    say(f"{cell}: finished")
+
+            run_grid(cells, sets, folder / "runs", given, workers, watch=bar.show, done=done)
         _add_runs(book, cells, folder, seeds[0])
     write_json(folder / "study.json", card | {"wall_seconds": earlier + time.perf_counter() - began})
     return Study(folder, summary_table(folder))

@@ -1,11 +1,12 @@
 """The progress of a grid of transfers: one bar for all, one for each that runs."""
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from xclimb.transfer.progress import TerminalBar
 
 
-class GridBar:
-    """Epochs done over all cells, and the validation errors of those at work; silent where the output is no terminal.
+class GridBar(TerminalBar):
+    """Epochs done over all cells, and the validation errors of those at work.
 
     Args:
         epochs: epochs of each cell by name.
@@ -13,23 +14,11 @@ class GridBar:
     """
 
     def __init__(self, epochs: dict[str, int], show: bool = True):
-        from rich.console import Console
-
+        super().__init__(show)
         self._epochs = epochs
         self._done = dict.fromkeys(epochs, 0)
         self._tasks: dict[str, Any] = {}
-        console = Console(stderr=True)
-        self._bar = _columns(console) if show and console.is_terminal else None
         self._all = self._bar.add_task("all", total=max(sum(epochs.values()), 1), errors="") if self._bar else None
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def show(self, name: str, line: dict[str, Any]) -> None:
         """A cell has done another epoch."""
@@ -53,18 +42,3 @@ class GridBar:
         self._done[name] = epoch
         if self._bar and self._all is not None:
             self._bar.update(self._all, completed=sum(self._done.values()))
-
-
-def _columns(console):
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description:>12}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[errors]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -1,24 +1,26 @@
-"""The progress bar of one training."""
+"""Progress bars: of one training here, of a grid of them in :mod:`xclimb.study.progress`."""
 
 from types import TracebackType
 from typing import Any, Self
 
 
-class EpochBar:
-    """Epochs done, validation errors, best epoch and time left; nothing at all where the output is no terminal.
+class TerminalBar:
+    """A rich progress display on stderr; nothing at all where that is no terminal.
 
     Args:
-        title: shown before the bar.
-        epochs: how many there will be.
         show: False for silence.
     """
 
-    def __init__(self, title: str, epochs: int, show: bool = True):
+    def __init__(self, show: bool = True):
         from rich.console import Console
 
         console = Console(stderr=True)
         self._bar = _columns(console) if show and console.is_terminal else None
-        self._task = self._bar.add_task(title, total=max(epochs, 1), errors="") if self._bar else None
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is anything to see."""
+        return self._bar is not None
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -28,6 +30,20 @@ class EpochBar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar:
             self._bar.stop()
+
+
+class EpochBar(TerminalBar):
+    """Epochs done, validation errors, best epoch and time left of one training.
+
+    Args:
+        title: shown before the bar.
+        epochs: how many there will be.
+        show: False for silence.
+    """
+
+    def __init__(self, title: str, epochs: int, show: bool = True):
+        super().__init__(show)
+        self._task = self._bar.add_task(title, total=max(epochs, 1), errors="") if self._bar else None
 
     def show(self, line: dict[str, Any], best_epoch: int) -> None:
         """Show one line of the history."""
@@ -50,7 +66,7 @@ def _columns(console):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description:>10}"),
+        TextColumn("{task.description:>12}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[errors]}"),
