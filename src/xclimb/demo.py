@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SAMPLE, LOW, HIGH, SOURCE = "dft_pairs", "PBE", "r2SCAN", "chgnet-0.3.0"
 MARK = "demo.json"  # says that a folder is a demo's own
-EPOCHS, QUICK_EPOCHS = 15, 2
+EPOCHS, QUICK_EPOCHS = 12, 2
+BATCH_SIZE = 8  # small data: more steps an epoch
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def transfer_all(
         title=title,
         sample=SAMPLE,
         workers=plan.workers,
+        batch_size=BATCH_SIZE,
         overwrite=overwrite,
         say=say,
     )

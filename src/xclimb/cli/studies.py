@@ -30,7 +30,7 @@ def demo(
     ] = Path("xclimb-demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Two epochs only: shows the way, not the accuracy.")] = False,
     seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One transfer for each method and seed.")] = "0",
-    epochs: Annotated[int | None, typer.Option(min=0, metavar="N", help="Epochs of each transfer.", show_default="15")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, metavar="N", help="Epochs of each transfer.", show_default="12")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Transfers at a time.", show_default="one a core, 5 at most")
     ] = None,

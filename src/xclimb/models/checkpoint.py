@@ -81,8 +81,7 @@ def load_potential(folder: Path) -> "Potential":
         if network.pop("kind") != "chgnet":
             raise CheckpointError(f"{folder / _CARD} names a network this xclimb does not know")
         state = read_tensors(weights)
-        model = CHGNet(CHGNetConfig(**network)).to(state["atom_embedding.weight"].dtype)
-        model.load_state_dict(state)
+        model = CHGNet.from_state(CHGNetConfig(**network), state)
         references, theory = AtomRef.from_dict(card["references"]), LevelOfTheory.from_dict(card["theory"])
         return Potential(model, references, theory, str(card["name"]))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -80,6 +80,18 @@ class CHGNet(nn.Module):
             layers += [linear(width, width, width, bias=True), nn.SiLU()]
         self.readout = nn.Sequential(*layers, nn.Linear(width, 1))
 
+    @classmethod
+    def from_state(cls, config: CHGNetConfig, state: dict[str, Tensor]) -> "CHGNet":
+        """A network with given weights, copied; no random number is drawn for weights that are replaced at once.
+
+        Raises:
+            RuntimeError: if names or shapes of the weights are not those of the architecture.
+        """
+        with torch.device("meta"):
+            network = cls(config)
+        network.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+        return network
+
     @property
     def cutoff(self) -> float:
         """Radius of the atom graph, Å."""

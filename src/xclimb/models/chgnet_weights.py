@@ -46,9 +46,7 @@ def read_network(name: str) -> CHGNet:
         norm=arguments["gMLP_norm"] == "layer",
         out_bias="atom_conv_layers.0.mlp_out.layers.1.bias" in state,
     )
-    network = CHGNet(config)
-    network.load_state_dict(_translate(state, config))
-    return network
+    return CHGNet.from_state(config, _translate(state, config))
 
 
 def read_reference_energies(name: str) -> Tensor:

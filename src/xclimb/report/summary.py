@@ -195,7 +195,8 @@ def study_verdict(study: StudyFolder) -> list[str]:
     )
     seeds = f", mean of {best.seeds} seeds" if best.seeds > 1 else ""
     energy = best.mean["energy_mae"]
-    said = [f"{where}, the method {best.model} has the lowest energy error: {with_spread('energy_mae', best)} meV/atom{seeds}."]
+    lowest = f"{with_spread('energy_mae', best)} meV/atom{seeds}"
+    said = [f"{where}, of the methods {best.model} has the lowest energy error: {lowest}."]
     frozen = next((model for model in methods if model.model == "frozen" and model is not best), None)
     rivals = [(frozen, "the frozen transfer"), (baselines.get(study.source), f"the untouched {study.source}")]
     told = [
@@ -208,6 +209,7 @@ def study_verdict(study: StudyFolder) -> list[str]:
     return (
         said
         + _against_references_alone(study, best, baselines)
+        + _better_baselines(study, best, baselines)
         + _forces(best, baselines.get(study.source))
         + _lost(study, best, low)
     )
@@ -228,6 +230,19 @@ def _against_references_alone(study: StudyFolder, best: ModelErrors, baselines: 
         f"No method beats exchanging the references alone, which without any training gives {value} meV/atom: "
         "training gained nothing in energy."
     ]
+
+
+def _better_baselines(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
+    """Another model, not trained here, that is better in energy than all that were is named, with its forces."""
+    others = [model for name, model in baselines.items() if not name.startswith(study.source)]
+    better = [model for model in others if model.mean.get("energy_mae", math.inf) < best.mean["energy_mae"]]
+    lowest = best_of(better, "energy_mae")
+    if lowest is None:
+        return []
+    energy = written("energy_mae", lowest.mean["energy_mae"])
+    told = f"The ready-made {lowest.model} is lower still in energy: {energy} meV/atom"
+    forces = lowest.mean.get("forces_mae", math.nan)
+    return [told + (f", with a force error of {written('forces_mae', forces)} meV/Å." if math.isfinite(forces) else ".")]
 
 
 def _forces(best: ModelErrors, source: ModelErrors | None) -> list[str]:

@@ -15,8 +15,9 @@ def split_off_validation(frames: Frames, seed: int) -> tuple[Frames, Frames]:
     """Nine tenths of the materials to train on, one tenth to validate on.
 
     Raises:
-        DataError: if there are too few materials to split.
+        DataError: if there are no energies, or too few materials to split.
     """
+    _check_present(frames, "training")
     split = split_frames(frames, ratios=(0.9, 0.1, 0.0), by="material", seed=seed)
     train, val, _ = split.apply(frames)
     if not len(train) or not len(val):
@@ -33,10 +34,7 @@ def check_data(train: Frames, val: Frames) -> list[str]:
         TheoryError: on an unknown functional, or two levels of theory.
     """
     for frames, name in ((train, "training"), (val, "validation")):
-        if not len(frames):
-            raise DataError(f"the {name} set is empty: give at least one labelled frame")
-        if not frames.has("energy"):
-            raise DataError(f"no {name} frame has an energy: read a file with energies, or name its key with energy_key=...")
+        _check_present(frames, name)
         _check_atoms(frames, name)
         _check_labels(frames, name)
     if train.theory.functional is None:
@@ -47,6 +45,13 @@ def check_data(train: Frames, val: Frames) -> list[str]:
     train.theory.require_same(val.theory, "training and validation frames")
     _check_leak(train, val)
     return _notes(train, val)
+
+
+def _check_present(frames: Frames, name: str) -> None:
+    if not len(frames):
+        raise DataError(f"the {name} set is empty: give at least one labelled frame")
+    if not frames.has("energy"):
+        raise DataError(f"no {name} frame has an energy: read a file with energies, or name its key with energy_key=...")
 
 
 def _check_atoms(frames: Frames, name: str) -> None:

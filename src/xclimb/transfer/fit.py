@@ -92,8 +92,7 @@ def run_transfer(
     if val is None:
         train, val = split_off_validation(train, config.seed)
     notes = check_data(train, val)
-    with torch.random.fork_rng(devices=[]):  # building a network draws random weights, even if it then reads others
-        source = load(source or config.source, device=config.device, dtype=config.dtype)
+    source = load(source or config.source, device=config.device, dtype=config.dtype)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}", overwrite)
     start = method.start(source, train, config.seed)
     notes += coverage_notes(start, train, val)
