@@ -9,7 +9,6 @@ drifts does not matter. Memory is the growth of the peak resident size of a fres
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -96,9 +95,15 @@ def memory_of(side: str, repeat: int) -> float:
     sides = {"xclimb": Ours, "chgnet": Peer}
     model = sides[side]()
     model.predict(structures(1))()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     model.predict(structures(repeat))()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory() - before
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, MB. Linux only: getrusage would count what the parent used before."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def _line(row: dict) -> str:

@@ -246,7 +246,6 @@ def write_study(folder: Path, methods=METHODS, seeds=SEEDS, title="PBE to r2SCAN
                 for i, (name, (f, a, m)) in enumerate(splits.items())
             },
             "sample": "dft_pairs",
-            "wall_seconds": 412.7,
             **study,
         },
     )

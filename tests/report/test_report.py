@@ -242,7 +242,7 @@ ODD = (
     '{"reference": {}, "models": {"a": []}}',
     '{"energies": {"H": "x"}, "uncovered": 3}',
     '{"theory": [1], "data": [1], "settings": [1], "versions": 3, "seeds": 3}',
-    '{"theory": null, "best_epoch": "x", "seed": "y", "seeds": ["a"], "methods": null, "wall_seconds": "long"}',
+    '{"theory": null, "best_epoch": "x", "seed": "y", "seeds": ["a"], "methods": null}',
     '{"test": {"energy_mae": "x", "n_frames": null}}',
     '[{"model": 1, "seed": "x", "metrics": {"energy_mae": [1]}}]',
 )

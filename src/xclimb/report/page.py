@@ -203,13 +203,13 @@ def _study_figures(study: StudyFolder, rows: list[Row], low: str, high: str) -> 
 
 def _study_facts(study: StudyFolder) -> list[tuple[str, str]]:
     fields = study.study
-    seconds = fields.get("wall_seconds")
+    seconds = sum(number(epoch.get("seconds")) for run in study.runs for epoch in run.epochs)
     return [
         ("Source potential", study.source),
         ("Methods", ", ".join(map(str, fields.get("methods") or ())) or "—"),
         ("Seeds", ", ".join(map(str, fields.get("seeds") or ())) or "—"),
         ("Sample", str(fields.get("sample") or "—")),
-        ("Wall time", duration(float(seconds)) if isinstance(seconds, int | float) else "—"),
+        ("Training time, all runs together", duration(seconds) if study.runs else "—"),
     ]
 
 

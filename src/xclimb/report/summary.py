@@ -209,8 +209,8 @@ def study_verdict(study: StudyFolder) -> list[str]:
     return (
         said
         + _against_references_alone(study, best, baselines)
-        + _better_baselines(study, best, baselines)
         + _forces(best, baselines.get(study.source))
+        + _better_baselines(study, best, baselines)
         + _lost(study, best, low)
     )
 
@@ -222,7 +222,13 @@ def _against_references_alone(study: StudyFolder, best: ModelErrors, baselines: 
     if not math.isfinite(other):
         return []
     value = written("energy_mae", other)
-    if best.mean["energy_mae"] < other:
+    gain, spread = other - best.mean["energy_mae"], best.spread.get("energy_mae", math.nan)
+    if 0 < gain < spread:
+        return [
+            f"Exchanging the references alone, without any training, already gives {value} meV/atom: what training adds in "
+            "energy is less than the spread of the seeds."
+        ]
+    if gain > 0:
         return [
             f"Exchanging the references alone, without any training, already gives {value} meV/atom; training does the rest."
         ]
@@ -251,7 +257,7 @@ def _forces(best: ModelErrors, source: ModelErrors | None) -> list[str]:
     if not (math.isfinite(mine) and math.isfinite(other)):
         return []
     told = f"{compared(mine, other)} the source's {written('forces_mae', other)}"
-    return [f"Its force error, {with_spread('forces_mae', best)} meV/Å, is {told}."]
+    return [f"The force error of {best.model}, {with_spread('forces_mae', best)} meV/Å, is {told}."]
 
 
 def _lost(study: StudyFolder, best: ModelErrors, low: str) -> list[str]:
@@ -263,7 +269,7 @@ def _lost(study: StudyFolder, best: ModelErrors, low: str) -> list[str]:
         return []
     change = "rises" if after > before else "falls"
     told = f"from {written('energy_mae', before)} to {written('energy_mae', after)} meV/atom"
-    return [f"On {low} itself, with references refitted, its energy error {change} {told}."]
+    return [f"On {low} itself, with references refitted, the energy error of {best.model} {change} {told}."]
 
 
 def run_verdict(run: RunFolder) -> list[str]:

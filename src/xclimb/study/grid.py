@@ -108,7 +108,7 @@ def run_cell(
 
 
 def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
-    """Whether the folder holds the finished, evaluated run of these settings and data.
+    """Whether the folder holds the finished, evaluated run of these settings and data, weights included.
 
     Raises:
         ConfigError: if it holds a finished run of others.
@@ -117,7 +117,7 @@ def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
         record, errors = read_json(path / "run.json"), read_json(path / "evaluation.json")
     except CheckpointError:
         return False
-    if record.get("state") != "finished" or "test" not in errors:
+    if record.get("state") != "finished" or "test" not in errors or not (path / "checkpoints" / "best").exists():
         return False
     settings = config.model_dump(mode="json")
     other = [name for name, value in settings.items() if record["settings"].get(name) != value]

@@ -6,7 +6,6 @@ page is made from it alone.
 
 import math
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +85,6 @@ def study_methods(
         ConfigError, DataError, TheoryError: as :func:`xclimb.transfer.fit.transfer`, before anything is run.
         KeyboardInterrupt: after Ctrl-C; repeat the call to continue.
     """
-    began = time.perf_counter()
     say = say or (lambda sentence: None)
     name = source.name if isinstance(source, Potential) else str(source)
     cells = _cells(name, methods, seeds, epochs, settings)
@@ -97,9 +95,7 @@ def study_methods(
     for cell in cells:  # a finished run of other settings is told before anything is written
         is_finished(folder / "runs" / cell.name, cell.config, sets)
     potential = load(source)
-    earlier = read_json(folder / "study.json").get("wall_seconds", 0.0) if (folder / "study.json").exists() else 0.0
-    card = _card(title, name, methods, seeds, cells[0].config, low, high, sets, sample)
-    write_json(folder / "study.json", card | {"wall_seconds": earlier})
+    write_json(folder / "study.json", _card(title, name, methods, seeds, cells[0].config, low, high, sets, sample))
 
     book = _Book(sets, low_sets)
     _measure_shift(low, high, folder, say)
@@ -116,7 +112,6 @@ def study_methods(
 
             run_grid(cells, sets, folder / "runs", given, workers, watch=bar.show, done=done)
         _add_runs(book, cells, folder, seeds[0])
-    write_json(folder / "study.json", card | {"wall_seconds": earlier + time.perf_counter() - began})
     return Study(folder, summary_table(folder))
 
 
