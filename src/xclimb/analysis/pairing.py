@@ -7,6 +7,7 @@ import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
+from xclimb.references.linear import blocks
 
 PAIRED_BY = ("frame_id", "material_id")
 _SAME_WITHIN = 1e-2  # Å: files round positions; relaxations move atoms by more
@@ -47,17 +48,16 @@ def pair_frames(low: Frames, high: Frames, by: str | None = None) -> Pairs:
     """
     if by not in (None, *PAIRED_BY):
         raise ConfigError(f"frames cannot be paired by {by!r}: choose {' or '.join(PAIRED_BY)}")
-    left, right = _with_energy(low), _with_energy(high)
+    rows_low, rows_high = _with_energy(low), _with_energy(high)
     if by is None:
-        by = "frame_id" if len(np.intersect1d(left.frame_id, right.frame_id)) else "material_id"
+        by = "frame_id" if len(_common(low.frame_id[rows_low], high.frame_id[rows_high])[0]) else "material_id"
     if by == "material_id":
-        left, right = _most_stable(left), _most_stable(right)
-    _, rows_left, rows_right = np.intersect1d(getattr(left, by), getattr(right, by), return_indices=True)
-    order = np.argsort(rows_left)
-    left, right = left[rows_left[order]], right[rows_right[order]]
+        rows_low, rows_high = _most_stable(low, rows_low), _most_stable(high, rows_high)
+    at_low, at_high = _common(getattr(low, by)[rows_low], getattr(high, by)[rows_high])
+    left, right = _taken(low, rows_low[at_low]), _taken(high, rows_high[at_high])
     paired = len(left)
-    alike = np.abs(_fractions(left) - _fractions(right)).max(axis=1, initial=0.0) < 1e-9
-    left, right = left[alike], right[alike]
+    alike = _same_composition(left, right)
+    left, right = _taken(left, np.flatnonzero(alike)), _taken(right, np.flatnonzero(alike))
     if not len(left):
         reason = f"the {paired} pairs differ in composition" if paired else "no ids agree"
         raise DataError(
@@ -67,33 +67,60 @@ def pair_frames(low: Frames, high: Frames, by: str | None = None) -> Pairs:
     return Pairs(left, right, by, same_structure(left, right), tuple(_notes(low, high, by, paired, alike)))
 
 
-def _with_energy(frames: Frames) -> Frames:
-    return frames[np.isfinite(frames.energy) & (frames.n_atoms > 0)]
+def _with_energy(frames: Frames) -> np.ndarray:
+    """Rows of the frames that carry an energy and an atom."""
+    return np.flatnonzero(np.isfinite(frames.energy) & (frames.n_atoms > 0))
 
 
-def _most_stable(frames: Frames) -> Frames:
-    """Of each material the frame with the lowest energy per atom."""
-    by_energy = np.argsort(frames.energy_per_atom, kind="stable")
+def _common(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the ids that both sides have, the first of each, in the order of the left side."""
+    _, at_left, at_right = np.intersect1d(left, right, return_indices=True)
+    order = np.argsort(at_left)
+    return at_left[order], at_right[order]
+
+
+def _taken(frames: Frames, rows: np.ndarray) -> Frames:
+    """The rows of a set; the set itself, uncopied, if these are all of them in order."""
+    return frames if len(rows) == len(frames) and np.array_equal(rows, np.arange(len(frames))) else frames[rows]
+
+
+def _most_stable(frames: Frames, rows: np.ndarray) -> np.ndarray:
+    """Of each material among the rows the one with the lowest energy per atom."""
+    by_energy = rows[np.argsort(frames.energy_per_atom[rows], kind="stable")]
     _, first = np.unique(frames.material_id[by_energy], return_index=True)
-    return frames[by_energy[first]]
+    return by_energy[first]
 
 
-def _fractions(frames: Frames) -> np.ndarray:
-    return frames.composition() / frames.n_atoms[:, None]
+def _same_composition(left: Frames, right: Frames) -> np.ndarray:
+    """Whether both sides of each pair have the same composition fractions ``[P]``."""
+    if np.array_equal(left.offsets, right.offsets) and np.array_equal(left.numbers, right.numbers):
+        return np.ones(len(left), dtype=bool)
+    alike = [_fractions_agree(left[rows], right[rows]) for rows in blocks(len(left))]
+    return np.concatenate([*alike, np.zeros(0, dtype=bool)])
+
+
+def _fractions_agree(left: Frames, right: Frames) -> np.ndarray:
+    first, second = left.composition() / left.n_atoms[:, None], right.composition() / right.n_atoms[:, None]
+    return np.abs(first - second).max(axis=1, initial=0.0) < 1e-9
 
 
 def same_structure(left: Frames, right: Frames) -> np.ndarray:
     """Whether both sides of each pair have the same atoms in the same places, up to lattice translations ``[P]``."""
     same = (left.n_atoms == right.n_atoms) & (np.abs(left.cells - right.cells).max(axis=(1, 2), initial=0.0) < _SAME_WITHIN)
-    some, other = left[same], right[same]
-    move = other.positions - some.positions
-    # whole lattice vectors along periodic directions are no move (pinv: a molecule has a cell of zeros)
-    fractional = np.einsum("ai,aij->aj", move, np.linalg.pinv(some.cells)[some.system])
-    whole = np.rint(fractional) * some.pbc[some.system]
-    move = move - np.einsum("ai,aij->aj", whole, some.cells[some.system])
-    moved = (np.abs(move).max(axis=1, initial=0.0) > _SAME_WITHIN) | (some.numbers != other.numbers)
-    same[same] = np.bincount(some.system, moved, len(some)) == 0
+    for rows in blocks(len(left)):
+        chosen = rows.start + np.flatnonzero(same[rows])
+        same[chosen] = _unmoved(left[chosen], right[chosen])
     return same
+
+
+def _unmoved(some: Frames, other: Frames) -> np.ndarray:
+    move, system = other.positions - some.positions, some.system
+    # whole lattice vectors along periodic directions are no move (pinv: a molecule has a cell of zeros)
+    fractional = np.einsum("ai,aij->aj", move, np.linalg.pinv(some.cells)[system])
+    whole = np.rint(fractional) * some.pbc[system]
+    move = move - np.einsum("ai,aij->aj", whole, some.cells[system])
+    moved = (np.abs(move).max(axis=1, initial=0.0) > _SAME_WITHIN) | (some.numbers != other.numbers)
+    return np.bincount(system, moved, len(some)) == 0
 
 
 def _notes(low: Frames, high: Frames, by: str, paired: int, alike: np.ndarray) -> list[str]:

@@ -4,9 +4,13 @@ The numerics behind the reference fits and the per-element part of :mod:`xclimb.
 plain arrays. Frames of one material share one row of fractions, so a fit costs as much as there are materials.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from xclimb.data.frames import Frames
 
 HUBER_TUNING = 1.345  # 95 % efficiency on normal errors (Huber, Robust Statistics, 1981)
 _MAD_TO_SIGMA = 1.4826
@@ -14,6 +18,7 @@ _RANK_TOLERANCE = 1e-10
 _NULL_TOLERANCE = 1e-6
 _LEVERAGE_LIMIT = 1e-8
 _SCALE_FLOOR = 1e-7  # eV/atom: exact data have no spread to measure residuals by
+_BLOCK = 32768  # rows worked on at a time, so that temporary arrays stay small
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,24 @@ class Design:
     def n_materials(self) -> int:
         """Number of different materials, M."""
         return int(self.material.max()) + 1
+
+    @cached_property
+    def determined(self) -> tuple[np.ndarray, np.ndarray]:
+        """Directions that the data determine ``[K, rank]``, and (X^T X)^+ of the matrix with a row a frame ``[K, K]``."""
+        # the triangle of a QR decomposition has the singular values of the tall matrix
+        triangle = np.linalg.qr(np.sqrt(self.counts)[:, None] * self.fractions, mode="r")
+        _, singular, rows = np.linalg.svd(triangle, full_matrices=False)
+        kept = singular > _RANK_TOLERANCE * singular[0]
+        span = rows[kept].T
+        return span, (span / singular[kept] ** 2) @ span.T
+
+    @cached_property
+    def material_sums(self) -> np.ndarray:
+        """Fractions summed over the frames of each material ``[M, K]``."""
+        if self.n_materials == len(self.fractions):  # a row a material, in order
+            return self.counts[:, None] * self.fractions
+        weighted = [np.bincount(self.material, self.counts * column, self.n_materials) for column in self.fractions.T]
+        return np.stack(weighted, axis=1)
 
     def materials_with(self) -> np.ndarray:
         """Number of materials that contain each element ``[K]``."""
@@ -81,9 +104,33 @@ class FractionFit:
 def build_design(composition: np.ndarray, material_id: np.ndarray) -> Design:
     """Element counts ``[N, 119]`` and material names ``[N]`` -> :class:`Design`."""
     elements = np.flatnonzero(composition.any(axis=0))
-    fractions = composition[:, elements] / composition.sum(axis=1, keepdims=True)
+    return _merge_rows(elements, composition[:, elements] / composition.sum(axis=1, keepdims=True), material_id)
+
+
+def design_of(frames: Frames) -> Design:
+    """The :class:`Design` of frames, every one with an atom at least; in blocks, for sets of any size."""
+    elements = frames.elements
+    place = np.zeros(int(elements[-1]) + 1, dtype=np.int64)
+    place[elements] = np.arange(len(elements))
+    fractions = np.empty((len(frames), len(elements)))
+    for rows in blocks(len(frames)):
+        offsets = frames.offsets[rows.start : rows.stop + 1]
+        sizes = np.diff(offsets)
+        cell = np.repeat(np.arange(len(sizes)) * len(elements), sizes) + place[frames.numbers[offsets[0] : offsets[-1]]]
+        counts = np.bincount(cell, minlength=len(sizes) * len(elements)).reshape(len(sizes), -1)
+        fractions[rows] = counts / sizes[:, None]
+    return _merge_rows(elements, fractions, frames.material_id)
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Consecutive slices of n rows."""
+    return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
+
+
+def _merge_rows(elements: np.ndarray, fractions: np.ndarray, material_id: np.ndarray) -> Design:
     _, first, material = np.unique(material_id, return_index=True, return_inverse=True)
-    if np.array_equal(fractions[first][material], fractions):
+    one_each = len(first) == len(fractions)
+    if one_each or all(np.array_equal(fractions[first[material[rows]]], fractions[rows]) for rows in blocks(len(material))):
         return Design(elements, fractions[first], material, np.arange(len(first)))
     # one material at several compositions (vacancies, alloys): a row for each of them
     keyed = np.column_stack([material, fractions])
@@ -103,14 +150,9 @@ def fit_fractions(design: Design, target: np.ndarray, robust: bool = False) -> F
         target: eV/atom ``[N]``.
         robust: Huber's loss (tuning constant 1.345, scale from the median absolute deviation) in place of squares.
     """
-    root = np.sqrt(design.counts)
-    _, singular, rows = np.linalg.svd(root[:, None] * design.fractions, full_matrices=False)
-    kept = singular > _RANK_TOLERANCE * singular[0]
-    span = rows[kept].T  # determined directions [K, rank]
-    inverse = (span / singular[kept] ** 2) @ span.T  # (X^T X)^+ [K, K]
+    span, inverse = design.determined
     weights = np.ones(len(target))
-    values = _weighted_solution(design, span, target, weights)
-    residuals = target - (design.fractions @ values)[design.row]
+    values, residuals = least_squares(design, target)
     errors = residuals
     held_out = np.full(len(target), np.nan)
     if robust:
@@ -124,6 +166,16 @@ def fit_fractions(design: Design, target: np.ndarray, robust: bool = False) -> F
         stds[list(group)] = np.inf
     named = tuple(tuple(int(z) for z in design.elements[list(group)]) for group in groups)
     return FractionFit(design.elements, values, stds, named, residuals, held_out, weights, dof)
+
+
+def least_squares(design: Design, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Energies per element, eV ``[K]``, of minimum norm, and what they leave over of the target, eV/atom ``[N]``."""
+    _, inverse = design.determined
+    values, residuals = np.zeros(len(design.elements)), target
+    for _ in range(2):  # the second round takes away the rounding of the normal equations
+        values = values + inverse @ (design.fractions.T @ np.bincount(design.row, residuals, len(design.fractions)))
+        residuals = target - (design.fractions @ values)[design.row]
+    return values, residuals
 
 
 def _weighted_solution(design: Design, span: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -184,15 +236,17 @@ def _deviations(design: Design, inverse: np.ndarray, errors: np.ndarray) -> tupl
     """
     material = design.material[design.row]
     frames = np.bincount(material).astype(np.float64)  # [M]
-    sums = np.zeros((len(frames), len(design.elements)))
-    np.add.at(sums, design.material, design.counts[:, None] * design.fractions)
-    means = sums / frames[:, None]
-    gain = inverse @ sums.T  # how a material's error moves the values [K, M]
-    gram, hat = means.T @ means, np.einsum("mk,km->m", means, gain)
+    sums = design.material_sums
+    hat = quadratic(sums, inverse) / frames
+    gram = inverse @ (sums.T @ (sums / frames[:, None] ** 2)) @ inverse
 
     def left_by_fit(variances: np.ndarray) -> float:
         """Expected sum of squared material residuals if the material errors have these variances ``[M]``."""
-        return float(variances @ (1.0 - 2.0 * hat) + np.sum(gram * ((gain * variances) @ gain.T)))
+        return float(variances @ (1.0 - 2.0 * hat) + np.sum(gram * spread(variances)))
+
+    def spread(variances: np.ndarray) -> np.ndarray:
+        """Variances of the material errors, carried to sums over frames ``[K, K]``."""
+        return sum((sums[rows].T @ (variances[rows, None] * sums[rows]) for rows in blocks(len(sums))), np.zeros_like(inverse))
 
     dof = left_by_fit(np.ones(len(frames)))
     if dof < 0.5:
@@ -201,7 +255,7 @@ def _deviations(design: Design, inverse: np.ndarray, errors: np.ndarray) -> tupl
     inside_dof = len(errors) - len(frames)
     inside = float(np.sum((errors - average[material]) ** 2) / inside_dof) if inside_dof else 0.0
     between = max(0.0, (float(average @ average) - inside * left_by_fit(1.0 / frames)) / dof)
-    covariance = (gain * (between + inside / frames)) @ gain.T
+    covariance = inverse @ spread(between + inside / frames) @ inverse
     return np.sqrt(np.maximum(np.diag(covariance), 0.0)), dof
 
 
@@ -212,7 +266,7 @@ def _leave_material_out(design: Design, inverse: np.ndarray, residuals: np.ndarr
     """
     counts = design.counts
     average = np.bincount(design.row, residuals, len(counts)) / counts
-    spared = 1.0 - counts * np.einsum("rk,kl,rl->r", design.fractions, inverse, design.fractions)
+    spared = 1.0 - counts * quadratic(design.fractions, inverse)
     out = np.full(len(counts), np.nan)
     possible = spared > _LEVERAGE_LIMIT
     out[possible] = average[possible] / spared[possible]
@@ -224,6 +278,14 @@ def _leave_material_out(design: Design, inverse: np.ndarray, residuals: np.ndarr
         regular = np.linalg.svd(block, compute_uv=False)[-1] > _LEVERAGE_LIMIT
         out[rows] = np.linalg.solve(block, average[rows]) if regular else np.nan
     return residuals - average[design.row] + out[design.row]
+
+
+def quadratic(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """x^T A x of every row x ``[R, K]`` for one matrix A ``[K, K]``: ``[R]``."""
+    out = np.empty(len(rows))
+    for part in blocks(len(rows)):
+        out[part] = np.einsum("rk,rk->r", rows[part] @ matrix, rows[part])
+    return out
 
 
 def _undetermined_groups(span: np.ndarray) -> list[tuple[int, ...]]:
