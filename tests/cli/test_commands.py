@@ -125,6 +125,16 @@ def test_embedded_data_by_name(xclimb_cli):
     assert "-2.5" in answer.out
 
 
+def test_shift_of_a_potential(xclimb_cli, files):
+    answer = xclimb_cli("shift", "chgnet-0.3.0", files / "r2SCAN.extxyz", "--high", "r2SCAN")
+    assert "shift GGA/GGA+U to r2SCAN" in answer.out
+    assert "corrections MP2020 against none" in answer.flat
+    assert "predictions of chgnet-0.3.0" in answer.flat
+    for words in (("chgnet-0.3.0", "--high", "r2SCAN"), ("chgnet-0.3.0", files / "r2SCAN.extxyz", "--low", "PBE")):
+        assert "is a potential and knows its functional" in xclimb_cli("shift", *words, status=2).err
+    assert "did you mean" in xclimb_cli("shift", "chgnet-0.3", files / "r2SCAN.extxyz", "--high", "r2SCAN", status=2).err
+
+
 def test_models_lists_every_name(xclimb_cli):
     answer = xclimb_cli("models")
     for name in ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan"):

@@ -1,7 +1,7 @@
 """``ingest``, ``inspect`` and ``shift``: data in, what is in them, and how two functionals differ."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,10 @@ from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, rea
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 from xclimb.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xclimb.data.frames import Frames
+    from xclimb.models.potential import Potential
 
 
 def ingest(
@@ -52,7 +56,9 @@ def shift(
     low: Annotated[
         str,
         typer.Argument(
-            metavar="LOW", help="Data of the lower functional: file, folder, store or sample:dft_pairs.", show_default=False
+            metavar="LOW",
+            help="Data of the lower functional: file, folder, store or sample:dft_pairs; or a potential (see xclimb models).",
+            show_default=False,
         ),
     ],
     high: Annotated[
@@ -80,15 +86,29 @@ def shift(
     [bold]Examples:[/bold] xclimb shift pbe.extxyz r2scan.extxyz --low PBE --high r2SCAN
 
     xclimb shift sample:dft_pairs --low PBE --high r2SCAN --json shift.json
+
+    xclimb shift chgnet-0.3.0 r2scan.extxyz --high r2SCAN
     """
     from xclimb.analysis.shift import shift as measure_shift
+    from xclimb.cli.options import is_potential
     from xclimb.cli.show import show_shift
 
+    predicted = is_potential(low)
+    if predicted and (high is None or functional_low is not None):
+        raise ConfigError(f"{low} is a potential and knows its functional: give it a data set to predict, and no --low")
     if high is None and (functional_low is None or functional_high is None):
         raise ConfigError(
             f"which two functionals of {low} are to be compared? give --low PBE --high r2SCAN, or a second data set"
         )
-    report = measure_shift(read_data(low, functional_low), read_data(high or low, functional_high), by)
+    report = measure_shift(_low_side(low, functional_low, predicted), read_data(high or low, functional_high), by)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
     show_shift(console(), report)
+
+
+def _low_side(low: str, functional: str | None, predicted: bool) -> "Frames | Potential":
+    if not predicted:
+        return read_data(low, functional)
+    from xclimb.models.zoo import load
+
+    return load(low)

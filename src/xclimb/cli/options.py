@@ -53,6 +53,14 @@ def read_data(data: str, functional: str | None = None, energy_key: str | None =
     return read(data, functional, energy_key=energy_key, **settings)
 
 
+def is_potential(name: str) -> bool:
+    """Whether the user named a potential and no data: a run folder, a saved potential, or what looks like a zoo name."""
+    path = Path(name)
+    if path.exists():
+        return any((place / "potential.json").exists() for place in (path, path / "checkpoints" / "best"))
+    return name.startswith("chgnet-") and "/" not in name
+
+
 def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """Settings of a transfer: the file, over it the options given by name, over it ``--set`` entries; nested, not yet checked.
 

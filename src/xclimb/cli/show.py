@@ -71,8 +71,18 @@ def show_shift(screen: "Console", report: "ShiftReport") -> None:
     )
     for start in range(0, len(told), _ELEMENTS_A_ROW):
         screen.print("  " + "  ".join(f"{entry:<9}" for entry in told[start : start + _ELEMENTS_A_ROW]).rstrip())
+    families = make_table("family", "pairs", "mean shift\neV/atom", "left over\nmeV/atom", "held out\nmeV/atom", "r referenced")
+    for family in report.families:
+        values = (number(family[name], digits) for name, digits in _FAMILY)
+        families.add_row(family["family"], count(family["n_pairs"]), *values)
+    screen.print(families)
+    for one in report.advice:
+        screen.print(f"- {one['topic']}: {one['sentence']}", soft_wrap=True)
     for sentence in report.notes:
-        screen.print(f"note: {sentence}", style="yellow")
+        screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
+
+
+_FAMILY = (("mean", 3), ("left_over_mae", 1), ("held_out_mae", 1), ("pearson_referenced", 4))
 
 
 def _shift_rows(report: "ShiftReport", low: str, high: str) -> list[tuple[str, str, str]]:

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from analysis.planted import ELEMENTS, STEPS, plant
+from xclimb.analysis.intervals import bootstrap
+from xclimb.analysis.pair_sums import energy_sums, label_sums, measure
+from xclimb.analysis.pairing import pair_frames
+from xclimb.analysis.shift import shift
+from xclimb.references.influence import influence, student
+from xclimb.references.linear import build_design, fit_fractions, least_squares
+
+DRAWS = 200
+
+
+def covered(hits) -> float:
+    return float(np.mean(hits))
+
+
+def test_element_intervals_cover_the_planted_shifts():
+    hits, narrow = [], []
+    for seed in range(DRAWS):
+        low, high = plant(np.random.default_rng(seed), n_materials=40)
+        design = build_design(low.composition(), low.material_id)
+        found = influence(design, fit_fractions(design, high.energy_per_atom - low.energy_per_atom))
+        hits.append((found.low <= STEPS) & (found.high >= STEPS))
+        narrow.append(found.high - found.low)
+    rate = np.mean(hits, axis=0)
+    assert (rate > 0.90).all(), rate  # 95 % stated; 200 draws scatter by 1.5 %
+    assert 0.92 < rate.mean() < 0.99
+    assert np.median(narrow) < 0.2
+
+
+def test_intervals_of_noise_that_differs_between_materials():
+    hits = []
+    for seed in range(DRAWS):
+        rng = np.random.default_rng(seed)
+        low, high = plant(rng, n_materials=60, between=0.02, within=0.0)
+        iron = np.isin(low.numbers.reshape(-1, 6), [26]).any(1)
+        extra = rng.normal(0, 0.3, 60).repeat(3) * iron
+        design = build_design(low.composition(), low.material_id)
+        found = influence(design, fit_fractions(design, high.energy_per_atom - low.energy_per_atom + extra))
+        hits.append((found.low[4] <= STEPS[4]) & (found.high[4] >= STEPS[4]))
+    assert covered(hits) > 0.90
+
+
+def test_bootstrap_covers_mean_spread_and_forces():
+    truth = {"mean": STEPS.mean(), "forces_slope": 1.1, "left_over_mae": 1e3 * np.sqrt(2 / np.pi) * np.hypot(0.05, 0.01)}
+    names = list(truth)
+    hits = np.zeros((DRAWS, len(names)), dtype=bool)
+    for seed in range(DRAWS):
+        low, high = plant(np.random.default_rng(seed), n_materials=90, frames_each=2)
+        pairs = pair_frames(low, high)
+        design = build_design(low.composition(), low.material_id)
+        x, y = low.energy_per_atom, high.energy_per_atom
+        fit = fit_fractions(design, y - x)
+        sums = energy_sums(x, y, (least_squares(design, x)[1], least_squares(design, y)[1]), fit.held_out)
+        offset = float(y.mean() - x.mean())
+        found = bootstrap(sums | label_sums(pairs), design.material[design.row], lambda t, o=offset: measure(t, o), draws=200)
+        hits[seed] = [found[name][0] <= truth[name] <= found[name][1] for name in names]
+    rate = dict(zip(names, hits.mean(0), strict=True))
+    assert all(one > 0.87 for one in rate.values()), rate
+
+
+def test_report_states_intervals_around_its_numbers():
+    found = shift(*plant(np.random.default_rng(1)))
+    for name in ("mean", "std", "pearson_raw", "pearson_referenced", "left_over_mae", "forces_mae", "forces_slope"):
+        low, high = found.intervals[name]
+        assert low <= getattr(found, name) <= high
+    assert set(found.element_intervals) == set(found.elements)
+    low, high = found.element_intervals["Fe"]
+    assert low < found.elements["Fe"] < high
+    assert found.intervals == shift(*plant(np.random.default_rng(1))).intervals  # the same draws
+    assert "magmom_mae" not in found.intervals
+
+
+def test_undetermined_elements_have_endless_intervals():
+    low, high = plant(np.random.default_rng(2))
+    numbers = np.where(low.numbers == 30, 26, low.numbers)
+    always = np.where(numbers == 1, 3, numbers)  # no H, no Zn
+    numbers = always.reshape(-1, 6).copy()
+    both = (numbers == 17).any(1)
+    numbers[both] = [17, 11, 17, 11, 8, 8]  # Cl only with as many Na
+    low, high = (side.replace(numbers=numbers.ravel()) for side in (low, high))
+    found = shift(low, high)
+    assert found.undetermined == (("Na", "Cl"),)
+    assert found.element_intervals["Cl"] == (-np.inf, np.inf)
+    assert np.isfinite(found.element_intervals["Fe"]).all()
+    again = type(found).from_dict(found.to_dict())
+    assert again.element_intervals == found.element_intervals
+
+
+def test_few_materials_have_no_bootstrap():
+    low, high = plant(np.random.default_rng(3), n_materials=4)
+    assert shift(low, high).intervals == {}
+
+
+def test_influence_is_the_jackknife():
+    """Against refits with each material left out."""
+    low, high = plant(np.random.default_rng(4), n_materials=24)
+    target = high.energy_per_atom - low.energy_per_atom
+    design = build_design(low.composition(), low.material_id)
+    found = influence(design, fit_fractions(design, target))
+    names = np.unique(low.material_id)
+    refits = []
+    for name in names:
+        kept = low.material_id != name
+        sub = build_design(low.composition()[kept], low.material_id[kept])
+        refits.append(least_squares(sub, target[kept])[0])
+    change = np.array(refits) - least_squares(design, target)[0]
+    expected = np.sqrt((len(names) - 1) / len(names) * (change**2).sum(0))
+    np.testing.assert_allclose(found.std, expected, rtol=1e-8)
+    assert (found.effective <= len(names)).all()
+    assert ((found.largest_share > 0) & (found.largest_share <= 1)).all()
+
+
+def test_influence_of_materials_at_several_compositions():
+    low, high = plant(np.random.default_rng(5), n_materials=30)
+    merged = np.char.add("m", (np.arange(len(low)) // 6).astype(str))  # two compositions a material
+    design = build_design(low.composition(), merged)
+    assert len(design.fractions) > design.n_materials
+    found = influence(design, fit_fractions(design, high.energy_per_atom - low.energy_per_atom))
+    assert (found.low < found.high).all()
+    assert np.isfinite(found.std).all()
+
+
+def test_quantiles_of_student():
+    stats = pytest.importorskip("scipy.stats")
+    dof = np.array([1.0, 1.5, 2.5, 3.0, 6.0, 8.5, 20.0, 45.0, 500.0])
+    np.testing.assert_allclose(student(dof), stats.t.ppf(0.975, dof), rtol=0.03)
+    assert len(ELEMENTS) == len(STEPS)
