@@ -125,6 +125,14 @@ def test_embedded_data_by_name(xclimb_cli):
     assert "-2.5" in answer.out
 
 
+def test_shift_into_a_folder(xclimb_cli, tmp_path):
+    words = ("shift", "sample:dft_pairs", "--low", "PBE", "--high", "r2SCAN", "--out", "shift")
+    assert "page: shift/report.html" in xclimb_cli(*words).flat
+    assert (tmp_path / "shift" / "pairs.csv").exists()
+    assert "holds a shift already" in xclimb_cli(*words, status=2).err
+    xclimb_cli(*words, "--overwrite")
+
+
 def test_shift_of_a_potential(xclimb_cli, files):
     answer = xclimb_cli("shift", "chgnet-0.3.0", files / "r2SCAN.extxyz", "--high", "r2SCAN")
     assert "shift GGA/GGA+U to r2SCAN" in answer.out

@@ -80,12 +80,17 @@ def shift(
         ),
     ] = None,
     json: Json = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder for a page, CSV tables and shift.json.", show_default=False),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure how two functionals differ on the same structures: mean shift (eV/atom), share of each element, the rest.
 
     [bold]Examples:[/bold] xclimb shift pbe.extxyz r2scan.extxyz --low PBE --high r2SCAN
 
-    xclimb shift sample:dft_pairs --low PBE --high r2SCAN --json shift.json
+    xclimb shift sample:dft_pairs --low PBE --high r2SCAN --out shift
 
     xclimb shift chgnet-0.3.0 r2scan.extxyz --high r2SCAN
     """
@@ -96,6 +101,8 @@ def shift(
     predicted = is_potential(low)
     if predicted and (high is None or functional_low is not None):
         raise ConfigError(f"{low} is a potential and knows its functional: give it a data set to predict, and no --low")
+    if out is not None and not overwrite and (out / "shift.json").exists():
+        raise ConfigError(f"{out} holds a shift already: give another folder with --out, or --overwrite to replace it")
     if high is None and (functional_low is None or functional_high is None):
         raise ConfigError(
             f"which two functionals of {low} are to be compared? give --low PBE --high r2SCAN, or a second data set"
@@ -103,7 +110,14 @@ def shift(
     report = measure_shift(_low_side(low, functional_low, predicted), read_data(high or low, functional_high), by)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
+    page = None
+    if out is not None:
+        from xclimb.report.shift_page import write_shift
+
+        page = write_shift(report, out)
     show_shift(console(), report)
+    if page is not None:
+        console().print(f"page: {page}", soft_wrap=True)
 
 
 def _low_side(low: str, functional: str | None, predicted: bool) -> "Frames | Potential":

@@ -1,25 +1,17 @@
 """The report page: one self-contained HTML file, and the numbers as CSV beside it, out of a run or study folder."""
 
-import base64
 import csv
-import gzip
 import io
-import json
 import math
-import os
-import uuid
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import plotly.graph_objects as go
-from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
 
 from xclimb.errors import DataError
-from xclimb.report import figures, style, tables
+from xclimb.report import figures, tables
 from xclimb.report.folder import Row, RunFolder, StudyFolder, number, read_folder
+from xclimb.report.html import figures_json, render, replace_file
 from xclimb.report.summary import (
     best_of,
     by_model,
@@ -56,23 +48,13 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         html, rows = _run_page(content), content.evaluation
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        _replace(page.with_name("results.csv"), _csv(rows))
-        _replace(page, html)
+        replace_file(page.with_name("results.csv"), _csv(rows))
+        replace_file(page, html)
     except OSError as error:
         raise DataError(
             f"the report {page} cannot be written ({error.strerror}); give a folder that can be written to with out="
         ) from None
     return page
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write beside, then rename: readers see the old file or the new one, never half of one."""
-    beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="")
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _csv(rows: Iterable[Row]) -> str:
@@ -87,40 +69,6 @@ def _csv(rows: Iterable[Row]) -> str:
         cells = ["" if math.isnan(value) else f"{value:.10g}" for value in numbers]
         writer.writerow([row.model, "" if row.seed is None else row.seed, row.kind, row.split, *cells, " ".join(row.notes)])
     return text.getvalue()
-
-
-# -- templates and the drawing library ------------------------------------------------------------------
-
-
-def _template_source(name: str) -> str:
-    return (files("xclimb.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _render(template: str, **context) -> str:
-    loader: BaseLoader = FunctionLoader(_template_source)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    raw = {"css": Markup(_template_source("page.css")), "script": Markup(_template_source("page.js"))}
-    dark = _json_for_html(style.DARK)
-    return environment.get_template(template).render(**raw, **context, plotly=_packed_plotly(), dark=dark, missing="—")
-
-
-@cache
-def _packed_plotly() -> str:
-    """plotly.js, gzip-compressed, as base64: 2 MB instead of 5; the browser unpacks it."""
-    from plotly.offline import get_plotlyjs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode("utf-8"), 9, mtime=0)).decode("ascii")
-
-
-def _json_for_html(content) -> Markup:
-    """JSON that may stand inside a script element whatever the strings in it say."""
-    text = content if isinstance(content, str) else json.dumps(content)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def _figures_json(drawn: dict[str, go.Figure]) -> Markup:
-    inside = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in drawn.items())
-    return _json_for_html("{" + inside + "}")
 
 
 # -- study ----------------------------------------------------------------------------------------------
@@ -141,14 +89,14 @@ def _study_page(study: StudyFolder) -> str:
         f"target data ({high})": theory.get("high"),
         f"{study.source}": source_theory,
     }
-    return _render(
+    return render(
         "study.html.j2",
         title=str(study.study.get("title") or study.path.resolve().name),
         kind="Study report",
         verdict=study_verdict(study),
         tiles=study_tiles(study),
         drawn=set(drawn),
-        figures=_figures_json(drawn),
+        figures=figures_json(drawn),
         study=study,
         low=low,
         high=high,
@@ -222,14 +170,14 @@ def _run_page(run: RunFolder) -> str:
     if run.references and run.references.covered:
         covered = {symbol: value for symbol, value in run.references.values.items() if symbol in run.references.covered}
         drawn["references"] = figures.shift_table(covered, run.references.std, "reference energy")
-    return _render(
+    return render(
         "run.html.j2",
         title=f"{run.info.get('source', 'source')} → {functional(theory.get('target'), 'target')}, {run.method}",
         kind="Run report",
         verdict=run_verdict(run),
         tiles=run_tiles(run),
         drawn=set(drawn),
-        figures=_figures_json(drawn),
+        figures=figures_json(drawn),
         run=run,
         references=tables.references({run.references.kind: run.references} if run.references else {}),
         evaluation=tables.evaluation(run.evaluation),

@@ -1,0 +1,59 @@
+"""How a page is put together: templates, the drawing library packed into the page, files written whole or not at all."""
+
+import base64
+import gzip
+import json
+import os
+import uuid
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import plotly.graph_objects as go
+from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from xclimb.report import style
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write beside, then rename: readers see the old file or the new one, never half of one."""
+    beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="")
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _template_source(name: str) -> str:
+    return (files("xclimb.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def render(template: str, **context) -> str:
+    """A page of one of the templates, complete in itself."""
+    loader: BaseLoader = FunctionLoader(_template_source)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    raw = {"css": Markup(_template_source("page.css")), "script": Markup(_template_source("page.js"))}
+    dark = _json_for_html(style.DARK)
+    return environment.get_template(template).render(**raw, **context, plotly=_packed_plotly(), dark=dark, missing="—")
+
+
+@cache
+def _packed_plotly() -> str:
+    """plotly.js, gzip-compressed, as base64: 2 MB instead of 5; the browser unpacks it."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode("utf-8"), 9, mtime=0)).decode("ascii")
+
+
+def _json_for_html(content) -> Markup:
+    """JSON that may stand inside a script element whatever the strings in it say."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def figures_json(drawn: dict[str, go.Figure]) -> Markup:
+    """Figures by name, as the page's script reads them."""
+    inside = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in drawn.items())
+    return _json_for_html("{" + inside + "}")

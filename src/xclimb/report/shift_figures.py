@@ -1,0 +1,146 @@
+"""The figures of the shift page: pure functions from a shift report's dictionary to plotly figures."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from xclimb.report.folder import number
+from xclimb.report.style import BASELINE, COLOURS, INK, MUTED, axis, axis_name, figure, log_ticks, panels
+
+_BINS = 61
+_MAIN, _HELD = COLOURS["residual"], COLOURS["scratch"]
+KINDS = {
+    "mean": "one constant shift",
+    "raw": "references alone (raw)",
+    "refit": "network with raw references",
+    "residual": "residual references",
+    "robust": "robust references",
+    "quadratic": "control: quadratic in composition",
+}
+
+
+def histogram_bound(left_over: Sequence[float] | np.ndarray) -> tuple[float, int]:
+    """Where the histogram ends on either side, meV/atom, and how many pairs lie beyond."""
+    sizes = np.abs(np.asarray(left_over, dtype=float))
+    if not len(sizes):
+        return 1.0, 0
+    bound = max(1e-3, 4.0 * float(np.median(sizes)) * 1.4826, 1.05 * float(np.quantile(sizes, 0.98)))
+    return bound, int((sizes > bound).sum())
+
+
+def left_over_histogram(shift: dict) -> go.Figure:
+    """What references leave of the shift of each pair, meV/atom; the outermost bars hold all that lies beyond."""
+    values = np.asarray(shift.get("left_over") or [], dtype=float)
+    fig = figure(330, {"height": 280}, showlegend=False, bargap=0.06)
+    bound, _ = histogram_bound(values)
+    counts, edges = np.histogram(np.clip(values, -bound, bound), _BINS, (-bound, bound))
+    fig.add_bar(
+        x=0.5 * (edges[1:] + edges[:-1]), y=counts, marker={"color": _MAIN, "line": {"width": 0}},
+        hovertemplate="%{x:.0f} meV/atom: %{y} pairs<extra></extra>",
+    )  # fmt: skip
+    sides = axis("left over of the shift (meV/atom)", range=[-1.03 * bound, 1.03 * bound])
+    fig.update_layout(xaxis=sides, yaxis=axis("pairs"))
+    return fig
+
+
+def family_figure(families: Sequence[dict], interval: Sequence[float] | None = None) -> go.Figure:
+    """Mean shift and left-over of each chemical family, side by side; filled: in the fit, open: held out.
+
+    Args:
+        families: rows of a shift report.
+        interval: ends of the 95 % interval of the whole set's left-over, meV/atom, drawn as a band.
+    """
+    rows = list(families)[::-1]
+    names = [f"{row['family']} ({row['n_pairs']})" for row in rows]
+    height = 120 + 32 * len(rows)
+    fig = figure(height, {"height": 2 * (80 + 28 * len(rows))}, showlegend=False)
+    common: dict[str, Any] = {"tickvals": list(range(len(rows))), "range": [-0.6, len(rows) - 0.4]}
+    panels(
+        fig,
+        ["<b>Mean shift</b> (eV/atom)", "<b>Left over</b> (meV/atom)"],
+        [
+            (axis(), axis(ticktext=[escape(name) for name in names], **common)),
+            (axis(rangemode="tozero"), axis(showticklabels=False, ticktext=[escape(name) for name in names], **common)),
+        ],
+        gap=0.05,
+        narrow_gap=0.14,
+    )
+    fig.layout.meta["narrow"][f"{axis_name('y', 2)}.showticklabels"] = True
+    at = list(range(len(rows)))
+    column = {name: [_none(row.get(name)) for row in rows] for name in ("mean", "std", "left_over_mae", "held_out_mae")}
+    fig.add_scatter(
+        x=column["mean"], y=at, mode="markers", marker={"size": 9, "color": _MAIN}, text=names,
+        error_x={"type": "data", "array": column["std"], "color": MUTED, "thickness": 1.2, "width": 3},
+        hovertemplate="%{text}: %{x:.3f} eV/atom<extra></extra>",
+    )  # fmt: skip
+    if interval and all(math.isfinite(number(end)) for end in interval):
+        box = {"type": "rect", "xref": "x2", "yref": "y2 domain", "x0": interval[0], "x1": interval[1], "y0": 0, "y1": 1}
+        fig.add_shape(**box, fillcolor=BASELINE, opacity=0.22, line={"width": 0}, layer="below")
+    for name, symbol in (("left_over_mae", "circle"), ("held_out_mae", "circle-open")):
+        fig.add_scatter(
+            x=column[name], y=at, mode="markers", xaxis="x2", yaxis="y2", text=names,
+            marker={"size": 9, "color": _MAIN, "symbol": symbol, "line": {"width": 2, "color": _MAIN}},
+            hovertemplate="%{text}: %{x:.1f} meV/atom<extra></extra>",
+        )  # fmt: skip
+    return fig
+
+
+def held_out_figure(errors: dict) -> go.Figure:
+    """Errors of the kinds of references on held-out materials, logarithmic, each with its number.
+
+    Args:
+        errors: kind -> meV/atom.
+    """
+    kinds = [kind for kind in KINDS if number(errors.get(kind)) > 0][::-1]
+    fig = figure(110 + 34 * len(kinds), {"margin.r": 44}, showlegend=False)
+    values = [float(errors[kind]) for kind in kinds]
+    if not values:
+        return fig
+    span = [math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.35]
+    fig.update_layout(
+        xaxis=axis("error on held-out materials (meV/atom)", range=span, **log_ticks(values, decades=1.2)),
+        yaxis=axis(tickvals=list(range(len(kinds))), ticktext=[KINDS[k] for k in kinds], range=[-0.6, len(kinds) - 0.4]),
+    )
+    broken = [KINDS[k].replace(" (", "<br>(").replace(": ", ":<br>").replace(" in ", "<br>in ") for k in kinds]
+    fig.layout.meta["narrow"].update({"yaxis.ticktext": [text.replace(" references", "<br>references") for text in broken]})
+    for place, (kind, value) in enumerate(zip(kinds, values, strict=True)):
+        tint = _HELD if kind == "quadratic" else _MAIN if kind in ("residual", "robust") else BASELINE
+        fig.add_scatter(
+            x=[value], y=[place], mode="markers+text", marker={"size": 10, "color": tint}, text=[f"  {value:.0f}"],
+            textposition="middle right", textfont={"color": INK, "size": 12}, cliponaxis=False,
+            hovertemplate=f"{KINDS[kind]}: %{{x:.1f}} meV/atom<extra></extra>",
+        )  # fmt: skip
+    return fig
+
+
+def trend_figure(shift: dict) -> go.Figure:
+    """Shift of each element against its atomic number, with 95 % intervals; undetermined elements are left out."""
+    from ase.data import atomic_numbers
+
+    grouped = {symbol for group in shift.get("undetermined") or () for symbol in group}
+    known = [symbol for symbol in shift["elements"] if symbol in atomic_numbers and symbol not in grouped]
+    fig = figure(380, {"height": 320}, showlegend=False)
+    fig.update_layout(xaxis=axis("atomic number"), yaxis=axis("shift of the element (eV)"))
+    if not known:
+        return fig
+    values = np.array([float(shift["elements"][symbol]) for symbol in known])
+    ends = [(shift.get("element_intervals") or {}).get(symbol) or (None, None) for symbol in known]
+    half = [0.5 * (number(b) - number(a)) for a, b in ends]
+    fig.add_scatter(
+        x=[atomic_numbers[symbol] for symbol in known], y=values, mode="markers+text", text=known,
+        textposition="top center", textfont={"size": 10, "color": MUTED}, marker={"size": 7, "color": _MAIN},
+        error_y={"type": "data", "array": [_none(one) for one in half], "color": MUTED, "thickness": 1.2, "width": 3},
+        hovertemplate="<b>%{text}</b> %{y:.3f} eV<extra></extra>",
+    )  # fmt: skip
+    fig.layout.meta["narrow"].update({"data.0.mode": "markers"})
+    return fig
+
+
+def _none(value) -> float | None:
+    """A number for plotly: None where there is none."""
+    told = number(value)
+    return told if math.isfinite(told) else None
