@@ -128,3 +128,22 @@ def test_quantiles_of_student():
     dof = np.array([1.0, 1.5, 2.5, 3.0, 6.0, 8.5, 20.0, 45.0, 500.0])
     np.testing.assert_allclose(student(dof), stats.t.ppf(0.975, dof), rtol=0.03)
     assert len(ELEMENTS) == len(STEPS)
+
+
+def test_planted_truth_comes_back_whole():
+    """Planted shifts, wrong energies and an element in fixed proportions only, in one set: each is found and named."""
+    low, high = plant(np.random.default_rng(7), n_materials=80)
+    numbers = low.numbers.reshape(-1, 6).copy()
+    energy = high.energy.copy()
+    bound = low.material_id == "m5"
+    numbers[bound] = [11, 11, 9, 9, 9, 8]  # Na and F nowhere else
+    wrong = int(np.flatnonzero(low.material_id == "m20")[0])
+    energy[wrong] += 6 * 1.5
+    low = low.replace(numbers=numbers.ravel())
+    found = shift(low, high.replace(numbers=numbers.ravel(), energy=energy))
+    assert found.undetermined == (("F", "Na"),)
+    assert any("F with Na" in one["sentence"] for one in found.advice)
+    assert found.outliers[0]["frame_id"] == low.frame_id[wrong]
+    for symbol, step in zip(("H", "Li", "Cl", "Fe", "Zn"), STEPS[[0, 1, 3, 4, 5]], strict=True):
+        ends = found.element_intervals[symbol]
+        assert ends[0] - 0.02 < step < ends[1] + 0.02

@@ -12,6 +12,7 @@ from xclimb.report.folder import number
 from xclimb.report.style import BASELINE, COLOURS, INK, MUTED, axis, axis_name, figure, log_ticks, panels
 
 _BINS = 61
+_NAMED = 40  # elements; more names would lie on each other
 _MAIN, _HELD = COLOURS["residual"], COLOURS["scratch"]
 KINDS = {
     "mean": "one constant shift",
@@ -131,7 +132,8 @@ def trend_figure(shift: dict) -> go.Figure:
     ends = [(shift.get("element_intervals") or {}).get(symbol) or (None, None) for symbol in known]
     half = [0.5 * (number(b) - number(a)) for a, b in ends]
     fig.add_scatter(
-        x=[atomic_numbers[symbol] for symbol in known], y=values, mode="markers+text", text=known,
+        x=[atomic_numbers[symbol] for symbol in known], y=values, text=known,
+        mode="markers+text" if len(known) <= _NAMED else "markers",
         textposition="top center", textfont={"size": 10, "color": MUTED}, marker={"size": 7, "color": _MAIN},
         error_y={"type": "data", "array": [_none(one) for one in half], "color": MUTED, "thickness": 1.2, "width": 3},
         hovertemplate="<b>%{text}</b> %{y:.3f} eV<extra></extra>",
