@@ -6,6 +6,7 @@ backward pass with respect to bond vectors that gives forces and virial together
 unless it is trained.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -17,6 +18,12 @@ from xclimb.models.basis import Fourier, RadialBessel
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear
 
 MAX_Z = 94  # elements H to Pu
+Update = Callable[[nn.Module], Callable]  # a layer -> the function that computes it
+
+
+def as_written(layer: nn.Module) -> nn.Module:
+    """The plain path: the layer itself."""
+    return layer
 
 
 @dataclass(frozen=True)
@@ -102,20 +109,23 @@ class CHGNet(nn.Module):
         """Radius of the bonds that form angles, Å."""
         return self.config.bond_cutoff
 
-    def forward(self, batch: Batch, create_graph: bool = False, derivatives: bool = True) -> Output:
+    def forward(
+        self, batch: Batch, create_graph: bool = False, derivatives: bool = True, update: Update = as_written
+    ) -> Output:
         """Energies, magnetic moments and, by one gradient, forces and stress.
 
         Args:
             batch: the graph of the crystals.
             create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
             derivatives: False leaves out forces and stress.
+            update: what computes the layers; :func:`xclimb.models.kernels.fused` is faster where it can be used.
         """
         if not derivatives:
-            site_energies, magmoms = self.sites(batch, batch.vectors)
+            site_energies, magmoms = self.sites(batch, batch.vectors, update)
             return Output(site_energies, _per_system(site_energies, batch), magmoms)
         with torch.enable_grad():
             vectors = batch.vectors.detach().requires_grad_()  # [B, 3]
-            site_energies, magmoms = self.sites(batch, vectors)
+            site_energies, magmoms = self.sites(batch, vectors, update)
             energy = _per_system(site_energies, batch)
             (gradient,) = torch.autograd.grad(
                 energy.sum(), vectors, create_graph=create_graph, allow_unused=True, materialize_grads=True
@@ -125,7 +135,9 @@ class CHGNet(nn.Module):
         forces, stress = _forces_and_stress(batch, gradient)  # in the precision of the geometry
         return Output(site_energies, energy, magmoms, forces.to(energy.dtype), stress.to(energy.dtype))
 
-    def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
+    def sites(
+        self, batch: Batch, vectors: Float[Tensor, "bonds 3"], update: Update = as_written
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""
         short = batch.n_short
         lengths = vectors.norm(dim=1)  # [B]
@@ -140,11 +152,11 @@ class CHGNet(nn.Module):
         magnetic = atoms
         for block, atom_conv in enumerate(self.atom_convs):
             magnetic = atoms  # magnetic moments are read before the last block
-            atoms = atom_conv(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
+            atoms = update(atom_conv)(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
             if block < len(self.bond_convs):
-                bonds = self.bond_convs[block](atoms, bonds, bond_weights, angles, line)
+                bonds = update(self.bond_convs[block])(atoms, bonds, bond_weights, angles, line)
             if block < len(self.angle_updates):
-                angles = self.angle_updates[block](atoms, bonds[:short], angles, line)
+                angles = update(self.angle_updates[block])(atoms, bonds[:short], angles, line)
         site_energies = self.readout(self.readout_norm(atoms)).squeeze(1)  # [A]
         return site_energies, self.magmom(magnetic).squeeze(1).abs()
 

@@ -119,6 +119,14 @@ class AngleProjection(nn.Module):
         self.angle = linear(width, 2 * width, 4 * width)
         self.centre = linear(width, 2 * width, 4 * width)
 
+    def edges(
+        self, atoms: Float[Tensor, "atoms width"], bonds: Float[Tensor, "short width"], line: LineGraph
+    ) -> tuple[Float[Tensor, "edges two_width"], Float[Tensor, "short two_width"]]:
+        """What each edge brings to the angles seen from it, ``[2 s, 2 F]``, and its bond to the others, ``[s, 2 F]``."""
+        first, second = self.first(bonds), self.second(bonds)  # [s, 2F] each
+        own = torch.cat([first, first]) + self.centre(atoms).index_select(0, line.centres)  # [2s, 2F], centre folded in
+        return own, second
+
     def forward(
         self,
         atoms: Float[Tensor, "atoms width"],
@@ -127,8 +135,7 @@ class AngleProjection(nn.Module):
         line: LineGraph,
     ) -> tuple[Float[Tensor, "angles two_width"], Float[Tensor, "angles two_width"]]:
         """Projections ``[G, 2 F]`` of each angle seen from its first and from its second edge."""
-        first, second = self.first(bonds), self.second(bonds)  # [s, 2F] each
-        own = torch.cat([first, first]) + self.centre(atoms).index_select(0, line.centres)  # [2s, 2F], centre folded in
+        own, second = self.edges(atoms, bonds, line)
         from_first = self.angle(angles[0])  # [G, 2F]
         from_second = from_first if angles[1] is angles[0] else self.angle(angles[1])
         return (
@@ -165,7 +172,17 @@ class BondConv(nn.Module):
         total = torch.zeros_like(short)  # [s, F]
         total = total.index_add(0, line.first_bond, self.message(seen_from_first) * weights.index_select(0, line.second_bond))
         total = total.index_add(0, line.second_bond, self.message(seen_from_second) * weights.index_select(0, line.first_bond))
-        short = short + self.out(total * weights)
+        return self.updated(bonds, total, weights)
+
+    def updated(
+        self,
+        bonds: Float[Tensor, "bonds width"],
+        total: Float[Tensor, "short width"],
+        weights: Float[Tensor, "short width"],
+    ) -> Float[Tensor, "bonds width"]:
+        """Bond features after the sums over k are in."""
+        n_short = weights.shape[0]
+        short = bonds[:n_short] + self.out(total * weights)
         far = bonds[n_short:] if self.out.bias is None else bonds[n_short:] + self.out.bias
         return torch.cat([short, far])
 

@@ -17,6 +17,7 @@ from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, XclimbWarning
 from xclimb.graph import build_batch
 from xclimb.models.chgnet import MAX_Z, CHGNet, Output
+from xclimb.models.paths import path_of, update_of
 from xclimb.references import AtomRef
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -140,7 +141,7 @@ class Potential:
         for part in atom_batches(frames, batch_atoms or BATCH_ATOMS.get(self.device.type, 1024)):
             batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device)
             with torch.no_grad():
-                yield self.model(batch, derivatives=derivatives)
+                yield self.model(batch, derivatives=derivatives, update=update_of(self.device, self.dtype))
 
     def _check_elements(self, frames: Frames) -> None:
         bad = (frames.numbers < 1) | (frames.numbers > MAX_Z)
@@ -189,7 +190,7 @@ class Potential:
         return moved
 
     def describe(self) -> dict:
-        """Name, level of theory, size and precision, for reports."""
+        """Name, level of theory, size, precision and path (plain or fused, see :mod:`xclimb.models.paths`), for reports."""
         return {
             "name": self.name,
             "theory": self.theory.to_dict(),
@@ -197,6 +198,7 @@ class Potential:
             "cutoff": self.model.cutoff,
             "bond_cutoff": self.model.bond_cutoff,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "path": path_of(self.device, self.dtype),
             "uncovered": list(self.references.uncovered),
         }
 
