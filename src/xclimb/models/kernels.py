@@ -41,7 +41,9 @@ class Job(NamedTuple):
     """What stays the same for all rows of a call."""
 
     projection: Float32[Tensor, "two_width width"]  # W
-    gate: Gate  # V, c and the norms
+    hidden: tuple[Tensor, Tensor] | None  # V of core and of gate, [F, F] each
+    ends: Float32[np.ndarray, "2 3 width"]  # c, scale and shift of the norm, for core and for gate
+    normed: bool
     sides: tuple[Side, Side]
     n_targets: int
 
@@ -66,13 +68,12 @@ class _Messages(torch.autograd.Function):
     def forward(ctx, own, other, first, second, weights, job):
         ctx.save_for_backward(own, other, first, second, weights)
         ctx.job = job
-        total = torch.zeros(job.n_targets, job.gate.width)
-        tables = own.numpy(), other.numpy()
-        ends = _ends(job.gate)
+        total = torch.zeros(job.n_targets, weights.shape[1])
+        tables, ends = (own.numpy(), other.numpy()), (job.ends, job.normed)
         for start, tile in _tiles(len(first), own.shape[1]):
             for side, features in zip(job.sides, (first, second), strict=True):
                 _project(features, start, tile, job)
-                _cores_and_gates(start, tile, side, tables, job.gate, slope=False)
+                _cores_and_gates(start, tile, side, tables, job, slope=False)
                 rows.add_messages(start, tile.np.parts, *ends, weights.numpy(), side.weight, total.numpy(), side.target)
         return total
 
@@ -80,20 +81,19 @@ class _Messages(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, g_total):
         own, other, first, second, weights = ctx.saved_tensors
-        job, gate = ctx.job, ctx.job.gate
+        job = ctx.job
         g_own, g_other, g_weights = torch.zeros_like(own), torch.zeros_like(other), torch.zeros_like(weights)
         g_first, g_second = torch.empty_like(first), None if second is None else torch.empty_like(second)
         tables, g_tables = (own.numpy(), other.numpy()), (g_own.numpy(), g_other.numpy())
-        up = g_total.contiguous().numpy()
-        ends = _ends(gate)
+        up, ends = g_total.contiguous().numpy(), (job.ends, job.normed)
         for start, tile in _tiles(len(first), own.shape[1]):
             for side, features, g_features in zip(job.sides, (first, second), (g_first, g_second), strict=True):
                 _project(features, start, tile, job)
-                _cores_and_gates(start, tile, side, tables, gate, slope=True)
+                _cores_and_gates(start, tile, side, tables, job, slope=True)
                 rows.add_messages_reverse(
                     start, tile.np.parts, *ends, weights.numpy(), side.weight, up, side.target, g_weights.numpy()
                 )
-                g_x = _cores_and_gates_reverse(tile, gate)
+                g_x = _cores_and_gates_reverse(tile, job)
                 rows.scatter(start, g_x, g_tables[0], side.own, g_tables[1], side.other, tile.np.g_inner, features is None)
                 _project_reverse(g_first if g_features is None else g_features, start, tile, job)
         return g_own, g_other, g_first, g_second, g_weights, None
@@ -110,9 +110,9 @@ def _project_reverse(g_features: Tensor, start: int, tile: "Tile", job: Job) -> 
     torch.mm(tile.g_inner, job.projection, out=g_features[start : start + tile.n])
 
 
-def _cores_and_gates(start: int, tile: "Tile", side: Side, tables: tuple, gate: Gate, slope: bool) -> None:
+def _cores_and_gates(start: int, tile: "Tile", side: Side, tables: tuple, job: Job, slope: bool) -> None:
     """Core and gate of each row before bias and norm, into ``tile.out``; optionally silu' of the hidden layer."""
-    if gate.core is None or gate.gate is None:
+    if job.hidden is None:
         rows.gather(start, tile.np.inner, tables[0], side.own, tables[1], side.other, tile.np.out)
         return
     rows.gather(start, tile.np.inner, tables[0], side.own, tables[1], side.other, tile.np.hidden)
@@ -120,30 +120,30 @@ def _cores_and_gates(start: int, tile: "Tile", side: Side, tables: tuple, gate: 
         rows.silu_and_slope(tile.np.hidden, tile.np.slope)
     else:
         rows.silu(tile.np.hidden)
-    width = gate.width
-    torch.mm(tile.hidden[:, :width], gate.core.weight.t(), out=tile.out[:, :width])
-    torch.mm(tile.hidden[:, width:], gate.gate.weight.t(), out=tile.out[:, width:])
+    for hidden, layer, out in zip(tile.hidden_halves, job.hidden, tile.out_halves, strict=True):
+        torch.mm(hidden, layer.t(), out=out)
 
 
-def _cores_and_gates_reverse(tile: "Tile", gate: Gate) -> np.ndarray:
+def _cores_and_gates_reverse(tile: "Tile", job: Job) -> np.ndarray:
     """From the gradient of core and gate, in ``tile.out``, to that of x, ``[n, 2 F]``."""
-    if gate.core is None or gate.gate is None:
+    if job.hidden is None:
         return tile.np.out
-    width = gate.width
-    torch.mm(tile.out[:, :width], gate.core.weight, out=tile.hidden[:, :width])
-    torch.mm(tile.out[:, width:], gate.gate.weight, out=tile.hidden[:, width:])
+    for g_out, layer, g_hidden in zip(tile.out_halves, job.hidden, tile.hidden_halves, strict=True):
+        torch.mm(g_out, layer, out=g_hidden)
     rows.multiply(tile.np.hidden, tile.np.slope)
     return tile.np.hidden
 
 
-def _ends(gate: Gate) -> tuple[np.ndarray, bool]:
-    """Bias, scale and shift of core and of gate after their last product, ``[2, 3, F]``; whether they are normalised."""
+def _job(projection: Tensor, gate: Gate, sides: tuple[Side, Side], n_targets: int) -> Job:
+    """The job of a gated MLP; a bias that is not there is zero, and a norm that is not there scales by one."""
     zero, one = torch.zeros(gate.width), torch.ones(gate.width)
     found = []
     for layer, norm in ((gate.core, gate.core_norm), (gate.gate, gate.gate_norm)):
         found.append(zero if layer is None else layer.bias)
         found += [norm.weight, norm.bias] if isinstance(norm, nn.LayerNorm) else [one, zero]
-    return torch.stack(found).view(2, 3, gate.width).detach().numpy(), isinstance(gate.core_norm, nn.LayerNorm)
+    hidden = None if gate.core is None or gate.gate is None else (gate.core.weight, gate.gate.weight)
+    ends = torch.stack(found).view(2, 3, gate.width).detach().numpy()
+    return Job(projection, hidden, ends, isinstance(gate.core_norm, nn.LayerNorm), sides, n_targets)
 
 
 # -- work arrays --------------------------------------------------------------------------------------
@@ -165,9 +165,9 @@ class Tile:
 
     def __init__(self, arrays: Float32[Tensor, "5 rows two_width"]):
         self.n = arrays.shape[1]
-        self.inner, self.hidden, self.slope, self.out, self.g_inner = arrays
-        inner, hidden, slope, out, g_inner = arrays.numpy()
-        self.np = _Arrays(inner, hidden, slope, out, g_inner, parts=out.reshape(self.n, 2, -1))
+        self.inner, hidden, _, out, self.g_inner = arrays
+        self.hidden_halves, self.out_halves = hidden.chunk(2, dim=1), out.chunk(2, dim=1)  # core and gate, [n, F] each
+        self.np = _Arrays(*(array.numpy() for array in (*arrays, out.view(self.n, 2, -1))))
 
 
 _kept = threading.local()  # the memory of each thread, kept from call to call
@@ -200,7 +200,7 @@ def _atom_conv(
     """Fused :meth:`AtomConv.forward`: a row is a direction of a bond."""
     here, there, bond = centres.numpy(), neighbours.numpy(), np.arange(len(bonds))
     sides = Side(here, there, bond, here), Side(there, here, bond, there)
-    job = Job(layer.bond.weight, layer.message, sides, len(atoms))
+    job = _job(layer.bond.weight, layer.message, sides, len(atoms))
     total = messages(layer.centre(atoms), layer.neighbour(atoms), (bonds, bonds), weights, job)
     return atoms + layer.out(total)
 
@@ -217,7 +217,7 @@ def _bond_conv(
     n_short = len(weights)
     first, second, first_bond, second_bond = (index.numpy() for index in line[1:])
     sides = Side(first, second_bond, second_bond, first_bond), Side(second, first_bond, first_bond, second_bond)
-    job = Job(layer.project.angle.weight, layer.message, sides, n_short)
+    job = _job(layer.project.angle.weight, layer.message, sides, n_short)
     total = messages(*layer.project.edges(atoms, bonds[:n_short], line), angles, weights, job)
     return layer.updated(bonds, total, weights)
 
@@ -234,7 +234,7 @@ def _angle_update(
     first, second, first_bond, second_bond = (index.numpy() for index in line[1:])
     unweighted, row = np.zeros(n, dtype=np.int64), np.arange(n)
     sides = Side(first, second_bond, unweighted, row), Side(second, first_bond, unweighted, row + n)
-    job = Job(layer.project.angle.weight, layer.message, sides, 2 * n)
+    job = _job(layer.project.angle.weight, layer.message, sides, 2 * n)
     ones = torch.ones(1, bonds.shape[1])
     total = messages(*layer.project.edges(atoms, bonds, line), angles, ones, job)
     from_first, from_second = total.view(2, n, bonds.shape[1]).unbind()
