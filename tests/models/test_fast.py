@@ -18,6 +18,11 @@ kernels = pytest.importorskip("xclimb.models.kernels", reason="numba is not inst
 FLOAT32, CPU = torch.float32, torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def take_the_fused_path(monkeypatch):
+    monkeypatch.setenv("XCLIMB_PATH", "fused")  # whatever the number of threads here
+
+
 def outputs(name, batch, **options):
     model = potential(name, "float32").model
     return model(batch, **options), model(batch, update=kernels.fused, **options)
@@ -26,12 +31,12 @@ def outputs(name, batch, **options):
 # -- the same function ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["auto", "plain"])
+@pytest.mark.parametrize("path", ["fused", "plain"])
 @pytest.mark.parametrize("name", NAMES)
 def test_fifty_crystals_within_the_tolerances(name, path, monkeypatch):
     monkeypatch.setenv("XCLIMB_PATH", path)
     pot = load(name)
-    assert pot.describe()["path"].startswith("fused" if path == "auto" else "plain")
+    assert pot.describe()["path"].startswith(path)
     require(deviations(pot.label(frames()), labelled(name)), TOLERANCES["float32"], f"{name} {pot.describe()['path']}")
 
 
@@ -139,6 +144,13 @@ def test_double_precision_and_training_stay_plain():
     with pytest.raises(RuntimeError, match="train on the plain path"):
         model(batch, update=kernels.fused)
     assert model(batch, create_graph=True).forces.requires_grad
+
+
+@pytest.mark.parametrize(("threads", "path"), [(1, "fused"), (2, "fused"), (8, "plain (8 threads")])
+def test_few_threads_take_the_fused_path_by_themselves(threads, path, monkeypatch):
+    monkeypatch.delenv("XCLIMB_PATH")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert paths.path_of(CPU, FLOAT32).startswith(path)
 
 
 def test_without_numba(monkeypatch):

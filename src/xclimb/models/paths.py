@@ -1,7 +1,8 @@
 """Which path a prediction takes: plain PyTorch, or on a CPU in float32 the fused kernels, when numba is there for them.
 
-``XCLIMB_PATH=plain`` in the environment keeps to plain PyTorch. Training always does: the kernels know no gradient of the
-parameters. Both paths compute the same function and keep the same tolerances.
+The kernels work on one thread, only their matrix products on all of torch's; with many threads plain PyTorch may be faster
+and is taken. ``XCLIMB_PATH=plain`` or ``fused`` in the environment decides otherwise. Training is always plain: the kernels
+know no gradient of the parameters. Both paths compute the same function and keep the same tolerances.
 """
 
 import os
@@ -12,20 +13,25 @@ import torch
 from xclimb.errors import ConfigError
 from xclimb.models.chgnet import Update, as_written
 
+FEW_THREADS = 2  # up to here the fused path is taken by itself
+
 
 def path_of(device: torch.device, dtype: torch.dtype) -> str:
     """``"fused (numba)"``, or ``"plain"`` and why.
 
     Raises:
-        ConfigError: on another value of ``XCLIMB_PATH`` than ``auto`` (the default) and ``plain``.
+        ConfigError: on another value of ``XCLIMB_PATH`` than ``auto`` (the default), ``fused`` and ``plain``.
     """
     wanted = os.environ.get("XCLIMB_PATH") or "auto"
-    if wanted not in ("auto", "plain"):
-        raise ConfigError(f"XCLIMB_PATH={wanted!r} is not a path: use 'auto' or 'plain', or unset it")
+    if wanted not in ("auto", "fused", "plain"):
+        raise ConfigError(f"XCLIMB_PATH={wanted!r} is not a path: use 'auto', 'fused' or 'plain', or unset it")
     if wanted == "plain":
         return "plain (XCLIMB_PATH)"
     if device.type != "cpu" or dtype != torch.float32:
         return f"plain ({device.type}, {str(dtype).removeprefix('torch.')})"
+    threads = torch.get_num_threads()
+    if wanted == "auto" and threads > FEW_THREADS:
+        return f"plain ({threads} threads; the fused path works on one: XCLIMB_PATH=fused takes it all the same)"
     missing = _what_is_missing()
     return f"plain ({missing})" if missing else "fused (numba)"
 
