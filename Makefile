@@ -55,7 +55,7 @@ $(BIN)/python:
 # torch by itself first: a CPU build (2.x.y+cpu), where pip is told of one, wins over the much larger default build
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) torch $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[fast]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
