@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import torch
@@ -127,11 +128,13 @@ def main() -> None:
         side, repeat = arguments.memory_of
         print(memory_of(side, int(repeat)))
         return
-    rows = timed(arguments.rounds, Ours(), Peer()) + remembered()
-    from importlib.metadata import version
-
-    machine = {"processor": _processor(), "python": platform.python_version(), "threads": 1}
-    versions = {name: version(name) for name in ("xclimb", "torch", "chgnet", "numpy", "vesin")}
+    ours = Ours()
+    rows = timed(arguments.rounds, ours, Peer()) + remembered()
+    path = ours.potential.describe()["path"]
+    machine = {"processor": _processor(), "python": platform.python_version(), "threads": 1, "path": path}
+    installed = {found.name.lower() for found in distributions()}
+    named = ("xclimb", "torch", "chgnet", "numpy", "numba", "vesin")
+    versions = {name: version(name) for name in named if name in installed}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"machine": machine, "versions": versions, "rows": rows}, indent=1) + "\n")
     reached = sum(row["ratio"] >= row["wanted"] for row in rows)

@@ -67,7 +67,8 @@ def bench_table() -> str:
         ours, theirs = (_quantity(row[side], row["unit"]) for side in ("xclimb", "chgnet"))
         lines.append(f"| {row['case']} | {ours} | {theirs} | **{row['ratio']:.1f}**{spread} | {row['wanted']:g} |")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return "\n".join([*lines, "", f"{found['machine']['processor']}, one thread; {versions}."])
+    machine = f"{found['machine']['processor']}, one thread, {found['machine']['path']} path of predictions"
+    return "\n".join([*lines, "", f"{machine}; {versions}."])
 
 
 def _quantity(value: float, unit: str) -> str:
