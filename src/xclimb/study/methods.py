@@ -129,7 +129,10 @@ def _add_baselines(book: "_Book", source: Potential, folder: Path, say: Callable
         write_json(folder / "references" / f"{kind}.json", found.to_dict())
     models = _baselines(source, references["residual"], train)
     for model, baseline in models.items():
-        book.add(model, None, "baseline", baseline, predictions=True)
+        labelled = {split: baseline.label(frames) for split, frames in book.sets.items()}
+        errors = {split: compare_labels(labelled[split], frames).to_dict() for split, frames in book.sets.items()}
+        book.add(model, None, "baseline", baseline, errors)
+        book.models[model] = _labels(labelled["test"])
     if not (folder / "results.json").exists():
         book.write(folder)  # a first table, long before the transfers end
     say(_told(book, list(models)[1], "references alone"))
@@ -138,8 +141,11 @@ def _add_baselines(book: "_Book", source: Potential, folder: Path, say: Callable
 def _add_runs(book: "_Book", cells: Sequence[Cell], folder: Path, first_seed: int) -> None:
     for cell in cells:
         method, seed = cell.config.method, cell.config.seed
-        best = load(folder / "runs" / cell.name, dtype=cell.config.dtype)
-        book.add(method, seed, "method", best, predictions=seed == first_seed)
+        run = folder / "runs" / cell.name
+        best = load(run, dtype=cell.config.dtype)
+        book.add(method, seed, "method", best, read_json(run / "evaluation.json"))
+        if seed == first_seed:
+            book.models[method] = _labels(best.label(book.sets.test))
     book.write(folder)
 
 
@@ -250,14 +256,10 @@ class _Book:
         self.retention: list[dict[str, Any]] = []
         self.models: dict[str, dict[str, Any]] = {}
 
-    def add(self, model: str, seed: int | None, kind: str, potential: Potential, predictions: bool) -> None:
-        """Evaluate a potential on all sets of both functionals."""
-        for split, frames in self.sets.items():
-            labelled = potential.label(frames)
-            metrics = compare_labels(labelled, frames).to_dict()
+    def add(self, model: str, seed: int | None, kind: str, potential: Potential, errors: dict[str, dict[str, Any]]) -> None:
+        """Take in the errors of a potential on each set, and measure those on the lower functional."""
+        for split, metrics in errors.items():
             self.results.append({"model": model, "seed": seed, "kind": kind, "split": split, "metrics": metrics})
-            if split == "test" and predictions:
-                self.models[model] = _labels(labelled)
         if len(self.low.test) and self.low.train.has("energy"):
             metrics = retention(potential, self.low.train, self.low.test).to_dict()
             self.retention.append({"model": model, "seed": seed, "metrics": metrics})

@@ -25,8 +25,6 @@ from xclimb.errors import CheckpointError, ConfigError
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
 
-STATES = ("running", "interrupted", "finished")
-
 
 def write_text(path: Path, text: str) -> None:
     """Write a file beside its place, then rename it: readers see the old text or the new, never a part."""
