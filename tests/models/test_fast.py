@@ -4,18 +4,22 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError
 from xclimb.graph import build_batch
 from xclimb.models import paths
+from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.models.zoo import load
 from xclimb.testing import TOLERANCES, check_potential, tiny_crystals
 
 from .test_parity import NAMES, deviations, frames, labelled, potential, require
 
-kernels = pytest.importorskip("xclimb.models.kernels", reason="numba is not installed")
-FLOAT32, CPU = torch.float32, torch.device("cpu")
+network = pytest.importorskip("xclimb.models.fused.network", reason="numba is not installed")
+messages = pytest.importorskip("xclimb.models.fused.messages")
+products = pytest.importorskip("xclimb.models.fused.products")
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +29,7 @@ def take_the_fused_path(monkeypatch):
 
 def outputs(name, batch, **options):
     model = potential(name, "float32").model
-    return model(batch, **options), model(batch, update=kernels.fused, **options)
+    return model(batch, **options), network.outputs(model, batch, **options)
 
 
 # -- the same function ----------------------------------------------------------------------------------
@@ -44,16 +48,6 @@ def test_the_contract():
     pot = load("chgnet-0.3.0")
     assert pot.describe()["path"] == "fused (numba)"
     check_potential(pot, {name: tiny_crystals()[name] for name in ("NaCl", "Cs")})
-
-
-@pytest.mark.parametrize("tile", [7, 64])
-def test_tiles_of_any_size_give_the_same(tile, monkeypatch):
-    few = frames()[[3, 30, 41]]
-    whole = load("chgnet-0.3.0").label(few)
-    monkeypatch.setattr(kernels, "TILE", tile)
-    tiled = load("chgnet-0.3.0").label(few)
-    np.testing.assert_allclose(tiled.energy, whole.energy, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(tiled.forces, whole.forces, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,70 +90,121 @@ def test_energies_alone():
     torch.testing.assert_close(fast.energy, plain.energy, atol=5e-5, rtol=0)
 
 
-def test_the_number_of_threads_does_not_matter():
-    few, before = frames()[:20], torch.get_num_threads()
-    found = []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(load("chgnet-0.3.0").label(few))
-    finally:
-        torch.set_num_threads(before)
-    np.testing.assert_allclose(found[1].energy / few.n_atoms, found[0].energy / few.n_atoms, atol=5e-6, rtol=0)
-    np.testing.assert_allclose(found[1].forces, found[0].forces, atol=1e-4, rtol=0)
+def test_the_number_of_threads_does_not_matter(monkeypatch):
+    monkeypatch.setattr(network, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
+    few, found = frames()[:20], []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(load("chgnet-0.3.0").label(few))
+    for other in found[1:]:
+        np.testing.assert_allclose(other.energy / few.n_atoms, found[0].energy / few.n_atoms, atol=5e-6, rtol=0)
+        np.testing.assert_allclose(other.forces, found[0].forces, atol=1e-4, rtol=0)
+
+
+def test_the_same_call_gives_the_same_bits():
+    one, two = (load("chgnet-0.3.0").label(frames()[:6]) for _ in range(2))
+    np.testing.assert_array_equal(one.forces, two.forces)
+
+
+# -- weights that change ----------------------------------------------------------------------------------
+
+
+def changed_in_place(model):
+    with torch.no_grad():
+        model.bond_convs[1].message.core_norm.weight.mul_(0.9)
+
+
+def exchanged(model):
+    layer = model.atom_convs[0].message.gate
+    layer.weight = torch.nn.Parameter(layer.weight.detach() * 0.9, requires_grad=False)
+
+
+def loaded(model):
+    model.load_state_dict({name: value * 0.99 for name, value in model.state_dict().items()})
+
+
+def stepped(model):
+    weight = model.angle_updates[0].project.angle.weight.requires_grad_()
+    weight.grad = torch.linspace(-1, 1, weight.numel()).view_as(weight)
+    torch.optim.SGD([weight], lr=1e-2).step()
+    weight.requires_grad_(False)
+
+
+@pytest.mark.parametrize("change", [changed_in_place, exchanged, loaded, stepped])
+def test_weights_that_changed_are_noticed(change):
+    model, batch = load("chgnet-0.3.0").copy().model, build_batch(frames()[[30, 41]], 6.0, 3.0)
+    before = network.outputs(model, batch)
+    change(model)
+    plain, fast = model(batch), network.outputs(model, batch)
+    assert abs(fast.energy - before.energy).max() > 1e-4
+    torch.testing.assert_close(fast.site_energies, plain.site_energies, atol=2e-5, rtol=0)
 
 
 # -- the arithmetic -------------------------------------------------------------------------------------
 
 
 def test_silu_and_its_slope():
-    given = np.linspace(-900, 900, 100_001, dtype=np.float32).reshape(1, -1)
-    given = np.concatenate([given, given / 60])
-    x = torch.from_numpy(given).double().requires_grad_()
+    values = np.linspace(-900, 900, 100_096, dtype=np.float32).reshape(-1, 128)
+    values = np.concatenate([values, values / 60])
+    x = torch.from_numpy(values).double().requires_grad_()
     exact = torch.nn.functional.silu(x)
     (slope,) = torch.autograd.grad(exact.sum(), x)
-    got, got_slope = given.copy(), np.empty_like(given)
-    kernels.rows.silu_and_slope(got, got_slope)
+    got, got_slope = values.copy(), np.empty_like(values)
+    messages.silu_and_slope(got, got_slope)
     np.testing.assert_allclose(got, exact.detach().numpy(), rtol=1e-6, atol=1e-14)
     np.testing.assert_allclose(got_slope, slope.numpy(), rtol=1e-6, atol=3e-7)
     tiny = np.abs(got[got != 0]).min()
     assert tiny > np.finfo(np.float32).tiny, "no subnormal numbers"
-    kernels.rows.silu(given)
-    np.testing.assert_array_equal(given, got)
+    messages.silu(values)
+    np.testing.assert_array_equal(values, got)
 
 
 def test_what_is_not_a_number_stays_so():
-    bad = np.full((1, 8), np.nan, dtype=np.float32)
-    kernels.rows.silu(bad)
+    bad = np.full((2, 128), np.nan, dtype=np.float32)
+    messages.silu(bad)
     assert np.isnan(bad).all()
+    vectors = build_batch(frames()[:2], 6.0, 3.0)
+    vectors.vectors[0, 0] = np.nan
+    assert torch.isnan(network.outputs(potential("chgnet-0.3.0", "float32").model, vectors).energy).any()
+
+
+@given(st.integers(0, 40), st.integers(1, 70), st.sampled_from([64, 128]), st.sampled_from(["none", "row", "all"]))
+def test_products(n, k, m, begin):
+    rng = np.random.default_rng(n + 100 * k)
+    a, b, c = (rng.standard_normal(shape, dtype=np.float32) for shape in ((n, k), (k, m), (n, m)))
+    start = {"none": np.zeros((1, m), np.float32), "row": rng.standard_normal((1, m), dtype=np.float32), "all": c}[begin]
+    wanted = start.astype(float) + a.astype(float) @ b.astype(float)
+    products.multiply(a, b, start, c)
+    np.testing.assert_allclose(c, wanted, atol=1e-5 * np.sqrt(k))
+
+
+def test_products_of_halves_leave_the_other_half():
+    x, weight = np.ones((7, 128), np.float32), np.eye(64, dtype=np.float32)
+    products.multiply(x[:, 64:], weight, np.ones((1, 64), np.float32), x[:, :64])
+    np.testing.assert_array_equal(x, np.repeat([[2, 1]], 64, axis=1).reshape(1, 128).repeat(7, axis=0))
 
 
 # -- which path -----------------------------------------------------------------------------------------
 
 
-def test_double_precision_and_training_stay_plain():
+def test_double_precision_and_other_widths_stay_plain():
     assert load("chgnet-0.3.0", dtype="float64").describe()["path"] == "plain (cpu, float64)"
-    model = load("chgnet-0.3.0").model.requires_grad_(True)
-    batch = build_batch(frames()[:1], 6.0, 3.0)
-    with pytest.raises(RuntimeError, match="train on the plain path"):
-        model(batch, update=kernels.fused)
-    assert model(batch, create_graph=True).forces.requires_grad
+    assert paths.path_of(CHGNet(CHGNetConfig(width=32))).startswith("plain (the fused kernels are made for a width of 64")
 
 
-@pytest.mark.parametrize(("threads", "path"), [(1, "fused"), (2, "fused"), (8, "plain (8 threads")])
-def test_few_threads_take_the_fused_path_by_themselves(threads, path, monkeypatch):
+def test_the_fused_path_is_taken_by_itself(monkeypatch):
     monkeypatch.delenv("XCLIMB_PATH")
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert paths.path_of(CPU, FLOAT32).startswith(path)
+    assert paths.path_of(potential("chgnet-0.3.0", "float32").model) == "fused (numba)"
 
 
 def test_without_numba(monkeypatch):
     monkeypatch.setattr(paths, "_what_is_missing", lambda: "without numba")
-    assert paths.path_of(CPU, FLOAT32) == "plain (without numba)"
-    assert paths.update_of(CPU, FLOAT32) is paths.as_written
+    model, batch = potential("chgnet-0.3.0", "float32").model, build_batch(frames()[:1], 6.0, 3.0)
+    assert paths.path_of(model) == "plain (without numba)"
+    torch.testing.assert_close(paths.evaluator_of(model)(batch, True).forces, model(batch).forces, atol=0, rtol=0)
 
 
 def test_an_unknown_path(monkeypatch):
     monkeypatch.setenv("XCLIMB_PATH", "quick")
     with pytest.raises(ConfigError, match="XCLIMB_PATH='quick' is not a path"):
-        paths.path_of(CPU, FLOAT32)
+        load("chgnet-0.3.0").describe()

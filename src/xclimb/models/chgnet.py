@@ -6,7 +6,6 @@ backward pass with respect to bond vectors that gives forces and virial together
 unless it is trained.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -18,12 +17,6 @@ from xclimb.models.basis import Fourier, RadialBessel
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear
 
 MAX_Z = 94  # elements H to Pu
-Update = Callable[[nn.Module], Callable]  # a layer -> the function that computes it
-
-
-def as_written(layer: nn.Module) -> nn.Module:
-    """The plain path: the layer itself."""
-    return layer
 
 
 @dataclass(frozen=True)
@@ -109,59 +102,70 @@ class CHGNet(nn.Module):
         """Radius of the bonds that form angles, Å."""
         return self.config.bond_cutoff
 
-    def forward(
-        self, batch: Batch, create_graph: bool = False, derivatives: bool = True, update: Update = as_written
-    ) -> Output:
+    def forward(self, batch: Batch, create_graph: bool = False, derivatives: bool = True) -> Output:
         """Energies, magnetic moments and, by one gradient, forces and stress.
 
         Args:
             batch: the graph of the crystals.
             create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
             derivatives: False leaves out forces and stress.
-            update: what computes the layers; :func:`xclimb.models.kernels.fused` is faster where it can be used.
         """
         if not derivatives:
-            site_energies, magmoms = self.sites(batch, batch.vectors, update)
-            return Output(site_energies, _per_system(site_energies, batch), magmoms)
+            site_energies, magmoms = self.sites(batch, batch.vectors)
+            return Output(site_energies, per_system(site_energies, batch), magmoms)
         with torch.enable_grad():
             vectors = batch.vectors.detach().requires_grad_()  # [B, 3]
-            site_energies, magmoms = self.sites(batch, vectors, update)
-            energy = _per_system(site_energies, batch)
+            site_energies, magmoms = self.sites(batch, vectors)
+            energy = per_system(site_energies, batch)
             (gradient,) = torch.autograd.grad(
                 energy.sum(), vectors, create_graph=create_graph, allow_unused=True, materialize_grads=True
             )  # dE / d vector, [B, 3]
         if not create_graph:
             site_energies, energy, magmoms = site_energies.detach(), energy.detach(), magmoms.detach()
-        forces, stress = _forces_and_stress(batch, gradient)  # in the precision of the geometry
+        forces, stress = forces_and_stress(batch, gradient)  # in the precision of the geometry
         return Output(site_energies, energy, magmoms, forces.to(energy.dtype), stress.to(energy.dtype))
 
-    def sites(
-        self, batch: Batch, vectors: Float[Tensor, "bonds 3"], update: Update = as_written
-    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
+    def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""
-        short = batch.n_short
-        lengths = vectors.norm(dim=1)  # [B]
-        radial = self.radial(lengths)  # [B, 31]
+        line = line_graph(batch)
+        bonds, atom_weights, bond_weights, angle = self.embed(batch, vectors, line)
         atoms = self.atom_embedding(batch.numbers - 1)  # [A, F]
-        bonds, atom_weights = self.bond_embedding(radial), self.atom_weights(radial)  # [B, F] each
-        bond_weights = self.bond_weights(self.short_radial(lengths[:short]))  # [s, F]
-        line = _line_graph(batch)
-        angle = self.angle_embedding(self.angular(_cosines(vectors[:short], lengths[:short], line)))  # [G, F]
         angles = (angle, angle)  # one opening, seen from either edge
 
         magnetic = atoms
         for block, atom_conv in enumerate(self.atom_convs):
             magnetic = atoms  # magnetic moments are read before the last block
-            atoms = update(atom_conv)(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
+            atoms = atom_conv(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
             if block < len(self.bond_convs):
-                bonds = update(self.bond_convs[block])(atoms, bonds, bond_weights, angles, line)
+                bonds = self.bond_convs[block](atoms, bonds, bond_weights, angles, line)
             if block < len(self.angle_updates):
-                angles = update(self.angle_updates[block])(atoms, bonds[:short], angles, line)
-        site_energies = self.readout(self.readout_norm(atoms)).squeeze(1)  # [A]
-        return site_energies, self.magmom(magnetic).squeeze(1).abs()
+                angles = self.angle_updates[block](atoms, bonds[: batch.n_short], angles, line)
+        return self.site_energies(atoms), self.magmoms(magnetic)
+
+    def embed(
+        self, batch: Batch, vectors: Float[Tensor, "bonds 3"], line: LineGraph
+    ) -> tuple[
+        Float[Tensor, "bonds width"], Float[Tensor, "bonds width"], Float[Tensor, "short width"], Float[Tensor, "angles width"]
+    ]:
+        """First bond features, weights of bonds in the atom and in the bond convolutions, first angle features."""
+        short = batch.n_short
+        lengths = vectors.norm(dim=1)  # [B]
+        radial, short_radial = self.radial(lengths), self.short_radial(lengths[:short])  # [B, 31], [s, 31]
+        angular = self.angular(_cosines(vectors[:short], lengths[:short], line))  # [G, 31]
+        weights = self.atom_weights(radial), self.bond_weights(short_radial)  # [B, F], [s, F]
+        return self.bond_embedding(radial), *weights, self.angle_embedding(angular)
+
+    def site_energies(self, atoms: Float[Tensor, "atoms width"]) -> Float[Tensor, "atoms"]:
+        """Energy of each atom, eV, from the last atom features."""
+        return self.readout(self.readout_norm(atoms)).squeeze(1)  # [A]
+
+    def magmoms(self, atoms: Float[Tensor, "atoms width"]) -> Float[Tensor, "atoms"]:
+        """Magnetic moment of each atom, µB, from the atom features before the last block."""
+        return self.magmom(atoms).squeeze(1).abs()  # [A]
 
 
-def _line_graph(batch: Batch) -> LineGraph:
+def line_graph(batch: Batch) -> LineGraph:
+    """The short directed edges of a batch and the angles between them."""
     short = batch.n_short
     centres = torch.cat([batch.centres[:short], batch.neighbours[:short]])  # [2s]
     return LineGraph(centres, batch.first, batch.second, batch.first % max(short, 1), batch.second % max(short, 1))
@@ -174,11 +178,12 @@ def _cosines(vectors: Float[Tensor, "short 3"], lengths: Float[Tensor, "short"],
     return (outward.index_select(0, line.first) * outward.index_select(0, line.second)).sum(1)
 
 
-def _per_system(site_energies: Float[Tensor, "atoms"], batch: Batch) -> Float[Tensor, "systems"]:
+def per_system(site_energies: Float[Tensor, "atoms"], batch: Batch) -> Float[Tensor, "systems"]:
+    """Sum over the atoms of each crystal."""
     return site_energies.new_zeros(batch.n_systems).index_add(0, batch.system, site_energies)
 
 
-def _forces_and_stress(
+def forces_and_stress(
     batch: Batch, gradient: Float[Tensor, "bonds 3"]
 ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
     """Forces ``-dE/dx`` and stress ``(1/V) dE/d strain`` from the gradient with respect to the bond vectors.

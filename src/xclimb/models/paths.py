@@ -1,22 +1,23 @@
 """Which path a prediction takes: plain PyTorch, or on a CPU in float32 the fused kernels, when numba is there for them.
 
-The kernels work on one thread, only their matrix products on all of torch's; with many threads plain PyTorch may be faster
-and is taken. ``XCLIMB_PATH=plain`` or ``fused`` in the environment decides otherwise. Training is always plain: the kernels
-know no gradient of the parameters. Both paths compute the same function and keep the same tolerances.
+``XCLIMB_PATH=plain`` or ``fused`` in the environment decides otherwise. Training is always plain: the kernels know no
+gradient of the parameters. Both paths compute the same function and keep the same tolerances.
 """
 
 import os
+from collections.abc import Callable
 from functools import cache
 
 import torch
 
 from xclimb.errors import ConfigError
-from xclimb.models.chgnet import Update, as_written
+from xclimb.graph import Batch
+from xclimb.models.chgnet import CHGNet, Output
 
-FEW_THREADS = 2  # up to here the fused path is taken by itself
+WIDTH = 64  # of every CHGNet that was published, and of the kernels
 
 
-def path_of(device: torch.device, dtype: torch.dtype) -> str:
+def path_of(model: CHGNet) -> str:
     """``"fused (numba)"``, or ``"plain"`` and why.
 
     Raises:
@@ -27,29 +28,29 @@ def path_of(device: torch.device, dtype: torch.dtype) -> str:
         raise ConfigError(f"XCLIMB_PATH={wanted!r} is not a path: use 'auto', 'fused' or 'plain', or unset it")
     if wanted == "plain":
         return "plain (XCLIMB_PATH)"
-    if device.type != "cpu" or dtype != torch.float32:
-        return f"plain ({device.type}, {str(dtype).removeprefix('torch.')})"
-    threads = torch.get_num_threads()
-    if wanted == "auto" and threads > FEW_THREADS:
-        return f"plain ({threads} threads; the fused path works on one: XCLIMB_PATH=fused takes it all the same)"
+    weight = model.atom_embedding.weight
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return f"plain ({weight.device.type}, {str(weight.dtype).removeprefix('torch.')})"
+    if model.config.width != WIDTH:
+        return f"plain (the fused kernels are made for a width of {WIDTH}, this network has {model.config.width})"
     missing = _what_is_missing()
     return f"plain ({missing})" if missing else "fused (numba)"
 
 
-def update_of(device: torch.device, dtype: torch.dtype) -> Update:
-    """What computes the layers of the network on the path of :func:`path_of`."""
-    if path_of(device, dtype).startswith("plain"):
-        return as_written
-    from xclimb.models.kernels import fused
+def evaluator_of(model: CHGNet) -> Callable[[Batch, bool], Output]:
+    """The network as a function of a batch and of whether derivatives are wanted, on the path of :func:`path_of`."""
+    if path_of(model).startswith("plain"):
+        return lambda batch, derivatives: model(batch, derivatives=derivatives)
+    from xclimb.models.fused import outputs
 
-    return fused
+    return lambda batch, derivatives: outputs(model, batch, derivatives)
 
 
 @cache
 def _what_is_missing() -> str:
     """Why the kernels cannot be used, or nothing."""
     try:
-        import xclimb.models.kernels  # noqa: F401
+        import xclimb.models.fused  # noqa: F401
     except ModuleNotFoundError:
         return "without numba: pip install 'xclimb[fast]' for faster predictions"
     except (ImportError, RuntimeError) as error:  # numba and NumPy do not fit, or nowhere to keep what is compiled

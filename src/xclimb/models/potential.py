@@ -17,7 +17,7 @@ from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, XclimbWarning
 from xclimb.graph import build_batch
 from xclimb.models.chgnet import MAX_Z, CHGNet, Output
-from xclimb.models.paths import path_of, update_of
+from xclimb.models.paths import evaluator_of, path_of
 from xclimb.references import AtomRef
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -138,10 +138,12 @@ class Potential:
         return site_energies, frames.replace(energy=energy, theory=self.theory, **columns)
 
     def _batches(self, frames: Frames, batch_atoms: int | None, derivatives: bool) -> Iterator[Output]:
+        evaluate = evaluator_of(self.model)
         for part in atom_batches(frames, batch_atoms or BATCH_ATOMS.get(self.device.type, 1024)):
             batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device)
             with torch.no_grad():
-                yield self.model(batch, derivatives=derivatives, update=update_of(self.device, self.dtype))
+                output = evaluate(batch, derivatives)
+            yield output
 
     def _check_elements(self, frames: Frames) -> None:
         bad = (frames.numbers < 1) | (frames.numbers > MAX_Z)
@@ -198,7 +200,7 @@ class Potential:
             "cutoff": self.model.cutoff,
             "bond_cutoff": self.model.bond_cutoff,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "path": path_of(self.device, self.dtype),
+            "path": path_of(self.model),
             "uncovered": list(self.references.uncovered),
         }
 

@@ -1,0 +1,301 @@
+"""CHGNet and its gradient in one pass each, by hand: the equations of :mod:`xclimb.models.layers`, less memory traffic.
+
+Embeddings and readout, a small part of the work, are those of the network itself. Between them every update returns what
+it computes and a function that takes the gradient through it, in the manner of automatic differentiation but without its
+bookkeeping: gradients are added up in place, and nothing is kept that costs less to compute again.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32
+from torch import Tensor, nn
+
+from xclimb.graph import Batch
+from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, line_graph, per_system
+from xclimb.models.fused.messages import TILE, WIDTH, backward, forward
+from xclimb.models.layers import AngleProjection, AngleUpdate, AtomConv, BondConv, Gate, LineGraph
+
+ROWS_PER_THREAD = 2048  # fewer are not worth a thread
+
+
+class Layer(NamedTuple):
+    """The weights of one kind of messages as the kernels read them."""
+
+    projection: Float32[np.ndarray, "two_width width"]  # W
+    projection_t: Float32[np.ndarray, "width two_width"]
+    hidden: Float32[np.ndarray, "gates width width"]  # V of core and of gate; none in the angle update
+    hidden_t: Float32[np.ndarray, "gates width width"]
+    bias: Float32[np.ndarray, "2 width"]  # c of core and of gate
+    ends: Float32[np.ndarray, "4 width"]  # scale and shift of the norm of core and of gate
+    normed: bool
+
+
+@dataclass
+class Gradients:
+    """Of the sum of all energies with respect to the features at the point that the way back has reached."""
+
+    atoms: Float32[Tensor, "atoms width"]
+    bonds: Float32[Tensor, "bonds width"]
+    angles: Float32[Tensor, "sides angles width"]
+    atom_weights: Float32[Tensor, "bonds width"]
+    bond_weights: Float32[Tensor, "short width"]
+
+
+Reverse = Callable[[Gradients], None]
+
+
+def outputs(model: CHGNet, batch: Batch, derivatives: bool = True) -> Output:
+    """What ``model(batch, derivatives=derivatives)`` gives, on a CPU in float32, on as many threads as torch has.
+
+    Args:
+        model: the network, of width 64; its parameters get no gradient.
+        batch: the graph of the crystals.
+        derivatives: False leaves out forces and stress.
+    """
+    line = line_graph(batch)
+    with torch.set_grad_enabled(derivatives):
+        vectors = batch.vectors.detach().requires_grad_(derivatives)  # [B, 3]
+        embedded = model.embed(batch, vectors, line)  # bonds, their weights in both convolutions, angles
+    with torch.no_grad():
+        atoms, magnetic, tape = _updates(model, batch, line, *(feature.detach() for feature in embedded))
+    with torch.set_grad_enabled(derivatives):
+        atoms.requires_grad_(derivatives)
+        site_energies = model.site_energies(atoms)  # [A]
+        total = site_energies.sum()
+    magmoms, energy = model.magmoms(magnetic), per_system(site_energies, batch).detach()
+    if not derivatives:
+        return Output(site_energies, energy, magmoms)
+    (g_atoms,) = torch.autograd.grad(total, atoms)
+    g_embedded = _way_back(tape, g_atoms, [feature.detach() for feature in embedded])
+    (gradient,) = torch.autograd.grad(embedded, vectors, g_embedded)  # dE / d vector, [B, 3]
+    forces, stress = forces_and_stress(batch, gradient)
+    return Output(site_energies.detach(), energy, magmoms, forces.float(), stress.float())
+
+
+def _updates(
+    model: CHGNet, batch: Batch, line: LineGraph, bonds: Tensor, atom_weights: Tensor, bond_weights: Tensor, angle: Tensor
+) -> tuple[Tensor, Tensor, list[Reverse]]:
+    """Atoms after all updates and after all but the last, ``[A, F]`` each, and the way back."""
+    layers, rows = _layers_of(model), _Rows(batch, line)
+    atoms = model.atom_embedding(batch.numbers - 1)  # [A, F]
+    angles = angle[None]  # [1, G, F]: one opening, seen from either edge
+    magnetic, tape = atoms, []
+    for block, atom_conv in enumerate(model.atom_convs):
+        magnetic = atoms  # magnetic moments are read before the last block
+        atoms, reverse = _atom_conv(atom_conv, layers[atom_conv], rows, atoms, bonds, atom_weights)
+        tape.append(reverse)
+        if block < len(model.bond_convs):
+            layer = model.bond_convs[block]
+            bonds, reverse = _bond_conv(layer, layers[layer], rows, atoms, bonds, bond_weights, angles)
+            tape.append(reverse)
+        if block < len(model.angle_updates):
+            layer = model.angle_updates[block]
+            angles, reverse = _angle_update(layer, layers[layer], rows, atoms, bonds, angles)
+            tape.append(reverse)
+    return atoms, magnetic, tape
+
+
+def _way_back(tape: list[Reverse], g_atoms: Tensor, embedded: list[Tensor]) -> list[Tensor]:
+    """From the gradient with respect to the last atom features to those with respect to what was embedded."""
+    bonds, atom_weights, bond_weights, angle = (torch.zeros_like(feature) for feature in embedded)
+    sides = 2 if len(tape) > 2 else 1
+    gradients = Gradients(g_atoms, bonds, torch.zeros(sides, *angle.shape), atom_weights, bond_weights)
+    while tape:
+        tape.pop()(gradients)  # what the step kept is freed with it
+    return [gradients.bonds, gradients.atom_weights, gradients.bond_weights, gradients.angles.sum(0)]
+
+
+# -- the updates ----------------------------------------------------------------------------------------
+
+
+class _Rows:
+    """Where the rows of each update come from and go to: p, q, v, t of both sides, int32 ``[2, 4, n]``."""
+
+    def __init__(self, batch: Batch, line: LineGraph):
+        self.line, self.n_atoms, self.n_short = line, len(batch.numbers), batch.n_short
+        here, there = batch.centres.numpy(), batch.neighbours.numpy()
+        bond = np.arange(len(here))
+        self.bonds = _index((here, there, bond, here), (there, here, bond, there))
+        first, second, first_bond, second_bond = (index.numpy() for index in line[1:])
+        self.angles = _index((first, second_bond, second_bond, first_bond), (second, first_bond, first_bond, second_bond))
+        row, n = np.arange(len(first)), len(first)  # an angle update has a total for every row, and nothing weighs it
+        self.angle_rows = self.angles.copy()
+        self.angle_rows[:, 2] = 0
+        self.angle_rows[:, 3] = row, row + n
+
+
+def _index(*sides: tuple[np.ndarray, ...]) -> Int32[np.ndarray, "2 4 rows"]:
+    index = np.empty((2, 4, len(sides[0][0])), dtype=np.int32)
+    for side, columns in enumerate(sides):
+        for place, column in enumerate(columns):
+            index[side, place] = column
+    return index
+
+
+def _atom_conv(
+    layer: AtomConv, packed: Layer, rows: _Rows, atoms: Tensor, bonds: Tensor, weights: Tensor
+) -> tuple[Tensor, Reverse]:
+    """:meth:`AtomConv.forward`: a row is a direction of a bond."""
+    own, other, features = layer.centre(atoms), layer.neighbour(atoms), bonds[None]  # [A, 2F], [A, 2F], [1, B, F]
+    total = torch.zeros_like(atoms)  # [A, F]
+    _forward(rows.bonds, own, other, features, packed, weights, total)
+
+    def reverse(g: Gradients) -> None:
+        up = g.atoms @ layer.out.weight  # [A, F]
+        g_own, g_other = torch.zeros_like(own), torch.zeros_like(other)
+        _backward(rows.bonds, own, other, features, packed, weights, up, g_own, g_other, g.bonds[None], g.atom_weights)
+        g.atoms.addmm_(g_own, layer.centre.weight).addmm_(g_other, layer.neighbour.weight)
+
+    return atoms + layer.out(total), reverse
+
+
+def _bond_conv(
+    layer: BondConv, packed: Layer, rows: _Rows, atoms: Tensor, bonds: Tensor, weights: Tensor, angles: Tensor
+) -> tuple[Tensor, Reverse]:
+    """:meth:`BondConv.forward`: a row is an angle seen from one of its edges."""
+    short = bonds[: rows.n_short]
+    own, other = layer.project.edges(atoms, short, rows.line)  # [2s, 2F], [s, 2F]
+    total = torch.zeros_like(short)  # [s, F]
+    _forward(rows.angles, own, other, angles, packed, weights, total)
+
+    def reverse(g: Gradients) -> None:
+        up = g.bonds[: rows.n_short] @ layer.out.weight  # [s, F], of total * weights
+        g.bond_weights.addcmul_(up, total)
+        g_own, g_other = torch.zeros_like(own), torch.zeros_like(other)
+        _backward(rows.angles, own, other, angles, packed, weights, up * weights, g_own, g_other, g.angles, g.bond_weights)
+        _edges_reverse(layer.project, rows, g_own, g_other, g)
+
+    return layer.updated(bonds, total, weights), reverse
+
+
+def _angle_update(
+    layer: AngleUpdate, packed: Layer, rows: _Rows, atoms: Tensor, bonds: Tensor, angles: Tensor
+) -> tuple[Tensor, Reverse]:
+    """:meth:`AngleUpdate.forward`: messages are added to the angles themselves."""
+    own, other = layer.project.edges(atoms, bonds[: rows.n_short], rows.line)  # [2s, 2F], [s, 2F]
+    one = torch.ones(1, WIDTH)
+    updated = angles.expand(2, -1, -1).clone()  # [2, G, F]
+    _forward(rows.angle_rows, own, other, angles, packed, one, updated.view(-1, WIDTH), apart=True)
+
+    def reverse(g: Gradients) -> None:
+        up = g.angles.view(-1, WIDTH)  # [2G, F]
+        if len(angles) == 1:
+            g.angles = g.angles.sum(0, keepdim=True)  # [1, G, F]
+        g_own, g_other = torch.zeros_like(own), torch.zeros_like(other)
+        _backward(rows.angle_rows, own, other, angles, packed, one, up, g_own, g_other, g.angles, torch.zeros(1, WIDTH))
+        _edges_reverse(layer.project, rows, g_own, g_other, g)
+
+    return updated, reverse
+
+
+def _edges_reverse(layer: AngleProjection, rows: _Rows, g_own: Tensor, g_other: Tensor, g: Gradients) -> None:
+    """Reverse of :meth:`AngleProjection.edges`."""
+    n_short = rows.n_short
+    g.bonds[:n_short].addmm_(g_own[:n_short] + g_own[n_short:], layer.first.weight).addmm_(g_other, layer.second.weight)
+    at_centres = torch.zeros(rows.n_atoms, g_own.shape[1]).index_add_(0, rows.line.centres, g_own)  # [A, 2F]
+    g.atoms.addmm_(at_centres, layer.centre.weight)
+
+
+# -- the kernels, on several threads ---------------------------------------------------------------------
+
+
+def _forward(index, own, other, features, packed, weights, total, apart=False) -> None:
+    """See :func:`xclimb.models.fused.messages.forward`; ``apart``: no two rows share a total."""
+    inputs = (index, own.numpy(), other.numpy(), features.numpy(), packed, weights.numpy())
+    totals = total.numpy()
+
+    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
+        mine = totals if first or apart else np.zeros_like(totals)
+        forward(begin, end, *inputs, mine, work)
+        return [mine]
+
+    _in_parts(part, index.shape[2], [totals])
+
+
+def _backward(index, own, other, features, packed, weights, up, g_own, g_other, g_features, g_weights) -> None:
+    """See :func:`xclimb.models.fused.messages.backward`."""
+    inputs = (index, own.numpy(), other.numpy(), features.numpy(), packed, weights.numpy(), up.contiguous().numpy())
+    sums, apart = [g_own.numpy(), g_other.numpy(), g_weights.numpy()], g_features.numpy()
+
+    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
+        mine = sums if first else [np.zeros_like(array) for array in sums]
+        backward(begin, end, *inputs, mine[0], mine[1], apart, mine[2], work)
+        return mine
+
+    _in_parts(part, index.shape[2], sums)
+
+
+_kept = threading.local()  # the work arrays of each calling thread, kept from call to call
+
+
+def _in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
+    """Run ``part`` over all rows, in as many threads as torch has; what each adds up apart is joined in a fixed order."""
+    parts = max(1, min(torch.get_num_threads(), n_rows // ROWS_PER_THREAD))
+    work = getattr(_kept, "work", None)
+    if work is None or len(work) < parts:
+        work = _kept.work = np.empty((parts, 5, TILE, 2 * WIDTH), dtype=np.float32)
+    if parts == 1:
+        part(0, n_rows, work[0], True)
+        return
+    cuts = [n_rows * k // parts for k in range(parts + 1)]
+    with ThreadPoolExecutor(parts - 1) as pool:
+        others = [pool.submit(part, cuts[k], cuts[k + 1], work[k], False) for k in range(1, parts)]
+        part(cuts[0], cuts[1], work[0], True)
+        for other in others:
+            for whole, mine in zip(sums, other.result(), strict=True):
+                if mine is not whole:
+                    whole += mine
+
+
+# -- the weights ------------------------------------------------------------------------------------------
+
+_packed: WeakKeyDictionary[nn.Module, tuple[list, dict[nn.Module, Layer]]] = WeakKeyDictionary()
+
+
+def _layers_of(model: CHGNet) -> dict[nn.Module, Layer]:
+    """The weights of all updates, packed anew whenever a parameter has changed or was exchanged."""
+    kept = _packed.get(model)
+    if kept is not None and all(where[name] is value and value._version == version for where, name, value, version in kept[0]):
+        return kept[1]
+    layers = {layer: _pack(layer.bond.weight, layer.message) for layer in model.atom_convs}
+    layers |= {layer: _pack(layer.project.angle.weight, layer.message) for layer in model.bond_convs}
+    layers |= {layer: _pack(layer.project.angle.weight, layer.message) for layer in model.angle_updates}
+    parts = [part for layer in layers for part in layer.modules()]
+    state = [
+        (part._parameters, name, value, value._version)
+        for part in parts
+        for name, value in part.named_parameters(recurse=False)
+    ]
+    _packed[model] = (state, layers)
+    return layers
+
+
+def _pack(projection: Tensor, gate: Gate) -> Layer:
+    """A bias that is not there is zero, and a norm that is not there scales by one."""
+    zero, one = torch.zeros(WIDTH), torch.ones(WIDTH)
+    hidden, bias, ends = [], [], []
+    for layer, norm in ((gate.core, gate.core_norm), (gate.gate, gate.gate_norm)):
+        hidden += [] if layer is None else [layer.weight]
+        bias.append(zero if layer is None else layer.bias)
+        ends += [norm.weight, norm.bias] if isinstance(norm, nn.LayerNorm) else [one, zero]
+    kernels = torch.stack(hidden) if hidden else torch.zeros(0, WIDTH, WIDTH)
+    return Layer(
+        projection=_array(projection),
+        projection_t=_array(projection.t()),
+        hidden=_array(kernels),
+        hidden_t=_array(kernels.transpose(1, 2)),
+        bias=_array(torch.stack(bias)),
+        ends=_array(torch.stack(ends)),
+        normed=isinstance(gate.core_norm, nn.LayerNorm),
+    )
+
+
+def _array(weight: Tensor) -> Float32[np.ndarray, "..."]:
+    return weight.detach().clone(memory_format=torch.contiguous_format).numpy()
