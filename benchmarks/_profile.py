@@ -10,7 +10,7 @@ import torch
 from torch.profiler import profile
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers import Ours, diverse, supercell
+from peers import Ours, supercell, teacher
 
 import xclimb
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Profile five calls and print the operations that take longest."""
     task = sys.argv[1] if len(sys.argv) > 1 else "predict"
     torch.set_num_threads(1)
-    frames = xclimb.Frames.from_ase([supercell(2)]) if task == "predict" else diverse(32)
+    frames = xclimb.Frames.from_ase([supercell(2)]) if task == "predict" else teacher(40)
     call = getattr(Ours(), task)(frames)
     call()
     with profile() as profiled:

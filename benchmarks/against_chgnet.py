@@ -3,7 +3,7 @@
 Usage: python benchmarks/against_chgnet.py [--rounds 5] [--out benchmarks/results/against_chgnet.json]
 
 Every ratio is the median over rounds of (chgnet time / xclimb time) of neighbouring runs, so that a machine whose speed
-drifts does not matter. Memory is the growth of the peak resident size of a fresh process by one prediction.
+drifts does not matter. Memory is the growth of the peak resident size of a fresh process by one call.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers import Ours, Peer, diverse, supercell
+from peers import Ours, Peer, diverse, supercell, teacher, teacher_source
 
 import xclimb
 
@@ -30,17 +30,23 @@ CASES = {
     "E+F+S+M, 64 atoms": ("predict", 2, 3.0),
     "E+F+S+M, 216 atoms": ("predict", 3, 3.0),
     "E+F+S+M, batch of 32 crystals": ("predict", "diverse", 3.0),
-    "training step, batch of 32 crystals": ("train_step", "diverse", 2.5),
+    "training step, batch of 16 crystals": ("train_step", "teacher 16", 5.0),
+    "training step, batch of 40 crystals": ("train_step", "teacher 40", 5.0),
     "graph, 8 atoms": ("graph", 1, 15.0),
     "graph, 216 atoms": ("graph", 3, 15.0),
     "graph, batch of 32 crystals": ("graph", "diverse", 15.0),
 }
-MEMORY = {"peak memory, 216 atoms": (3, 4.0)}
+MEMORY = {
+    "peak memory, 216 atoms": ("predict", 3, 4.0),
+    "peak memory, training, 40 crystals": ("train_step", "teacher 40", 3.0),
+}
 
 
 def structures(which: int | str) -> xclimb.Frames:
-    """The frames of a case: a supercell or 32 diverse crystals."""
-    return diverse(32) if which == "diverse" else xclimb.Frames.from_ase([supercell(which)])
+    """The frames of a case: 32 diverse crystals, ``"teacher N"``: N crystals of many sizes, or a supercell."""
+    if isinstance(which, str):
+        return diverse(32) if which == "diverse" else teacher(int(which.removeprefix("teacher ")))
+    return xclimb.Frames.from_ase([supercell(which)])
 
 
 def seconds(call, least: float = 0.2) -> float:
@@ -77,27 +83,27 @@ def timed(rounds: int, ours: Ours, peer: Peer) -> list[dict]:
 
 
 def remembered() -> list[dict]:
-    """Peak memory of one prediction, each side in a process of its own."""
+    """Peak memory of one call, each side in a process of its own."""
     rows = []
-    for case, (repeat, wanted) in MEMORY.items():
+    for case, (task, which, wanted) in MEMORY.items():
         grown = {}
         for side in ("xclimb", "chgnet"):
-            run = subprocess.run(
-                [sys.executable, __file__, "--memory-of", side, str(repeat)], capture_output=True, text=True, check=True
-            )
+            call = [sys.executable, __file__, "--memory-of", side, task, str(which)]
+            run = subprocess.run(call, capture_output=True, text=True, check=True)
             grown[side] = float(run.stdout.split()[-1])
         rows.append({"case": case, **grown, "unit": "MB", "ratio": grown["chgnet"] / grown["xclimb"], "wanted": wanted})
         print(_line(rows[-1]), flush=True)
     return rows
 
 
-def memory_of(side: str, repeat: int) -> float:
-    """Growth of the peak resident size (MB) of this process by one prediction, after a small one as warm-up."""
+def memory_of(side: str, task: str, which: int | str) -> float:
+    """Growth of the peak resident size (MB) of this process by one call, after a small one as warm-up."""
     sides = {"xclimb": Ours, "chgnet": Peer}
     model = sides[side]()
-    model.predict(structures(1))()
+    call = getattr(model, task)(structures(which))
+    getattr(model, task)(structures(1))()
     before = peak_memory()
-    model.predict(structures(repeat))()
+    call()
     return peak_memory() - before
 
 
@@ -120,18 +126,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "against_chgnet.json")
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if arguments.memory_of:
-        side, repeat = arguments.memory_of
-        print(memory_of(side, int(repeat)))
+        side, task, which = arguments.memory_of
+        print(memory_of(side, task, int(which) if which.isdecimal() else which))
         return
+    print(f"training batches: crystals of {teacher_source()}")
     ours = Ours()
     rows = timed(arguments.rounds, ours, Peer()) + remembered()
     path = ours.potential.describe()["path"]
     machine = {"processor": _processor(), "python": platform.python_version(), "threads": 1, "path": path}
+    machine["training_structures"] = teacher_source()
     installed = {found.name.lower() for found in distributions()}
     named = ("xclimb", "torch", "chgnet", "numpy", "numba", "vesin")
     versions = {name: version(name) for name in named if name in installed}

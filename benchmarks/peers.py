@@ -4,6 +4,8 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from xclimb.graph import build_batch
 from xclimb.units import ev_a3_to_gpa
 
 WEIGHTS = "chgnet-0.3.0"
+TEACHER_PAIRS = Path(__file__).parents[1].parent / "shared" / "data" / "teacher_pairs" / "teacher_pairs_train.parquet"
 
 
 def supercell(repeat: int) -> Atoms:
@@ -31,6 +34,22 @@ def diverse(count: int) -> xclimb.Frames:
     _, last = np.unique(frames.material_id[::-1], return_index=True)
     chosen = np.sort(len(frames) - 1 - last)
     return frames[np.random.default_rng(0).permutation(chosen)[:count]]
+
+
+def teacher(count: int) -> xclimb.Frames:
+    """Crystals of many sizes, drawn from the teacher pairs where their file is, else from the embedded sample."""
+    frames = _teacher_pairs()
+    return diverse(count) if frames is None else frames[np.random.default_rng(0).permutation(len(frames))[:count]]
+
+
+def teacher_source() -> str:
+    """Where :func:`teacher` takes its structures from, for the output."""
+    return "the embedded sample" if _teacher_pairs() is None else TEACHER_PAIRS.name
+
+
+@cache
+def _teacher_pairs() -> xclimb.Frames | None:
+    return xclimb.read(TEACHER_PAIRS, functional="PBE") if TEACHER_PAIRS.exists() else None
 
 
 class Ours:

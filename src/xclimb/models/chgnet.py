@@ -6,6 +6,8 @@ backward pass with respect to bond vectors that gives forces and virial together
 unless it is trained.
 """
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
@@ -17,6 +19,12 @@ from xclimb.models.basis import Fourier, RadialBessel
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear
 
 MAX_Z = 94  # elements H to Pu
+Update = Callable[[nn.Module], Callable]  # a layer -> the function that computes it
+
+
+def as_written(layer: nn.Module) -> nn.Module:
+    """The plain layers: each as it is."""
+    return layer
 
 
 @dataclass(frozen=True)
@@ -102,30 +110,39 @@ class CHGNet(nn.Module):
         """Radius of the bonds that form angles, Å."""
         return self.config.bond_cutoff
 
-    def forward(self, batch: Batch, create_graph: bool = False, derivatives: bool = True) -> Output:
+    def forward(
+        self, batch: Batch, create_graph: bool = False, derivatives: bool = True, update: Update | None = None
+    ) -> Output:
         """Energies, magnetic moments and, by one gradient, forces and stress.
 
         Args:
             batch: the graph of the crystals.
             create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
             derivatives: False leaves out forces and stress.
+            update: what computes the layers. None: with ``create_graph`` the messages of :mod:`xclimb.models.messages`, where
+                they can be used (as :func:`xclimb.models.paths.path_of` says); else the layers as they are written.
         """
+        if update is None:
+            update = _training_update(self) if create_graph else as_written
         if not derivatives:
-            site_energies, magmoms = self.sites(batch, batch.vectors)
+            site_energies, magmoms = self.sites(batch, batch.vectors, update)
             return Output(site_energies, per_system(site_energies, batch), magmoms)
         with torch.enable_grad():
             vectors = batch.vectors.detach().requires_grad_()  # [B, 3]
-            site_energies, magmoms = self.sites(batch, vectors)
+            site_energies, magmoms = self.sites(batch, vectors, update)
             energy = per_system(site_energies, batch)
-            (gradient,) = torch.autograd.grad(
-                energy.sum(), vectors, create_graph=create_graph, allow_unused=True, materialize_grads=True
-            )  # dE / d vector, [B, 3]
+            with getattr(update, "forces_only", nullcontext)():
+                (gradient,) = torch.autograd.grad(
+                    energy.sum(), vectors, create_graph=create_graph, allow_unused=True, materialize_grads=True
+                )  # dE / d vector, [B, 3]
         if not create_graph:
             site_energies, energy, magmoms = site_energies.detach(), energy.detach(), magmoms.detach()
         forces, stress = forces_and_stress(batch, gradient)  # in the precision of the geometry
         return Output(site_energies, energy, magmoms, forces.to(energy.dtype), stress.to(energy.dtype))
 
-    def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
+    def sites(
+        self, batch: Batch, vectors: Float[Tensor, "bonds 3"], update: Update = as_written
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""
         line = line_graph(batch)
         bonds, atom_weights, bond_weights, angle = self.embed(batch, vectors, line)
@@ -135,11 +152,11 @@ class CHGNet(nn.Module):
         magnetic = atoms
         for block, atom_conv in enumerate(self.atom_convs):
             magnetic = atoms  # magnetic moments are read before the last block
-            atoms = atom_conv(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
+            atoms = update(atom_conv)(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
             if block < len(self.bond_convs):
-                bonds = self.bond_convs[block](atoms, bonds, bond_weights, angles, line)
+                bonds = update(self.bond_convs[block])(atoms, bonds, bond_weights, angles, line)
             if block < len(self.angle_updates):
-                angles = self.angle_updates[block](atoms, bonds[: batch.n_short], angles, line)
+                angles = update(self.angle_updates[block])(atoms, bonds[: batch.n_short], angles, line)
         return self.site_energies(atoms), self.magmoms(magnetic)
 
     def embed(
@@ -162,6 +179,17 @@ class CHGNet(nn.Module):
     def magmoms(self, atoms: Float[Tensor, "atoms width"]) -> Float[Tensor, "atoms"]:
         """Magnetic moment of each atom, µB, from the atom features before the last block."""
         return self.magmom(atoms).squeeze(1).abs()  # [A]
+
+
+def _training_update(network: CHGNet) -> Update:
+    """What computes the layers where a loss on forces is trained."""
+    from xclimb.models.paths import path_of  # which imports this module
+
+    if path_of(network).startswith("plain"):
+        return as_written
+    from xclimb.models.messages import Joined
+
+    return Joined()
 
 
 def line_graph(batch: Batch) -> LineGraph:
