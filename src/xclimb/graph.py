@@ -15,12 +15,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-import vesin
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
+from xclimb.neighbours import Search, find_angles, find_bonds
 
 CLOSEST = 0.1  # Å; atoms nearer than this are overlapping, not bonded
 FLAT = 1e-6  # a cell with less of the volume of a right-angled one has none
@@ -60,6 +60,7 @@ def build_batch(
     bond_cutoff: float,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    search: Search = find_bonds,
 ) -> Batch:
     """The graph of all frames.
 
@@ -70,43 +71,39 @@ def build_batch(
         dtype: of vectors and volumes on Apple's GPUs, which have no float64; elsewhere the geometry stays in float64, since
             vectors rounded to float32 cost forces and stress a digit.
         device: where the tensors go.
+        search: what finds the bonds; a :class:`xclimb.neighbours.VerletList` for one crystal that moves.
 
     Raises:
         DataError: on positions that are not finite, a periodic cell without volume, or overlapping atoms, naming the frame.
     """
     cells, volumes = _complete_cells(frames)  # [S, 3, 3], [S]
-    finder = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=torch.get_num_threads())
-    pairs = [_half_list(finder, frames, cells, s) for s in range(len(frames))]
-    centres, neighbours, vectors = (np.concatenate(parts) for parts in zip(*pairs, strict=True)) if pairs else _no_pairs()
-    lengths = np.sqrt(np.einsum("bi,bi->b", vectors, vectors))  # [B]
     system = frames.system  # [A]
-    if lengths.size and lengths.min() < CLOSEST:
-        bad = int(lengths.argmin())
+    found = search(frames.positions, cells, frames.pbc, frames.offsets, cutoff, bond_cutoff)
+    if found.closest < CLOSEST:
+        bad = frames.frame_id[system[found.centres[np.einsum("bi,bi->b", found.vectors, found.vectors).argmin()]]]
         raise DataError(
-            f"frame {frames.frame_id[system[centres[bad]]]}: two atoms are {lengths[bad]:.3f} Å apart, closer than {CLOSEST} Å"
+            f"frame {bad}: two atoms are {found.closest:.3f} Å apart, closer than {CLOSEST} Å"
             "; check positions, cell and their units (Å)"
         )
-    is_short = lengths < bond_cutoff
-    short = np.flatnonzero(is_short)
-    order = np.concatenate([short, np.flatnonzero(~is_short)])
-    centres, neighbours = centres[order], neighbours[order]
-    first, second = _angles(centres[: len(short)], neighbours[: len(short)])
-
-    real = {"volumes": volumes, "vectors": vectors[order]}
-    whole = {
+    short = slice(found.n_short)
+    first, second = find_angles(found.centres[short], found.neighbours[short], len(system))
+    columns = {
         "numbers": frames.numbers.astype(np.int64),
         "system": system,
         "n_atoms": frames.n_atoms,
-        "centres": centres,
-        "neighbours": neighbours,
-        "bond_system": system[centres],
+        "volumes": volumes,
+        "vectors": found.vectors,
+        "centres": found.centres,
+        "neighbours": found.neighbours,
+        "bond_system": system[found.centres],
         "first": first,
         "second": second,
     }
-    dtype = dtype if torch.device(device).type == "mps" else torch.float64
-    tensors = {name: torch.from_numpy(value).to(device, dtype) for name, value in real.items()}
-    tensors |= {name: torch.from_numpy(value).to(device) for name, value in whole.items()}
-    return Batch(**tensors, n_short=len(short))
+    tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
+    if torch.device(device).type == "mps":
+        tensors |= {name: tensors[name].to(dtype) for name in ("volumes", "vectors")}
+    batch = Batch(**tensors, n_short=found.n_short)
+    return batch if torch.device(device).type == "cpu" else batch.to(device)
 
 
 def _complete_cells(frames: Frames) -> tuple[np.ndarray, np.ndarray]:
@@ -129,34 +126,3 @@ def _complete_cells(frames: Frames) -> tuple[np.ndarray, np.ndarray]:
             raise DataError(f"frame {name}: the cell is periodic but has no volume; give its lattice vectors, or set pbc")
         cells[s] = Cell(cells[s] * periodic[:, None]).complete().array
     return cells, np.where(flat, np.inf, volumes)
-
-
-def _half_list(
-    finder: vesin.NeighborList, frames: Frames, cells: np.ndarray, s: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bonds of frame s, each once: global centre and neighbour ``[B_s]``, vector from one to the other ``[B_s, 3]``."""
-    start, stop = frames.offsets[s], frames.offsets[s + 1]
-    if stop - start == 0:
-        return _no_pairs()
-    positions, periodic = frames.positions[start:stop], frames.pbc[s]
-    i, j, vectors = finder.compute(positions, cells[s], periodic, "ijD", copy=False)  # views, until the next call
-    return i.astype(np.int64) + start, j.astype(np.int64) + start, vectors.copy()
-
-
-def _no_pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 3))
-
-
-def _angles(centres: np.ndarray, neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of different short directed edges with one centre, each pair once, ``[G]`` and ``[G]``."""
-    at = np.concatenate([centres, neighbours])  # [2 n_short], centre of each short directed edge
-    edges = np.argsort(at, kind="stable")  # edges grouped by centre
-    at = at[edges]
-    # within its group, the edge at place p pairs with those at the places after it
-    last = np.searchsorted(at, at, side="right")
-    places = np.arange(len(at))
-    partners = last - places - 1
-    starts = np.cumsum(partners) - partners
-    lower = np.repeat(places, partners)
-    upper = np.arange(partners.sum()) - np.repeat(starts, partners) + lower + 1
-    return edges[lower], edges[upper]

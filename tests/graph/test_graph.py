@@ -9,11 +9,24 @@ from ase.neighborlist import neighbor_list
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from xclimb import neighbours
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
 from xclimb.graph import build_batch
 
 CUTOFF, BOND_CUTOFF = 4.0, 2.5  # small, so that ASE is fast
+
+
+@pytest.fixture(scope="module", params=["compiled", "vesin"], autouse=True)
+def each_search(request):
+    """Every test of this file, with numba and without."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        yield
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(neighbours, "_compiled", lambda: None)
+            yield
 
 
 def batch_of(*atoms: Atoms, cutoff: float = CUTOFF, bond_cutoff: float = BOND_CUTOFF):
