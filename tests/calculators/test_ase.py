@@ -8,7 +8,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 import xclimb
-from xclimb.errors import CheckpointError, DataError, XclimbWarning
+from xclimb.errors import CheckpointError, ConfigError, DataError, XclimbWarning
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.units import full_to_voigt
@@ -130,8 +130,7 @@ def test_relaxes_strained_salt_to_one_minimum(exact):
 def test_molecular_dynamics_conserve_the_total_energy():
     atoms = make_supercell(bulk("NaCl", "rocksalt", a=5.65), np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]))
     atoms.calc = xclimb.Calculator("chgnet-0.3.0")
-    velocities = np.random.default_rng(0).normal(size=(len(atoms), 3)) * np.sqrt(600 * units.kB / atoms.get_masses())[:, None]
-    atoms.set_velocities(velocities - velocities.mean(axis=0))
+    hot(atoms, 600)
     totals, kinetic = [], []
 
     def record():
@@ -145,6 +144,61 @@ def test_molecular_dynamics_conserve_the_total_energy():
     assert np.ptp(kinetic) > 0.01  # the atoms did exchange energy
     assert np.ptp(totals) < 2e-3  # eV/atom
     assert abs(np.polyfit(times, totals, 1)[0]) < 2e-3  # eV/atom/ps
+
+
+def hot(atoms: Atoms, kelvin: float) -> Atoms:
+    velocities = (
+        np.random.default_rng(0).normal(size=(len(atoms), 3)) * np.sqrt(kelvin * units.kB / atoms.get_masses())[:, None]
+    )
+    atoms.set_velocities(velocities - velocities.mean(axis=0))
+    return atoms
+
+
+def require_fresh(atoms: Atoms, fresh) -> None:
+    """The results of the atoms' calculator are those of one without a skin."""
+    expected = fresh.potential.predict(atoms)
+    assert atoms.get_potential_energy() == pytest.approx(expected.energy, abs=1e-5 * len(atoms))
+    np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=2e-5)
+    np.testing.assert_allclose(atoms.get_stress(), full_to_voigt(expected.stress), atol=1e-6)
+    np.testing.assert_allclose(atoms.get_magnetic_moments(), expected.magmoms, atol=1e-5)
+
+
+def test_with_a_skin_every_step_of_hot_dynamics_is_that_of_a_new_search(salt):
+    atoms = hot(salt, 4000)
+    atoms.calc, fresh = xclimb.Calculator("chgnet-0.3.0", skin=0.5), xclimb.Calculator("chgnet-0.3.0", skin=0.0)
+    with VelocityVerlet(atoms, timestep=2.0 * units.fs) as dynamics:
+        for _ in range(150):
+            dynamics.run(1)
+            require_fresh(atoms, fresh)
+    assert 2 <= atoms.calc.search.n_searches <= 75  # atoms moved by more than half a skin, many steps went between
+
+
+def test_the_skin_holds_when_the_user_changes_the_atoms(salt):
+    salt.calc, fresh = xclimb.Calculator("chgnet-0.3.0"), xclimb.Calculator("chgnet-0.3.0", skin=0.0)
+
+    def searches() -> int:
+        require_fresh(salt, fresh)
+        return salt.calc.search.n_searches
+
+    assert searches() == 1
+    salt.positions[0, 0] += 0.1
+    assert searches() == 1
+    salt.positions[0] += salt.cell.array[1]  # the same crystal, but the atom is at another place
+    assert searches() == 2
+    salt.numbers[0] = 19  # where the atoms are is the same
+    assert searches() == 2
+    salt.set_cell(salt.cell.array * 1.001, scale_atoms=True)
+    assert searches() == 3
+    salt.pbc = (True, True, False)
+    assert searches() == 4
+    del salt[1]
+    assert searches() == 5
+
+
+@pytest.mark.parametrize("skin", [-0.1, np.nan, np.inf])
+def test_a_skin_is_a_distance(skin):
+    with pytest.raises(ConfigError, match="is not a distance"):
+        xclimb.Calculator("chgnet-0.3.0", skin=skin)
 
 
 @pytest.mark.parametrize("name", ["atom", "molecule", "molecule in a box"])

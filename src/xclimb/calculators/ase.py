@@ -1,5 +1,6 @@
 """A potential as an ASE calculator: relaxations, molecular dynamics, phonons, everything that ASE drives."""
 
+import math
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -7,8 +8,10 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
+from xclimb.errors import ConfigError
 from xclimb.models.potential import Potential, Prediction
 from xclimb.models.zoo import load
+from xclimb.neighbours import VerletList, find_bonds
 from xclimb.units import full_to_voigt
 
 
@@ -24,11 +27,13 @@ class Calculator(AseCalculator):
         device: ``"cpu"``, ``"cuda"``, ...; None: the CPU, or where a given Potential is.
         dtype: ``"float32"`` or ``"float64"``; None: float32, or that of a given Potential. Choose float64 for finite
             differences (phonons, elastic constants) and tight relaxations.
+        skin: Å; while no atom has moved by half of it and the cell stays, bonds come from a list of pairs that is kept, and
+            are exactly those of a new search. 0 searches at every step.
         **kwargs: passed on to ASE (``atoms``, ``label``, ``directory``).
 
     Raises:
         CheckpointError: on an unknown name or an unreadable folder.
-        ConfigError: on an unknown device or dtype.
+        ConfigError: on an unknown device or dtype, or a negative skin.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress", "magmoms"]
@@ -41,14 +46,18 @@ class Calculator(AseCalculator):
         potential: str | Path | Potential = "chgnet-0.3.0",
         device: str | None = None,
         dtype: str | None = None,
+        skin: float = 0.5,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if not 0 <= skin < math.inf:
+            raise ConfigError(f"skin={skin} is not a distance: give 0 Å or more, 0.5 fits most molecular dynamics")
         if not isinstance(potential, Potential):
             potential = load(potential, device or "cpu", dtype or "float32")
         elif device is not None or dtype is not None:
             potential = potential.to(device, dtype)
         self.potential = potential
+        self.search = VerletList(skin) if skin else find_bonds
         # what a trajectory file keeps of the calculator (todict): plain text
         described = potential.describe()
         self.parameters.update(potential=potential.name, theory=str(potential.theory), dtype=described["dtype"])
@@ -69,7 +78,7 @@ class Calculator(AseCalculator):
         bare = self.atoms.copy()
         bare.info = {"frame_id": self.atoms.get_chemical_formula()}
         bare.arrays = {name: bare.arrays[name] for name in ("numbers", "positions")}
-        predicted = cast(Prediction, self.potential.predict(bare))
+        predicted = cast(Prediction, self.potential.predict(bare, search=self.search))
         self.results = {
             "energy": predicted.energy,
             "free_energy": predicted.energy,

@@ -18,6 +18,7 @@ from xclimb.errors import ConfigError, DataError, XclimbWarning
 from xclimb.graph import build_batch
 from xclimb.models.chgnet import MAX_Z, CHGNet, Output
 from xclimb.models.paths import evaluator_of, path_of
+from xclimb.neighbours import Search, find_bonds
 from xclimb.references import AtomRef
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -79,12 +80,13 @@ class Potential:
 
     # -- predictions ------------------------------------------------------------------------------
 
-    def predict(self, x: Any, batch_atoms: int | None = None) -> "Prediction | list[Prediction]":
+    def predict(self, x: Any, batch_atoms: int | None = None, search: Search = find_bonds) -> "Prediction | list[Prediction]":
         """Predict one structure, or many.
 
         Args:
             x: ASE atoms, a pymatgen structure, a Frames, or a list of any of these.
             batch_atoms: about how many atoms are computed at a time; None chooses for the device.
+            search: what finds the bonds; a :class:`xclimb.neighbours.VerletList` for one structure that moves.
 
         Returns:
             One prediction for one structure; a list, one for one, for a list or a Frames.
@@ -94,7 +96,7 @@ class Potential:
             ReferencesError: on an element without a reference energy, naming it.
         """
         frames, single = as_frames(x)
-        site_energies, labelled = self._compute(frames, batch_atoms)
+        site_energies, labelled = self._compute(frames, batch_atoms, search)
         cut = frames.offsets
         many = [
             Prediction(
@@ -119,12 +121,12 @@ class Potential:
         sites = torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
         return np.bincount(frames.system, weights=sites, minlength=len(frames))
 
-    def _compute(self, frames: Frames, batch_atoms: int | None) -> tuple[np.ndarray, Frames]:
+    def _compute(self, frames: Frames, batch_atoms: int | None, search: Search = find_bonds) -> tuple[np.ndarray, Frames]:
         """Site energies ``[A]`` and the labelled frames; sums over atoms in float64."""
         self._check_elements(frames)
         references = self.references.energy(frames)  # raises for an element that has none
         self._warn_uncovered(frames)
-        outputs = list(self._batches(frames, batch_atoms, derivatives=True))
+        outputs = list(self._batches(frames, batch_atoms, derivatives=True, search=search))
         columns = {
             name: torch.cat([getattr(out, name) for out in outputs]).double().cpu().numpy()
             for name in ("site_energies", "forces", "stress", "magmoms")
@@ -137,10 +139,12 @@ class Potential:
         site_energies = interaction + self.references.values[frames.numbers]
         return site_energies, frames.replace(energy=energy, theory=self.theory, **columns)
 
-    def _batches(self, frames: Frames, batch_atoms: int | None, derivatives: bool) -> Iterator[Output]:
+    def _batches(
+        self, frames: Frames, batch_atoms: int | None, derivatives: bool, search: Search = find_bonds
+    ) -> Iterator[Output]:
         evaluate = evaluator_of(self.model)
         for part in atom_batches(frames, batch_atoms or BATCH_ATOMS.get(self.device.type, 1024)):
-            batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device)
+            batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device, search)
             with torch.no_grad():
                 output = evaluate(batch, derivatives)
             yield output
