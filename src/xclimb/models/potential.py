@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
 from ase.data import chemical_symbols
 
 from xclimb.data.frames import Frames
@@ -264,13 +263,14 @@ def as_frames(x: Any) -> tuple[Frames, bool]:
     if not many:
         return Frames.empty(), False
     parts = [_one(item, index) for index, item in enumerate(many)]
-    if not single:  # names that say where in the list
-        parts = [
-            part if isinstance(item, Frames) else part.replace(frame_id=np.array([f"structure {index}"]))
-            for index, (item, part) in enumerate(zip(many, parts, strict=True))
-        ]
+    if single:
+        return parts[0], True
+    parts = [  # names that say where in the list
+        part if isinstance(item, Frames) else part.replace(frame_id=np.array([f"structure {index}"]))
+        for index, (item, part) in enumerate(zip(many, parts, strict=True))
+    ]
     level = LevelOfTheory()
-    return Frames.concatenate([part.with_theory(level) for part in parts]), single
+    return Frames.concatenate([part.with_theory(level) for part in parts]), False
 
 
 def _is_structure(x: Any) -> bool:
@@ -281,9 +281,10 @@ def _one(item: Any, index: int) -> Frames:
     if isinstance(item, Frames):
         return item
     if hasattr(item, "get_atomic_numbers"):
-        # geometry only: labels, in a calculator, info or arrays, play no part in a prediction
-        ids = {key: item.info[key] for key in ("frame_id", "material_id") if key in item.info}
-        return Frames.from_ase(Atoms(item.numbers, item.positions, cell=item.cell, pbc=item.pbc, info=ids))
+        # geometry only: labels, in a calculator, info or arrays, play no part in a prediction, nor does a material
+        name = str(item.info.get("frame_id", "frame-0"))
+        geometry = {"numbers": item.numbers, "positions": item.positions, "cells": item.cell.array[None], "pbc": item.pbc[None]}
+        return Frames(**geometry, offsets=np.array([0, len(item)]), material_id=np.array([""]), frame_id=np.array([name]))
     if hasattr(item, "is_ordered"):
         return Frames.from_pymatgen(item)
     raise DataError(f"item {index} is a {type(item).__name__}, not a structure: give ASE atoms or pymatgen structures")
@@ -295,5 +296,5 @@ def atom_batches(frames: Frames, limit: int) -> Iterator[Frames]:
     while start < len(frames):
         stop = int(np.searchsorted(frames.offsets, frames.offsets[start] + limit, side="right")) - 1
         stop = max(stop, start + 1)
-        yield frames[start:stop]
+        yield frames if stop - start == len(frames) else frames[start:stop]
         start = stop
