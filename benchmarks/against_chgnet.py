@@ -33,8 +33,8 @@ CASES = {
     "training step, batch of 16 crystals": ("train_step", "teacher 16", 5.0),
     "training step, batch of 40 crystals": ("train_step", "teacher 40", 5.0),
     "graph, 8 atoms": ("graph", 1, 15.0),
-    "graph, 216 atoms": ("graph", 3, 15.0),
-    "graph, batch of 32 crystals": ("graph", "diverse", 15.0),
+    "graph, 216 atoms": ("graph", 3, 100.0),
+    "graph, batch of 32 crystals": ("graph", "teacher 32", 60.0),
 }
 MEMORY = {
     "peak memory, 216 atoms": ("predict", 3, 4.0),
@@ -137,16 +137,19 @@ def main() -> None:
     print(f"training batches: crystals of {teacher_source()}")
     ours = Ours()
     rows = timed(arguments.rounds, ours, Peer()) + remembered()
-    path = ours.potential.describe()["path"]
-    machine = {"processor": _processor(), "python": platform.python_version(), "threads": 1, "path": path}
-    machine["training_structures"] = teacher_source()
-    installed = {found.name.lower() for found in distributions()}
-    named = ("xclimb", "torch", "chgnet", "numpy", "numba", "vesin")
-    versions = {name: version(name) for name in named if name in installed}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"machine": machine, "versions": versions, "rows": rows}, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(machine(ours.potential) | {"rows": rows}, indent=1) + "\n")
     reached = sum(row["ratio"] >= row["wanted"] for row in rows)
     print(f"{reached} of {len(rows)} reached; written to {arguments.out}")
+
+
+def machine(potential: xclimb.Potential) -> dict:
+    """Processor, threads, path of predictions and versions, for the results."""
+    path = potential.describe()["path"]
+    here = {"processor": _processor(), "python": platform.python_version(), "threads": torch.get_num_threads(), "path": path}
+    installed = {found.name.lower() for found in distributions()}
+    named = ("xclimb", "torch", "chgnet", "numpy", "numba", "vesin")
+    return {"machine": here, "versions": {name: version(name) for name in named if name in installed}}
 
 
 def _processor() -> str:

@@ -1,0 +1,98 @@
+"""Cost per atom and peak memory of energy, forces and stress of one large cell, each size in a process of its own.
+
+Usage: python benchmarks/large_cells.py [--sizes 1000 4096 8000 21952] [--out benchmarks/results/large_cells.json]
+
+The cell is rattled rock-salt MgO. Wanted: the same cost per atom at all sizes within 15 %, and less than 8 GB. A process first
+measures, in turn with the cell, the smallest size: the ratio of the two does not see that a machine's speed drifts.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from against_chgnet import machine, peak_memory
+from peers import WEIGHTS, supercell
+
+import xclimb
+from xclimb.graph import build_batch
+
+FLAT, MEMORY = 0.15, 8192.0  # share of the cost per atom; MB
+SIZES = (1000, 4096, 8000, 21952)  # 8 n^3
+
+
+def cell_of(n_atoms: int) -> xclimb.Frames:
+    """Cubic MgO with about so many atoms."""
+    return xclimb.Frames.from_ase([supercell(max(1, round((n_atoms / 8) ** (1 / 3))))])
+
+
+def measure(n_atoms: int, least: int, rounds: int) -> dict:
+    """Time per atom of the graph and of everything, that of the smallest size beside it, and the peak memory."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    potential = xclimb.load(WEIGHTS)
+    small, large = cell_of(least), cell_of(n_atoms)
+    potential.predict(small)  # warm up
+    before = peak_memory()
+    rows = [(_per_atom(potential.predict, small), _per_atom(potential.predict, large)) for _ in range(rounds)]
+    model = potential.model
+    return {
+        "atoms": large.total_atoms,
+        "per_atom": statistics.median(b for _, b in rows),
+        "smallest_per_atom": statistics.median(a for a, _ in rows),
+        "ratio": statistics.median(b / a for a, b in rows),
+        "graph_per_atom": _per_atom(lambda frames: build_batch(frames, model.cutoff, model.bond_cutoff), large),
+        "peak": peak_memory(),
+        "grown": peak_memory() - before,  # beyond the smallest size
+    }
+
+
+def _per_atom(call, frames: xclimb.Frames) -> float:
+    start = time.perf_counter()
+    call(frames)
+    return (time.perf_counter() - start) / frames.total_atoms
+
+
+def main() -> None:
+    """All sizes, smallest first, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "large_cells.json")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, min(arguments.sizes), arguments.rounds)))
+        return
+    rows = []
+    for size in sorted(arguments.sizes):
+        command = [sys.executable, __file__, "--one", str(size), "--rounds", str(arguments.rounds)]
+        command += ["--sizes", str(min(arguments.sizes))]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            raise SystemExit(f"{size} atoms: {run.stderr.strip() or f'ended with status {run.returncode}'}")
+        rows.append(row := json.loads(run.stdout.splitlines()[-1]))
+        print(
+            f"{row['atoms']:6d} atoms  {row['per_atom'] * 1e3:6.3f} ms an atom ({row['ratio']:.2f} of that of the smallest)  "
+            f"graph {row['graph_per_atom'] * 1e6:5.1f} us an atom  peak {row['peak']:6.0f} MB, {row['grown']:6.0f} MB more than of the smallest",
+            flush=True,
+        )
+    for what, reached in {
+        f"flat within {FLAT:.0%}": all(abs(row["ratio"] - 1) <= FLAT for row in rows),
+        f"under {MEMORY:.0f} MB": all(row["peak"] < MEMORY for row in rows),
+    }.items():
+        print(f"{what}: {'reached' if reached else 'NOT reached'}")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(machine(xclimb.load(WEIGHTS)) | {"rows": rows}, indent=1) + "\n")
+    print(f"written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
