@@ -81,7 +81,8 @@ def main() -> None:
         rows.append(row := json.loads(run.stdout.splitlines()[-1]))
         print(
             f"{row['atoms']:6d} atoms  {row['per_atom'] * 1e3:6.3f} ms an atom ({row['ratio']:.2f} of that of the smallest)  "
-            f"graph {row['graph_per_atom'] * 1e6:5.1f} us an atom  peak {row['peak']:6.0f} MB, {row['grown']:6.0f} MB more than of the smallest",
+            f"graph {row['graph_per_atom'] * 1e6:5.1f} us an atom  "
+            f"peak {row['peak']:6.0f} MB, of which {row['grown']:.0f} beyond the smallest",
             flush=True,
         )
     for what, reached in {
