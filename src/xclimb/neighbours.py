@@ -159,7 +159,9 @@ def _by_vesin(positions, cells, pbc, offsets, cutoff: float, bond_cutoff: float)
             if not periodic.all():
                 here, cell = _compact(here, cell, periodic)
             i, j, vectors = finder.compute(here, cell, periodic, "ijD", copy=False)  # views, until the next
-            found.append((i.astype(np.int64) + start, j.astype(np.int64) + start, vectors.copy()))
+            # ordered by centre, so that what a bond needs is near what the bond before it needed, in the cache
+            order = np.argsort(i, kind="stable")
+            found.append((i[order].astype(np.int64) + start, j[order].astype(np.int64) + start, vectors[order]))
     centres, neighbours, vectors = (np.concatenate(column) for column in zip(*found, strict=True))
     return _short_first(centres, neighbours, vectors, cutoff, bond_cutoff)
 

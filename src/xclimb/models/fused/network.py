@@ -5,10 +5,14 @@ it computes and a function that takes the gradient through it, in the manner of 
 bookkeeping: gradients are added up in place, and nothing is kept that costs less to compute again.
 """
 
+import ctypes
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,7 +26,14 @@ from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, line_graph, 
 from xclimb.models.fused.messages import TILE, WIDTH, backward, forward
 from xclimb.models.layers import AngleProjection, AngleUpdate, AtomConv, BondConv, Gate, LineGraph
 
-ROWS_PER_THREAD = 2048  # fewer are not worth a thread
+ROWS_PER_THREAD = 512  # fewer are not worth a thread
+
+# glibc gives freed memory back at once and takes fresh pages for the next call, a tenth of the time for some hundred atoms:
+# let it keep up to 256 MB
+with suppress(OSError, AttributeError):
+    _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+    ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
 class Layer(NamedTuple):
@@ -59,24 +70,31 @@ def outputs(model: CHGNet, batch: Batch, derivatives: bool = True) -> Output:
         batch: the graph of the crystals.
         derivatives: False leaves out forces and stress.
     """
+    with _kernels_on_all_threads():
+        return _outputs(model, batch, derivatives)
+
+
+def _outputs(model: CHGNet, batch: Batch, derivatives: bool) -> Output:
     line = line_graph(batch)
     with torch.set_grad_enabled(derivatives):
         vectors = batch.vectors.detach().requires_grad_(derivatives)  # [B, 3]
         embedded = model.embed(batch, vectors, line)  # bonds, their weights in both convolutions, angles
+    features = [feature.detach() for feature in embedded]
     with torch.no_grad():
-        atoms, magnetic, tape = _updates(model, batch, line, *(feature.detach() for feature in embedded))
+        atoms, magnetic, tape = _updates(model, batch, line, *features)
+        magmoms = model.magmoms(magnetic)  # [A]
     with torch.set_grad_enabled(derivatives):
         atoms.requires_grad_(derivatives)
         site_energies = model.site_energies(atoms)  # [A]
-        total = site_energies.sum()
-    magmoms, energy = model.magmoms(magnetic), per_system(site_energies, batch).detach()
+        energy = per_system(site_energies, batch)  # [S]
     if not derivatives:
         return Output(site_energies, energy, magmoms)
-    (g_atoms,) = torch.autograd.grad(total, atoms)
-    g_embedded = _way_back(tape, g_atoms, [feature.detach() for feature in embedded])
-    (gradient,) = torch.autograd.grad(embedded, vectors, g_embedded)  # dE / d vector, [B, 3]
+    (g_atoms,) = torch.autograd.grad(energy, atoms, torch.ones_like(energy))  # [A, F]
+    with torch.no_grad():
+        g_features = _way_back(tape, g_atoms, features)
+    (gradient,) = torch.autograd.grad(embedded, vectors, g_features)  # dE / d vector, [B, 3]
     forces, stress = forces_and_stress(batch, gradient)
-    return Output(site_energies.detach(), energy, magmoms, forces.float(), stress.float())
+    return Output(site_energies.detach(), energy.detach(), magmoms, forces.float(), stress.float())
 
 
 def _updates(
@@ -232,12 +250,36 @@ def _backward(index, own, other, features, packed, weights, up, g_own, g_other, 
     _in_parts(part, index.shape[2], sums)
 
 
-_kept = threading.local()  # the work arrays of each calling thread, kept from call to call
+_kept = threading.local()  # of each calling thread: how many threads the kernels may use, and their work arrays
+
+
+@contextmanager
+def _kernels_on_all_threads() -> Iterator[None]:
+    """Keep torch to one thread: its others wait in a busy loop after each operation, on the cores that the kernels want."""
+    _kept.threads = threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that wait for work, as many as there are cores; made anew in a forked process."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="xclimb")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def _in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
-    """Run ``part`` over all rows, in as many threads as torch has; what each adds up apart is joined in a fixed order."""
-    parts = max(1, min(torch.get_num_threads(), n_rows // ROWS_PER_THREAD))
+    """Run ``part`` over all rows, in several threads; what each adds up apart is joined in a fixed order."""
+    parts = max(1, min(_kept.threads, n_rows // ROWS_PER_THREAD))
     work = getattr(_kept, "work", None)
     if work is None or len(work) < parts:
         work = _kept.work = np.empty((parts, 5, TILE, 2 * WIDTH), dtype=np.float32)
@@ -245,13 +287,12 @@ def _in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
         part(0, n_rows, work[0], True)
         return
     cuts = [n_rows * k // parts for k in range(parts + 1)]
-    with ThreadPoolExecutor(parts - 1) as pool:
-        others = [pool.submit(part, cuts[k], cuts[k + 1], work[k], False) for k in range(1, parts)]
-        part(cuts[0], cuts[1], work[0], True)
-        for other in others:
-            for whole, mine in zip(sums, other.result(), strict=True):
-                if mine is not whole:
-                    whole += mine
+    others = [_helpers().submit(part, cuts[k], cuts[k + 1], work[k], False) for k in range(1, parts)]
+    part(cuts[0], cuts[1], work[0], True)
+    for other in others:
+        for whole, mine in zip(sums, other.result(), strict=True):
+            if mine is not whole:
+                whole += mine
 
 
 # -- the weights ------------------------------------------------------------------------------------------
