@@ -6,7 +6,8 @@ from hypothesis import given, settings
 
 from data.made import crystals, frames_sets, same
 from xclimb.data.frames import Frames
-from xclimb.data.store import StoreWriter, iter_store, open_store, read_manifest, write_store
+from xclimb.data.store import iter_store, open_store, read_manifest
+from xclimb.data.store_writer import StoreWriter, write_store
 from xclimb.errors import DataError, TheoryError
 
 

@@ -13,7 +13,7 @@ from ase.io import write
 from data.made import crystals, same
 from xclimb.data.parquet import to_parquet
 from xclimb.data.samples import load_sample
-from xclimb.data.store import write_store
+from xclimb.data.store_writer import write_store
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.ingest import read
@@ -199,7 +199,7 @@ VASPRUN = """<?xml version="1.0"?>
 )
 @pytest.mark.parametrize("opener", [open, gzip.open])
 def test_what_a_vasprun_states(tmp_path, incar, expected, opener):
-    from xclimb.ingest.vasp import vasprun_theory
+    from xclimb.ingest.vasp_theory import vasprun_theory
 
     path = tmp_path / "vasprun.xml"
     with opener(path, "wt") as file:

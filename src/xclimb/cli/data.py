@@ -1,11 +1,12 @@
 """``ingest``, ``inspect`` and ``shift``: data in, what is in them, and how two functionals differ."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, read_data
+from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, named_limits, pairs, read_data
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 from xclimb.errors import ConfigError
@@ -17,24 +18,68 @@ if TYPE_CHECKING:
 
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATHS...", help="Files or folders that ASE or xclimb can read.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="STORE", help="Folder of the new store.", show_default=False)],
+        list[str] | None,
+        typer.Argument(metavar="PATHS...", help="Files, folders, stores, or patterns in quotes.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="STORE", help="Folder of the new store.", show_default=False)
+    ] = None,
     functional: Functional = None,
     energy_key: EnergyKey = None,
+    energy: Annotated[
+        str | None,
+        typer.Option(metavar="WHICH", help="uncorrected or corrected (JSON), e_0 or free (VASP).", show_default=False),
+    ] = None,
+    steps: Annotated[str, typer.Option(metavar="WHICH", help="Ionic steps of VASP runs: all or last.")] = "all",
+    check: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=ACTION", help="What a check does: reject, warn or off (repeat).", show_default=False),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="What is believed: force=50, distance=0.7 (repeat).", show_default=False),
+    ] = None,
+    retry: Annotated[
+        Path | None,
+        typer.Option(metavar="REJECTS", help="Try the frames of a store's rejects.csv again.", show_default=False),
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the store that is there.")] = False,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that decode; 0: one a core.")] = 0,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers decode instead.", show_default=False),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Read calculations, check every frame, and keep the good ones in a store.
 
     Frames that cannot be used are listed by name and reason in the store's rejects.csv: nothing is lost in silence.
+    The same command goes on with what an interrupted one left.
 
-    [bold]Example:[/bold] xclimb ingest run1/vasprun.xml more/*.extxyz --functional r2SCAN --out data/r2scan
+    [bold]Examples:[/bold] xclimb ingest run1/vasprun.xml more/*.extxyz --functional r2SCAN --out data/r2scan
+
+    xclimb ingest MPtrj_2022.9_full.json --functional GGA/GGA+U --energy corrected --out data/mptrj
+
+    xclimb ingest --retry data/r2scan/rejects.csv --limit force=200
     """
     from xclimb.cli.show import show_ingest
     from xclimb.ingest import ingest as ingest_files
+    from xclimb.ingest import retry as try_again
 
     watched = error_console().is_terminal
-    summary = ingest_files(paths, out, functional, energy_key=energy_key, overwrite=overwrite, progress=watched)
+    many = workers or os.cpu_count() or 1
+    limits, checks = named_limits(limit or []), pairs(check or [], "check")
+    if retry is not None:
+        if paths or append or scheduler:
+            raise ConfigError("--retry reads what the table of rejects names: leave out PATHS, --append and --scheduler")
+        summary = try_again(retry, out, limits=limits, checks=checks, progress=watched, workers=many)
+    elif not paths or out is None:
+        raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
+    else:
+        summary = ingest_files(
+            list(paths), out, functional, energy_key=energy_key, energy=energy, steps=steps, limits=limits, checks=checks,
+            overwrite=overwrite, append=append, progress=watched, workers=many, scheduler=scheduler,
+        )  # fmt: skip
     show_ingest(console(), summary)
 
 

@@ -9,6 +9,7 @@ from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.ingest.audit import Limits
 
 SAMPLE = "sample:"
 
@@ -51,6 +52,40 @@ def read_data(data: str, functional: str | None = None, energy_key: str | None =
     from xclimb.ingest import read
 
     return read(data, functional, energy_key=energy_key, **settings)
+
+
+def pairs(entries: list[str], option: str) -> dict[str, str]:
+    """Entries such as ``force=warn`` as a dictionary.
+
+    Raises:
+        ConfigError: on an entry without ``=``.
+    """
+    wrong = [entry for entry in entries if "=" not in entry]
+    if wrong:
+        raise ConfigError(f"--{option} {wrong[0]} has no '=': write --{option} name=value")
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
+
+
+def named_limits(entries: list[str]) -> "Limits":
+    """Limits of the audit, those named changed.
+
+    Raises:
+        ConfigError: on an unknown limit, or a value that is no number.
+    """
+    from dataclasses import fields
+
+    from xclimb.ingest.audit import Limits
+
+    known = [field.name for field in fields(Limits)]
+    given = {}
+    for name, value in pairs(entries, "limit").items():
+        if name not in known:
+            raise ConfigError(f"there is no limit {name!r}: known are {', '.join(known)}")
+        try:
+            given[name] = float(value)
+        except ValueError:
+            raise ConfigError(f"--limit {name}={value}: {value!r} is no number") from None
+    return Limits(**given)
 
 
 def is_potential(name: str) -> bool:

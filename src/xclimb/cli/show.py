@@ -47,6 +47,10 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     )
     for reason, n in sorted(summary.reasons.items(), key=lambda item: -item[1]):
         screen.print(f"  rejected {count(n)}: {reason}")
+    for reason, n in sorted(summary.warned.items(), key=lambda item: -item[1]):
+        screen.print(f"  kept with a warning {count(n)}: {reason} (warnings.csv)")
+    if summary.resumed:
+        screen.print(f"went on with an interrupted ingest: {count(summary.resumed)} pieces were there")
     if summary.n_rejected:
         screen.print(f"each by name: {summary.rejects_path}")
     if summary.passed:

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from xclimb.data.parquet import to_parquet
     from xclimb.data.samples import load_sample, load_sample_split, sample_card, sample_names
     from xclimb.data.splits import Split, nested_subsets, split_frames
-    from xclimb.data.store import StoreWriter, iter_store, open_store, write_store
+    from xclimb.data.store import iter_store, open_store
+    from xclimb.data.store_writer import StoreWriter, write_store
     from xclimb.data.theory import LevelOfTheory, functional_name
 
 # name -> module; imported when first asked for, so that `import xclimb.data` costs nothing
@@ -17,7 +18,7 @@ _WHERE = {
     "to_parquet": "parquet",
     "load_sample": "samples", "load_sample_split": "samples", "sample_card": "samples", "sample_names": "samples",
     "Split": "splits", "nested_subsets": "splits", "split_frames": "splits",
-    "StoreWriter": "store", "iter_store": "store", "open_store": "store", "write_store": "store",
+    "iter_store": "store", "open_store": "store", "StoreWriter": "store_writer", "write_store": "store_writer",
     "LevelOfTheory": "theory", "functional_name": "theory",
 }  # fmt: skip
 

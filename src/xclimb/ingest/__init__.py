@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xclimb.data.parquet import to_parquet
     from xclimb.ingest.audit import Limits, Reject
-    from xclimb.ingest.pipeline import IngestSummary, ingest, read
+    from xclimb.ingest.pipeline import IngestSummary, ingest, read, retry
 
 # name -> module, imported when first asked for
 _WHERE = {
@@ -15,10 +15,11 @@ _WHERE = {
     "Reject": "xclimb.ingest.audit",
     "ingest": "xclimb.ingest.pipeline",
     "read": "xclimb.ingest.pipeline",
+    "retry": "xclimb.ingest.pipeline",
     "to_parquet": "xclimb.data.parquet",
 }
 
-__all__ = ["IngestSummary", "Limits", "Reject", "ingest", "read", "to_parquet"]
+__all__ = ["IngestSummary", "Limits", "Reject", "ingest", "read", "retry", "to_parquet"]
 
 
 def __getattr__(name: str):

@@ -2,38 +2,24 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from xclimb.data.convert import from_ase, label_keys
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError, XclimbWarning
 from xclimb.ingest.audit import Reject
 from xclimb.ingest.parquet import first_line
+from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
-from xclimb.ingest.vasp import vasprun_theory
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 ATOMS_AT_ONCE = 1000  # frames in one go
 _WORDS = ("energy", "force", "stress", "virial", "magmom")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some frames of a file, and those in between that could not be made into frames.
-
-    Args:
-        frames: the frames.
-        first: number of the first of them in the file.
-        rejects: what could not be read.
-    """
-
-    frames: Frames
-    first: int = 0
-    rejects: list[Reject] = field(default_factory=list)
 
 
 def iter_ase(source: Source, energy_key: str | None = None) -> Iterator[Part]:
@@ -49,7 +35,6 @@ def iter_ase(source: Source, energy_key: str | None = None) -> Iterator[Part]:
     Raises:
         DataError: if the file cannot be read (on from some frame, which is named), or no frame has ``energy_key``.
     """
-    theory = vasprun_theory(source.path) if source.kind == "vasp-xml" else None
     images = _images(source)
     first, found = 0, False
     keys: set[str] = set()
@@ -60,9 +45,10 @@ def iter_ase(source: Source, energy_key: str | None = None) -> Iterator[Part]:
             if first == 0:
                 _warn_of_unused(many, frames, source, energy_key)
             found, keys = found or frames.has("energy"), keys | _keys(many[0])
-            if theory is not None:
-                frames = frames.with_theory(theory)
-            yield Part(frames, first, rejects)
+            bad = {reject.index for reject in rejects}
+            yield Part(
+                frames, first, rejects, np.array([n for n in range(first, first + len(many)) if n not in bad], dtype=int)
+            )
             first += len(many)
         if error is not None:
             where = f"after frame {first}" if first else "from its start"

@@ -1,19 +1,31 @@
 """What is wrong with a frame: every check of structures and labels, vectorised over a set.
 
 A check gives the frames that fail it and, for each, the figure that tells why. A frame is rejected for the first
-check it fails, structure before labels.
+check it fails, structure before labels. What would break a computation (no atoms, unknown elements, numbers that are not
+finite, a cell without volume, labels in part) is always rejected; every other check may also warn, or be off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from xclimb.data.frames import MAX_Z, Frames
+from xclimb.errors import DataError
 from xclimb.units import ev_a3_to_gpa
 
-_ALL_PAIRS = 256  # atoms up to which looking at all pairs is quicker than a neighbour search
-_PAIRS = 1_000_000  # pairs looked at in one go: some 100 MB
+# check -> what is done about a frame that fails it, unless said otherwise
+CHECKS = {
+    "force": "reject",
+    "energy": "reject",
+    "stress": "reject",
+    "magmom": "reject",
+    "overlap": "reject",
+    "converged": "reject",
+    "isolated": "off",
+    "duplicate": "warn",
+}
+ACTIONS = ("reject", "warn", "off")
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Reject:
         reason: what is wrong, the same words for the same fault.
         detail: the figures.
         file: the file it comes from, if any.
+        action: ``"reject"``, or ``"warn"`` for a frame that is kept.
     """
 
     frame_id: str
@@ -33,6 +46,7 @@ class Reject:
     reason: str
     detail: str
     file: str = ""
+    action: str = "reject"
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Limits:
 
     Args:
         distance: shortest distance between two atoms, Å.
+        isolation: an atom without another within this distance is isolated, Å.
         volume: smallest volume an atom, Å^3.
         force: largest force on an atom, eV/Å.
         energy: largest absolute energy, eV/atom.
@@ -49,6 +64,7 @@ class Limits:
     """
 
     distance: float = 0.5
+    isolation: float = 6.0
     volume: float = 0.5
     force: float = 100.0
     energy: float = 1e4
@@ -57,9 +73,27 @@ class Limits:
 
 
 Faults = tuple[np.ndarray, str, Callable[[int], str]]
+Check = Callable[[Frames, Limits, np.ndarray], list[Faults]]
 
 
-def audit(frames: Frames, limits: Limits | None = None, *, first: int = 0, file: str = "") -> list[Reject]:
+def resolve_checks(checks: Mapping[str, str] | None) -> dict[str, str]:
+    """Every check and what is done about frames that fail it.
+
+    Raises:
+        DataError: on an unknown check or action.
+    """
+    checks = dict(checks or {})
+    for name, action in checks.items():
+        if name not in CHECKS:
+            raise DataError(f"there is no check {name!r}: known are {', '.join(CHECKS)}")
+        if action not in ACTIONS:
+            raise DataError(f"check {name} cannot be {action!r}: give {', '.join(ACTIONS)}")
+    return CHECKS | checks
+
+
+def audit(
+    frames: Frames, limits: Limits | None = None, *, first: int = 0, file: str = "", checks: Mapping[str, str] | None = None
+) -> list[Reject]:
     """Find the frames that cannot be used, in order; an empty list if all can.
 
     A label is either missing from a frame (all NaN) or whole; magnetic moments may be known for some atoms only.
@@ -69,28 +103,40 @@ def audit(frames: Frames, limits: Limits | None = None, *, first: int = 0, file:
         limits: what is still believed.
         first: number of the first frame in its file.
         file: name of that file.
+        checks: check -> ``"reject"``, ``"warn"`` or ``"off"``, where it is not to be the usual (:data:`CHECKS`).
+
+    Returns:
+        what was found; with ``action="warn"`` the frame is sound as far as that check goes.
     """
-    limits = limits or Limits()
+    from xclimb.ingest.distances import isolated, overlaps
+
+    limits, chosen = limits or Limits(), resolve_checks(checks)
     sound = np.ones(len(frames), dtype=bool)
-    rejects = []
+    found: list[Reject] = []
+    every: tuple[tuple[Check, str], ...] = (
+        (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_labels, ""),
+        (_forces, "force"), (_energies, "energy"), (_stresses, "stress"), (_magmoms, "magmom"),
+        (overlaps, "overlap"), (_converged, "converged"), (isolated, "isolated"),
+    )  # fmt: skip
     with np.errstate(all="ignore"):  # broken numbers are what is looked for
-        for check in (
-            _atoms,
-            _elements,
-            _finite_structure,
-            _cells,
-            _labels,
-            _forces,
-            _energies,
-            _stresses,
-            _magmoms,
-            _distances,
-        ):
+        for check, name in every:
+            action = chosen[name] if name else "reject"
+            if action == "off":
+                continue
             for bad, reason, detail in check(frames, limits, sound):
-                found = np.flatnonzero(bad & sound)
-                rejects += [Reject(str(frames.frame_id[s]), first + int(s), reason, detail(int(s)), file) for s in found]
-                sound &= ~bad
-    return sorted(rejects, key=lambda reject: reject.index)
+                failed = np.flatnonzero(bad & sound)
+                found += [Reject(str(frames.frame_id[s]), first + int(s), reason, detail(int(s)), file, action) for s in failed]
+                if action == "reject":
+                    sound &= ~bad
+    return sorted(found, key=lambda reject: reject.index)
+
+
+def _converged(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    """Frames whose reader says that the electrons did not converge."""
+    stated = frames.extras.get("converged")
+    if stated is None or stated.dtype.kind not in "biuf":
+        return []
+    return [(stated == 0, "not converged", lambda s: "the electronic steps ran out before the energy settled")]
 
 
 def _per_frame(frames: Frames, atoms: np.ndarray, reduce: np.ufunc = np.maximum) -> np.ndarray:
@@ -134,7 +180,7 @@ def _finite_structure(frames: Frames, limits: Limits, sound: np.ndarray) -> list
 def _cells(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
     """Cells without a volume: flat, thin, or missing though the frame is periodic."""
     periodic = frames.pbc.any(axis=1)
-    full = _completed(frames.cells, frames.pbc)
+    full = completed(frames.cells, frames.pbc)
     volume = np.abs(np.linalg.det(np.where(np.isfinite(full), full, 0.0)))
     lengths = np.linalg.norm(frames.cells, axis=2)
     singular = periodic & ((volume < 1e-6) | ((lengths < 1e-6) & frames.pbc).any(axis=1))
@@ -193,61 +239,7 @@ def _magmoms(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
     return [(largest > limits.magmom, "magmom too large", lambda s: f"|m| up to {largest[s]:.4g} µB, limit {limits.magmom:g}")]
 
 
-# -- atoms on top of each other -----------------------------------------------------------------------------------------
-
-
-def _distances(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
-    """Shortest distance between two atoms of each frame, periodic images included."""
-    shortest = np.full(len(frames), np.inf)
-    full = _completed(frames.cells, frames.pbc)
-    # an image closer than half of every height of the cell is the one that rounding fractional differences finds
-    inverse = np.linalg.inv(np.where(sound[:, None, None], full, np.eye(3)))
-    heights = 1.0 / np.linalg.norm(inverse, axis=1)
-    simple = sound & ((heights >= 2.0 * limits.distance) | ~frames.pbc).all(axis=1) & (frames.n_atoms <= _ALL_PAIRS)
-    for n in np.unique(frames.n_atoms[simple]):
-        if n > 1:
-            chosen = np.flatnonzero(simple & (frames.n_atoms == n))
-            rows = max(1, int(_PAIRS // (n * (n - 1) // 2)))
-            for start in range(0, len(chosen), rows):
-                some = chosen[start : start + rows]
-                shortest[some] = _shortest(frames, some, int(n), full[some], inverse[some])
-    for s in np.flatnonzero(sound & ~simple):
-        shortest[s] = _shortest_by_search(frames, int(s), limits.distance)
-
-    def detail(s: int) -> str:
-        return f"two atoms {shortest[s]:.3f} Å apart, at least {limits.distance:g} Å expected"
-
-    return [(shortest < limits.distance, "overlapping atoms", detail)]
-
-
-def _shortest(frames: Frames, some: np.ndarray, n: int, cells: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """Shortest distance in each of some frames of n atoms, from all pairs."""
-    positions = frames.positions[frames.offsets[some][:, None] + np.arange(n)]  # [k, n, 3]
-    first, second = np.triu_indices(n, 1)
-    difference = (positions[:, second] - positions[:, first]) @ inverse  # [k, pairs, 3]
-    difference -= np.where(frames.pbc[some][:, None], np.round(difference), 0.0)
-    return np.sqrt(((difference @ cells) ** 2).sum(axis=-1).min(axis=1))
-
-
-def _shortest_by_search(frames: Frames, s: int, cutoff: float) -> float:
-    """The same for one frame that is large, or whose cell is thin and slanted, by a neighbour search.
-
-    In the reduced cell, else a search through a thin one would go through very many images.
-    """
-    from ase.geometry import minkowski_reduce
-    from ase.neighborlist import primitive_neighbor_list
-
-    pbc, rows = frames.pbc[s], slice(frames.offsets[s], frames.offsets[s + 1])
-    cell = _completed(frames.cells[s : s + 1], frames.pbc[s : s + 1])[0]
-    if pbc.any():
-        cell = minkowski_reduce(cell, pbc)[0]
-    itself = np.linalg.norm(cell[pbc], axis=1).min(initial=np.inf)
-    if itself < cutoff:
-        return float(itself)
-    return float(primitive_neighbor_list("d", pbc, cell, frames.positions[rows], cutoff).min(initial=np.inf))
-
-
-def _completed(cells: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+def completed(cells: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     """Cells with a vector of 1 Å, at right angles to the others, where a non-periodic direction has none ``[S, 3, 3]``.
 
     A frame without any periodic direction gets a cube of 1 Å: its cell does not matter.

@@ -1,43 +1,55 @@
-"""Frames out of Parquet files, a batch of rows at a time."""
+"""Frames out of Parquet files, a batch of rows at a time: tables of xclimb's own kind, and of MatPES records."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xclimb.data.frames import LABELS, Frames
+from xclimb.data.frames import LABELS
 from xclimb.data.parquet import LabelColumns, frames_from_table, label_columns, to_parquet
 from xclimb.errors import DataError
+from xclimb.ingest.json_records import decode_records
+from xclimb.ingest.mp_json import which_energy
+from xclimb.ingest.parts import Part
+from xclimb.ingest.sources import Source
 
 __all__ = ["first_line", "iter_parquet", "to_parquet"]
 ROWS = 20_000  # a batch: some ten MB for crystals of 10 to 100 atoms
+_RECORDS = 1000  # records of nested objects take more
 
 
 def iter_parquet(
-    path: Path, functional: str | None = None, energy_key: str | None = None, stem: str | None = None
-) -> Iterator[Frames]:
+    source: Source, functional: str | None = None, energy_key: str | None = None, energy: str | None = None
+) -> Iterator[Part]:
     """Frames of a Parquet file, batch by batch; the schema is described in :mod:`xclimb.data.parquet`.
 
+    A table with a column ``structure`` (MatPES on the Hugging Face hub) has records as JSON files have.
+
     Args:
-        path: the file.
+        source: the file.
         functional: which functional's labels, where the file has those of several.
         energy_key: name of the energy column, when it is none of the usual.
-        stem: how to call frames without a ``frame_id``; the file's name by default.
+        energy: which energy of records, see :func:`xclimb.ingest.mp_json.which_energy`.
 
     Raises:
         DataError: if the file is damaged, has no rows, lacks a column, or holds several functionals and none is chosen.
         TheoryError: if the file has no labels of the functional.
     """
+    path, first = source.path, 0
     try:
         file = pq.ParquetFile(path)
-        labels = label_columns(file.schema_arrow, functional, energy_key, str(path))
         if file.metadata.num_rows == 0:
             raise DataError(f"{path} has no rows: there is nothing to read")
+        if "structure" in file.schema_arrow.names:
+            for batch in file.iter_batches(batch_size=_RECORDS):
+                rows = [(record, (None, None)) for record in batch.to_pylist()]
+                yield from decode_records(rows, "entry", which_energy(energy), source.stem, str(path), first)
+                first += batch.num_rows
+            return
+        labels = label_columns(file.schema_arrow, functional, energy_key, str(path))
         wanted = [name for name in file.schema_arrow.names if not _is_foreign(name, labels)]
-        first = 0
         for batch in file.iter_batches(batch_size=ROWS, columns=wanted):
-            yield frames_from_table(batch, labels, str(path), stem or path.stem, first)
+            yield Part(frames_from_table(batch, labels, str(path), source.stem, first), first)
             first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is a damaged Parquet file ({first_line(error)}): fetch or write it again") from None

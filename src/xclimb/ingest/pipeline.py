@@ -1,112 +1,31 @@
 """From files to Frames (:func:`read`) or to a store (:func:`ingest`): the same stream of audited parts behind both."""
 
-import csv
+import glob
 import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from xclimb.data.frames import Frames
-from xclimb.data.store import MANIFEST, StoreWriter, iter_store
+from xclimb.data.store import MANIFEST, is_store, read_manifest
+from xclimb.data.store_writer import StoreWriter
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import DataError, TheoryError, XclimbWarning
-from xclimb.ingest.ase_files import Part, iter_ase
-from xclimb.ingest.audit import Limits, Reject, audit
-from xclimb.ingest.parquet import iter_parquet
+from xclimb.ingest.audit import Limits, Reject, resolve_checks
+from xclimb.ingest.executor import run_tasks, workers_of
+from xclimb.ingest.names import Names
+from xclimb.ingest.progress import bar
+from xclimb.ingest.receiver import REJECTS, Receiver
+from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.sources import Source, find_sources
+from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
 
-REJECTS = "rejects.csv"
 # a name for data that mix two kinds of calculations on purpose -> the kinds
 _FAMILIES = {"GGA/GGA+U": ("PBE", "PBE+U")}
-
-
-# -- one stream behind both -----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Names:
-    """Makes frame ids unique: a name of an earlier file gets this file's stem before it, one of the same file ``#n`` behind."""
-
-    seen: set[str] = field(default_factory=set)
-    own: set[str] = field(default_factory=set)
-    renamed: list[str] = field(default_factory=list)
-
-    def next_file(self) -> None:
-        self.seen |= self.own
-        self.own = set()
-
-    def unique(self, frames: Frames, stem: str) -> Frames:
-        names = frames.frame_id.tolist()
-        if len(set(names)) == len(names) and self.seen.isdisjoint(names) and self.own.isdisjoint(names):
-            self.own.update(names)
-            return frames
-        out = [self._free(name, stem) for name in names]
-        self.renamed += [old for old, new in zip(names, out, strict=True) if old != new]
-        return frames.replace(frame_id=np.array(out, dtype=np.str_))
-
-    def _free(self, name: str, stem: str) -> str:
-        candidate = f"{stem}/{name}" if name in self.seen else name
-        tried, n = candidate, 0
-        while tried in self.own or tried in self.seen:
-            n += 1
-            tried = f"{candidate}#{n}"
-        self.own.add(tried)
-        return tried
-
-    def warn(self) -> None:
-        if self.renamed:
-            text = f"{len(self.renamed)} frame id(s) stood for another frame already: renamed, {self.renamed[0]!r} the first"
-            warnings.warn(text, XclimbWarning, stacklevel=3)
-
-
-def _parts(source: Source, functional: str | None, energy_key: str | None) -> Iterator[Part]:
-    """The parts of one file, not audited yet, at the level of theory that the file states."""
-    if source.kind == "store":
-        yield from _counted(iter_store(source.path))
-    elif source.kind == "parquet":
-        yield from _counted(iter_parquet(source.path, functional, energy_key, source.stem))
-    else:
-        yield from iter_ase(source, energy_key)
-
-
-def _counted(sets: Iterable[Frames]) -> Iterator[Part]:
-    first = 0
-    for frames in sets:
-        yield Part(frames, first)
-        first += len(frames)
-
-
-@dataclass
-class _Reader:
-    """Reads, names, declares and audits the parts of files."""
-
-    functional: str | None
-    theory: LevelOfTheory | None
-    energy_key: str | None
-    limits: Limits
-    names: _Names = field(default_factory=_Names)
-
-    def parts(self, source: Source) -> Iterator[Part]:
-        """Sound frames of a file with the rejects among them; raises DataError where it cannot be read on."""
-        for part in _parts(source, self.functional, self.energy_key):
-            rejects = list(part.rejects)
-            if len(part.frames) == 0:
-                yield replace(part, rejects=rejects)
-                continue
-            theory = resolve_theory(part.frames.theory, self.functional, self.theory, str(source.path))
-            frames = self.names.unique(part.frames, source.stem).with_theory(theory)
-            found = audit(frames, self.limits, first=part.first, file=str(source.path))
-            if found:
-                sound = np.ones(len(frames), dtype=bool)
-                sound[[reject.index - part.first for reject in found]] = False
-                frames = frames[sound]
-            yield Part(frames, part.first, rejects + found)
-        self.names.next_file()
 
 
 def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelOfTheory | None, name: str) -> LevelOfTheory:
@@ -136,6 +55,11 @@ def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelO
     return replace(stated, functional=given or known)
 
 
+def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
+    for source in sources:
+        yield from iter_tasks(source, reading)
+
+
 # -- read -----------------------------------------------------------------------------------------------------------------
 
 
@@ -146,8 +70,10 @@ def read(
     theory: LevelOfTheory | None = None,
     strict: bool = True,
     energy_key: str | None = None,
+    energy: str | None = None,
+    steps: str = "all",
 ) -> Frames:
-    """Read labelled structures: every format that ASE reads, Parquet, a store, or a folder of such files.
+    """Read labelled structures: JSON of the Materials Project, every format that ASE reads, Parquet, a store, or a folder.
 
     Energies are taken in eV, forces in eV/Å, stress in eV/Å^3 with ASE's sign. A frame without a ``material_id`` gets its
     reduced formula, so that splits keep frames of one composition together; one without a ``frame_id`` is called
@@ -161,21 +87,34 @@ def read(
         strict: refuse a file with a bad frame; False drops bad frames with a warning.
         energy_key: where the energy is, if not under ``energy``; for a key like ``"REF_energy"`` forces, stress and magmoms
             are looked for under the same prefix.
+        energy: which energy: ``"uncorrected"`` or ``"corrected"`` of JSON records, ``"e_0"`` or ``"free"`` of VASP.
+        steps: ionic steps of VASP runs: ``"all"`` or ``"last"``.
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
         TheoryError: if the file states another functional than the one given.
     """
     sources, _ = find_sources(Path(path))
-    reader = _Reader(functional, theory, energy_key, Limits())
+    reading = Reading(functional, energy_key, energy, steps, checks={"duplicate": "off"})
+    names, previous = Names(), sources[0]
     sets: list[Frames] = []
     rejects: list[Reject] = []
-    for source in sources:
-        for part in _surely(reader.parts(source), source, strict, rejects):
+    for done in map(run_task, _every_task(sources, reading)):
+        if done.source is not previous:
+            names.next_file()
+            previous = done.source
+        for part in done.parts:
             rejects += part.rejects
             if len(part.frames):
-                sets.append(part.frames)
-    reader.names.warn()
+                resolved = resolve_theory(part.frames.theory, functional, theory, str(done.source.path))
+                sets.append(names.unique(part.frames, done.source.stem).with_theory(resolved))
+        if done.theory_error:
+            raise TheoryError(done.theory_error)
+        if done.error and strict:
+            raise DataError(done.error)
+        if done.error:
+            rejects.append(Reject("", -1, "file cannot be read", done.error, str(done.source.path)))
+    names.warn()
     if rejects:
         _tell(rejects, sum(map(len, sets)), strict, str(path))
     if not sets:
@@ -183,16 +122,6 @@ def read(
             f"{path} has no frames that can be used" + (f": {rejects[0].reason} ({rejects[0].detail})" if rejects else "")
         )
     return sets[0] if len(sets) == 1 else Frames.concatenate(sets)
-
-
-def _surely(parts: Iterator[Part], source: Source, strict: bool, rejects: list[Reject]) -> Iterator[Part]:
-    """The parts; unless strict, a file that cannot be read on becomes one reject instead of an error."""
-    try:
-        yield from parts
-    except DataError as error:
-        if strict:
-            raise
-        rejects.append(Reject("", -1, "file cannot be read", str(error), str(source.path)))
 
 
 def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
@@ -226,6 +155,8 @@ class IngestSummary:
         files: files read.
         passed: files of the folders that were passed over: hidden, of no known format, or repeating a VASP calculation.
         theory: level of theory of the store.
+        warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
+        resumed: tasks that an interrupted ingest had done already.
     """
 
     n_in: int
@@ -237,6 +168,8 @@ class IngestSummary:
     files: int = 0
     passed: tuple[Path, ...] = ()
     theory: LevelOfTheory = field(default_factory=LevelOfTheory)
+    warned: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
 
 
 def ingest(
@@ -246,100 +179,170 @@ def ingest(
     *,
     theory: LevelOfTheory | None = None,
     energy_key: str | None = None,
+    energy: str | None = None,
+    steps: str = "all",
     limits: Limits | None = None,
+    checks: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    append: bool = False,
     progress: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
 ) -> IngestSummary:
     """Stream files into a store; frames that cannot be used are listed, by name and reason, in its ``rejects.csv``.
 
-    Memory holds one part of a file (and the store's ids), not the data. The store appears when it is complete.
+    Memory holds some parts of files (and the store's ids), not the data. The store appears when it is complete; after an
+    interruption (or a kill) the same call goes on where it was, and the store is the one it would have been.
 
     Args:
-        paths: files and folders.
+        paths: files, folders, stores and patterns (``"runs/*.json.gz"``).
         out: the store to make.
         functional: as for :func:`read`.
         theory: as for :func:`read`.
         energy_key: as for :func:`read`.
+        energy: as for :func:`read`.
+        steps: as for :func:`read`.
         limits: what the audit still believes.
+        checks: check -> ``"reject"``, ``"warn"`` or ``"off"``, see :func:`xclimb.ingest.audit.audit`.
         overwrite: replace an existing store.
+        append: add to the store that is at ``out``.
         progress: show a progress bar.
+        workers: processes that decode; 1 for this one alone.
+        scheduler: address of a Dask scheduler whose workers decode instead (they must see the same paths).
 
     Raises:
         DataError: if there is nothing to read, no frame can be used (the rejects then lie beside ``out``), or ``out`` exists.
         TheoryError: if files state different levels of theory, or another than the one given.
     """
-    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    found = [find_sources(Path(path)) for path in many]
-    sources = [source for files, _ in found for source in files]
     out = Path(out)
-    reader = _Reader(functional, theory, energy_key, limits or Limits())
-    n_out, reasons = 0, Counter[str]()
-    with StoreWriter(out, overwrite) as writer:
-        with _Rejects(writer.folder / REJECTS) as listed, _bar(progress) as advance:
-            for source in sources:
-                late: list[Reject] = []
-                for part in _surely(reader.parts(source), source, False, late):
-                    if len(part.frames):
-                        writer.append(part.frames)
-                    listed.write(part.rejects)
-                    reasons.update(reject.reason for reject in part.rejects)
-                    n_out += len(part.frames)
-                    advance(n_out, sum(reasons.values()), source.path.name)
-                listed.write(late)
-                reasons.update(reject.reason for reject in late)
-        if n_out == 0:
-            beside = out.with_name(f"{out.name}.{REJECTS}")
-            shutil.copyfile(writer.folder / REJECTS, beside)
-            raise DataError(f"none of the {sum(reasons.values())} frames can be used, see {beside} for the reasons")
-        read_from = [{"name": source.path.name, "format": source.kind, "bytes": _bytes(source.path)} for source in sources]
-        writer.provenance = {"sources": read_from, "frames_rejected": sum(reasons.values()), "rejects": dict(reasons)}
+    if append and not is_store(out):
+        raise DataError(f"{out} is no store to append to: make it first, without append")
+    found = [find_sources(path) for path in _expanded(paths)]
+    sources = [source for files, _ in found for source in files]
+    passed = tuple(path for _, others in found for path in others)
+    if append:
+        sources = [Source(out, "store", out.name), *sources]
+    reading = Reading(functional, energy_key, energy, steps, limits or Limits(), dict(checks or {}))
+    job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None)
+    return job.run(workers, scheduler, progress)
+
+
+def retry(
+    rejects: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    *,
+    limits: Limits | None = None,
+    checks: Mapping[str, str] | None = None,
+    progress: bool = False,
+    workers: int = 1,
+) -> IngestSummary:
+    """Try the rejected frames of a store again, after files were mended or with other limits, and add those that pass.
+
+    Args:
+        rejects: the ``rejects.csv`` of a store.
+        out: the store to add to, if it is not the one that the file lies in.
+        limits: what the audit still believes.
+        checks: as for :func:`ingest`.
+        progress: show a progress bar.
+        workers: processes that decode.
+
+    Returns:
+        the summary of the frames that were tried again.
+
+    Raises:
+        DataError: if there is no such table, or its files are gone.
+    """
+    table = Path(rejects)
+    store = Path(out) if out is not None else table.parent
+    wanted = rejected_files(table)
+    manifest = read_manifest(store)
+    how = manifest["provenance"].get("reading", {})
+    files = [source for path in wanted for source in find_sources(Path(path))[0]]
+    reading = Reading(limits=limits or Limits(), checks=dict(checks or {}), **how)
+    theory = LevelOfTheory.from_dict(manifest["theory"])
+    job = _Job([Source(store, "store", store.name), *files], store, reading, theory, True, (), only=wanted)
+    return job.run(workers, None, progress)
+
+
+def _expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """Files and folders; a pattern becomes what fits it, in the order of names."""
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    out = []
+    for path in many:
+        text = os.fspath(path)
+        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
+        if not fitting:
+            raise DataError(f"no file fits the pattern {text}: check the spelling")
+        out += [Path(one) for one in fitting]
+    return out
+
+
+@dataclass
+class _Job:
+    """One ingest: what is read, how, and where it goes."""
+
+    sources: list[Source]
+    out: Path
+    reading: Reading
+    theory: LevelOfTheory | None
+    overwrite: bool
+    passed: tuple[Path, ...]
+    carry: Path | None = None  # rejects of the store that is appended to
+    only: dict[str, set[int] | None] | None = None  # file -> frames that are wanted, None: all that are new
+
+    def run(self, workers: int, scheduler: str | None, progress: bool) -> IngestSummary:
+        with StoreWriter(self.out, self.overwrite, job=self.description()) as writer:
+            duplicate = resolve_checks(self.reading.checks)["duplicate"]
+            receiver = Receiver(writer, self.resolve, self.carry, self.only is not None, duplicate)
+            begin = receiver.tasks
+            with workers_of(workers, scheduler) as (executor, n), bar(progress) as advance:
+                tasks = islice(_every_task(self.sources, self.reading), begin, None)
+                for done in run_tasks(tasks, executor, n):
+                    receiver.take(done if self.only is None else only_rejected(done, self.only, self.out))
+                    advance(receiver.n_out, receiver.n_rejected, done.source.path.name)
+            if receiver.n_out == 0:
+                beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
+                receiver.flush()
+                shutil.copyfile(writer.work / REJECTS, beside)
+                raise DataError(f"none of the {receiver.n_rejected} frames can be used, see {beside} for the reasons")
+            writer.provenance = self.provenance(receiver)
+        receiver.names.warn()
+        n_out = receiver.n_out - (receiver.first_source if self.only is not None else 0)
+        rejected = receiver.n_rejected
         stored = writer.theory or LevelOfTheory()
-    reader.names.warn()
-    rejected, passed = sum(reasons.values()), tuple(path for _, others in found for path in others)
-    return IngestSummary(n_out + rejected, n_out, rejected, out / REJECTS, out, dict(reasons), len(sources), passed, stored)
+        return IngestSummary(
+            n_out + rejected, n_out, rejected, self.out / REJECTS, self.out, dict(receiver.reasons), len(self.sources),
+            self.passed, stored, dict(receiver.warned), begin,
+        )  # fmt: skip
+
+    def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:
+        return resolve_theory(stated, self.reading.functional, self.theory, str(source.path))
+
+    def description(self) -> dict:
+        """What tells this job from another: inputs as they are now, and every setting."""
+        files = [[str(source.path.resolve()), source.kind, *_stamp(source.path)] for source in self.sources]
+        only = None if self.only is None else {name: sorted(rows) if rows else None for name, rows in self.only.items()}
+        theory = None if self.theory is None else self.theory.to_dict()
+        return {"schema": 1, "files": files, "reading": asdict(self.reading), "theory": theory, "only": only}
+
+    def provenance(self, receiver: Receiver) -> dict:
+        read_from: list[dict] = []
+        for source in self.sources:
+            if source.kind == "store":
+                before = read_manifest(source.path)["provenance"]
+                read_from += before.get("sources", []) or [{"name": source.path.name, "format": "store"}]
+            else:
+                read_from.append({"name": source.path.name, "format": source.kind, "bytes": source.path.stat().st_size})
+        how = {"energy": self.reading.energy, "energy_key": self.reading.energy_key, "steps": self.reading.steps}
+        return {
+            "sources": read_from,
+            "reading": {name: value for name, value in how.items() if value is not None},
+            "frames_rejected": receiver.n_rejected,
+            "rejects": dict(receiver.reasons),
+            "warnings": dict(receiver.warned),
+        }
 
 
-def _bytes(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else (path / MANIFEST).stat().st_size
-
-
-class _Rejects:
-    """The table of the rejected, written as they come."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> "_Rejects":
-        self.file = self.path.open("w", encoding="utf-8", newline="")
-        self.table = csv.writer(self.file)
-        self.table.writerow(["file", "frame_id", "index", "reason", "detail"])
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        self.file.close()
-
-    def write(self, rejects: Sequence[Reject]) -> None:
-        self.table.writerows([r.file, r.frame_id, r.index, r.reason, r.detail] for r in rejects)
-
-
-class _bar:
-    """A progress bar, or nothing."""
-
-    def __init__(self, show: bool):
-        self.show = show
-
-    def __enter__(self):
-        if not self.show:
-            return lambda kept, rejected, name: None
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        self.progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        self.progress.start()
-        task = self.progress.add_task("reading", total=None)
-        return lambda kept, rejected, name: self.progress.update(
-            task, description=f"{name}: {kept} frames, {rejected} rejected"
-        )
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if self.show:
-            self.progress.stop()
+def _stamp(path: Path) -> list[int]:
+    state = (path if path.is_file() else path / MANIFEST).stat()
+    return [state.st_size, state.st_mtime_ns]

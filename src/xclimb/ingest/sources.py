@@ -1,14 +1,17 @@
 """Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
 
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from xclimb.data.store import is_store
 from xclimb.errors import DataError
-from xclimb.ingest.vasp import open_compressed
+from xclimb.ingest.compressed import head_of, open_compressed
+from xclimb.ingest.json_spans import record_depth
 
 _HEAD = 4096
+_RECORDS = 1_000_000  # bytes in which the first JSON record has to begin
 _PEEK = 2000  # as much as ASE's patterns are made for
 # of the files of one VASP calculation the first of these that is there is read; the others tell the same, or less
 _VASP = ("vasp-xml", "vasp-out", "vasp-xdatcar", "vasp")
@@ -23,13 +26,15 @@ class Source:
 
     Args:
         path: where it is.
-        kind: ``"parquet"``, ``"store"`` or the name of one of ASE's formats.
+        kind: ``"records"`` (JSON), ``"parquet"``, ``"store"`` or the name of one of ASE's formats.
         stem: its name in frame ids: the path below the folder that was asked for, without suffixes.
+        layout: of JSON records: how deep they lie and of which kind, see :func:`xclimb.ingest.json_spans.record_depth`.
     """
 
     path: Path
     kind: str
     stem: str
+    layout: tuple[int, str] | None = None
 
     @property
     def database(self) -> bool:
@@ -49,7 +54,7 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     if not path.exists():
         raise DataError(f"{path} does not exist: check the spelling")
     if path.is_file():
-        return [Source(path, detect(path), _stem(path.name))], []
+        return [_source(path, detect(path), _stem(path.name))], []
     if is_store(path):
         return [Source(path, "store", path.name)], []
     sources, passed = [], []
@@ -64,7 +69,7 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
             if kind is None:
                 passed.append(file)
             else:
-                found.append(Source(file, kind, _below(path, file)))
+                found.append(_source(file, kind, _below(path, file)))
         found.sort(key=lambda source: source.path.name)
         told = [kind for kind in _VASP if any(source.kind == kind for source in found)][1:]
         passed += [source.path for source in found if source.kind in told]
@@ -74,6 +79,12 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
             f"{path} has no file that can be read (looked at {len(passed)}): give Parquet, or a format that ASE reads"
         )
     return sources, passed
+
+
+def _source(path: Path, kind: str, stem: str) -> Source:
+    if kind != "records":
+        return Source(path, kind, stem)
+    return Source(path, kind, stem, record_depth(head_of(path, _RECORDS)))
 
 
 def detect(path: Path) -> str:
@@ -95,7 +106,7 @@ def _kind(path: Path, by_name: bool = True) -> str | None:
     try:
         with open_compressed(path) as file:
             head = file.read(_HEAD)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be opened ({error}): fetch or write it again") from None
     if head.startswith(b"PAR1"):
         return "parquet"
@@ -107,9 +118,17 @@ def _kind(path: Path, by_name: bool = True) -> str | None:
         return "db"
     if b"<modeling>" in head:
         return "vasp-xml"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") and _has_records(path, head):
+        return "records"
     if _is_extxyz(head):
         return "extxyz"
     return _ase_format(path, head, by_name)
+
+
+def _has_records(path: Path, head: bytes) -> bool:
+    if record_depth(head) is None:
+        head = head_of(path, _RECORDS)
+    return record_depth(head) is not None
 
 
 def _is_extxyz(head: bytes) -> bool:

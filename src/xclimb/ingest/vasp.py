@@ -1,87 +1,214 @@
-"""The level of theory that a VASP output states."""
+"""Frames of a VASP run: ``vasprun.xml``, with the magnetic moments of the OUTCAR beside it.
 
-import bz2
-import gzip
-import io
-import lzma
+The XML is read as a stream, so that of an unfinished or broken run every whole ionic step is kept.
+"""
+
 import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from xclimb.data.theory import LevelOfTheory
+import numpy as np
 
-_GGA = {"PE": "PBE", "PS": "PBEsol", "RP": "RPBE", "91": "PW91"}
-_METAGGA = {"R2SCAN": "r2SCAN", "RSCAN": "rSCAN", "SCAN": "SCAN"}
-_DISPERSION = {1: "D2", 10: "D2", 11: "D3(0)", 12: "D3(BJ)", 13: "D4", 2: "TS", 20: "TS", 21: "TS-HI", 202: "MBD", 4: "dDsC"}
-_HEAD = 4_000_000  # characters: everything before the first ionic step
+from xclimb.data.frames import Frames
+from xclimb.errors import DataError
+from xclimb.ingest.audit import Reject
+from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.parts import Part
+from xclimb.ingest.sources import Source
+from xclimb.ingest.vasp_theory import vasprun_theory
+from xclimb.units import vasp_kbar_to_ev_a3
 
-
-def open_compressed(path: Path) -> io.BufferedIOBase:
-    """Open a file for reading bytes, decompressed if its first bytes say that it is compressed (gzip, bzip2, xz)."""
-    with path.open("rb") as file:
-        magic = file.read(6)
-    for start, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open)):
-        if magic.startswith(start):
-            return opener(path, "rb")
-    return path.open("rb")
+_MAGNETIZATION = re.compile(rb"magnetization \(x\)(.*?)\n\s*tot ", re.DOTALL)
+_DIRECTIONS = re.compile(rb"magnetization \([yz]\)")
 
 
-def vasprun_theory(path: Path) -> LevelOfTheory:
-    """Functional, +U, dispersion and pseudopotentials as the head of a ``vasprun.xml`` states them.
+class _StepError(Exception):
+    """An ionic step without what a frame needs."""
 
-    Hybrids, van der Waals functionals and unusual tags leave the functional unknown: it is never guessed.
+
+def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") -> Iterator[Part]:
+    """Ionic steps of a run as frames, ``"converged"`` of the electrons among their extras.
+
+    Args:
+        source: the ``vasprun.xml``.
+        energy: ``"e_0"`` (extrapolated to zero smearing, the usual) or ``"free"``; the level of theory says which.
+        steps: ``"all"`` or ``"last"``.
+
+    Raises:
+        DataError: if the file has no whole ionic step, or breaks off (the whole steps have been given by then).
     """
-    with open_compressed(path) as file:
-        head = file.read(_HEAD).decode("utf-8", errors="replace").split("<calculation>")[0]
-    potentials = re.findall(r"<c>\s*(PAW_\w+|PAW|US)\s+(\w+)[^<]*</c>", head)
-    family = potentials[0][0] if potentials else None
-    return LevelOfTheory(
-        functional=_functional(head, family),
-        hubbard_u=_hubbard(head),
-        dispersion=_DISPERSION.get(_number(head, "IVDW", 0)),
-        pseudopotentials=family,
-        code="VASP",
-        energy_flavour="e_0",
-    )
-
-
-def _tag(head: str, name: str) -> str | None:
-    """Value of a tag; the INCAR stands first in the file, the full parameter list later."""
-    found = re.search(rf'name="{name}">\s*([^<]*?)\s*<', head)
-    return found.group(1) if found else None
-
-
-def _true(head: str, name: str) -> bool:
-    return (_tag(head, name) or "F").strip(".").upper().startswith("T")
-
-
-def _number(head: str, name: str, default: int) -> int:
+    if energy not in (None, "e_0", "free"):
+        raise DataError(f"energy={energy!r} is none that VASP runs have: give e_0 or free")
+    flavour = energy or "e_0"
+    theory = vasprun_theory(source.path, flavour)
+    found: list[dict | _StepError] = []
+    broken = None
     try:
-        return int(_tag(head, name) or default)
-    except ValueError:
-        return default
+        found.extend(_iter_steps(source.path, found, flavour))
+    except (ET.ParseError, OSError, EOFError, ValueError, KeyError, IndexError) as error:
+        broken = str(error)[:100]
+    if not found:
+        raise DataError(f"{source.path} has no whole ionic step ({broken or 'none was calculated'}): run it again")
+    moments = _magmoms(source.path, found)
+    first = len(found) - 1 if steps == "last" else 0
+    frames, rejects, places = [], [], []
+    for n in range(first, len(found)):
+        step = found[n]
+        if isinstance(step, _StepError):
+            rejects.append(Reject(f"{source.stem}#{n}", n, "incomplete ionic step", str(step), str(source.path)))
+            continue
+        frames.append(_frame(step, moments[n], f"{source.stem}#{n}"))
+        places.append(n)
+    joined = Frames.concatenate(frames).with_theory(theory) if frames else Frames.empty(theory)
+    yield Part(joined, first, rejects, np.array(places, dtype=np.int64))
+    if broken is not None:
+        raise DataError(f"{source.path} breaks off after ionic step {len(found)} ({broken}): the run is unfinished or damaged")
 
 
-def _functional(head: str, family: str | None) -> str | None:
-    if _true(head, "LHFCALC") or _true(head, "LUSE_VDW"):
+def _iter_steps(path: Path, done: list, flavour: str) -> "Iterator[dict | _StepError]":
+    """Each ionic step as it is read; nothing of the file is kept but what the next steps need."""
+    numbers: list[int] = []
+    most, inside = 0, 0
+    with open_compressed(path) as file:
+        for event, element in ET.iterparse(file, events=("start", "end")):
+            if element.tag == "calculation":
+                inside += 1 if event == "start" else -1
+            if event == "start":
+                continue
+            if element.tag == "atominfo":
+                numbers = [_atomic_number(rc[0].text) for rc in element.findall("array[@name='atoms']/set/rc")]
+            elif element.tag == "i" and element.get("name") == "NELM" and not inside:
+                most = int(element.text or 0)
+            elif element.tag == "calculation":
+                try:
+                    yield _step(element, numbers, most, flavour)
+                except _StepError as error:
+                    yield error
+                element.clear()
+            elif element.tag in ("dos", "eigenvalues", "projected", "kpoints"):  # large, and not needed
+                element.clear()
+
+
+def _step(element: ET.Element, numbers: list[int], most: int, flavour: str) -> dict:
+    cell, places = (
+        _varray(element, "structure/crystal/varray[@name='basis']"),
+        _varray(element, "structure/varray[@name='positions']"),
+    )
+    if cell is None or places is None or cell.shape != (3, 3) or places.shape != (len(numbers), 3):
+        raise _StepError(f"{len(numbers)} atoms, but no structure of that many in the step")
+    forces, stress = _varray(element, "varray[@name='forces']"), _varray(element, "varray[@name='stress']")
+    if forces is not None and forces.shape != places.shape:
+        raise _StepError(f"forces have shape {forces.shape}, expected {places.shape}")
+    if stress is not None and stress.shape != (3, 3):
+        raise _StepError(f"stress has shape {stress.shape}, expected (3, 3)")
+    electronic = element.findall("scstep")
+    return {
+        "numbers": numbers, "cell": cell, "positions": places @ cell, "energy": _energy(element, electronic, flavour),
+        "forces": np.full(places.shape, np.nan) if forces is None else forces,
+        "stress": np.full((3, 3), np.nan) if stress is None else vasp_kbar_to_ev_a3(stress),
+        "electronic_steps": len(electronic), "converged": not (most and len(electronic) >= most),
+    }  # fmt: skip
+
+
+def _energy(element: ET.Element, electronic: list[ET.Element], flavour: str) -> float:
+    """Energy of a step. Its own e_0_energy is wrong in many versions of VASP: dispersion is only in the free energy.
+
+    What smearing takes away is the same before and after dispersion is added, so e_0 is the free energy of the step plus the
+    difference of the two in the last electronic step.
+    """
+    free = _scalar(element, "energy/i[@name='e_fr_energy']")
+    if free is None:
+        raise _StepError("no energy")
+    if flavour == "free":
+        return free
+    own = _scalar(element, "energy/i[@name='e_0_energy']")
+    last = electronic[-1] if electronic else None
+    if last is None:
+        return free if own is None else own
+    zero, with_smearing = _scalar(last, "energy/i[@name='e_0_energy']"), _scalar(last, "energy/i[@name='e_fr_energy']")
+    if zero is None or with_smearing is None:
+        if own is None:
+            raise _StepError("no energy at zero smearing")
+        return own
+    return float(np.round(free + zero - with_smearing, 8))
+
+
+def _scalar(element: ET.Element, path: str) -> float | None:
+    found = element.find(path)
+    return None if found is None or not found.text else _number(found.text)
+
+
+def _varray(element: ET.Element, path: str) -> np.ndarray | None:
+    found = element.find(path)
+    if found is None:
         return None
-    meta = (_tag(head, "METAGGA") or "--").upper()
-    gga = (_tag(head, "GGA") or "--").upper()
-    if meta not in ("--", "", "NONE"):
-        return _METAGGA.get(meta)
-    if gga in ("--", ""):  # VASP's rule: the functional of the pseudopotentials
-        gga = {"PAW_PBE": "PE"}.get(family or "", "unknown")
-    base = _GGA.get(gga)
-    return "PBE+U" if base == "PBE" and _hubbard(head) else base
+    rows = [[_number(word) for word in (v.text or "").split()] for v in found.findall("v")]
+    if len({len(row) for row in rows}) != 1:
+        raise _StepError("rows of a table have different lengths")
+    return np.array(rows)
 
 
-def _hubbard(head: str) -> dict[str, float]:
-    """Element -> U in eV of elements with U > 0."""
-    if not _true(head, "LDAU"):
-        return {}
-    values = re.search(r'<v name="LDAUU">([^<]*)</v>', head)
-    species = re.search(r'<array name="atomtypes"[^>]*>(.*?)</array>', head, re.DOTALL)
-    if not values or not species:
-        return {}
-    symbols = re.findall(r"<rc>\s*<c>[^<]*</c>\s*<c>\s*(\w+)\s*</c>", species.group(1))
-    pairs = zip(symbols, map(float, values.group(1).split()), strict=False)
-    return {symbol: u for symbol, u in pairs if u > 0}
+def _number(word: str) -> float:
+    """A number; VASP writes stars where one does not fit its column: infinity, which the audit rejects."""
+    try:
+        return float(word)
+    except ValueError:
+        return float("inf")
+
+
+def _atomic_number(symbol: str | None) -> int:
+    from ase.data import atomic_numbers
+
+    return atomic_numbers.get((symbol or "").strip(), 0)
+
+
+def _frame(step: dict, magmoms: np.ndarray, name: str) -> Frames:
+    size = len(step["numbers"])
+    return Frames(
+        numbers=np.array(step["numbers"]), positions=step["positions"], cells=step["cell"][None], pbc=np.ones((1, 3), bool),
+        offsets=np.array([0, size]), energy=np.array([step["energy"]]), forces=step["forces"], stress=step["stress"][None],
+        magmoms=magmoms, frame_id=np.array([name]), extras={"converged": np.array([step["converged"]])},
+    )  # fmt: skip
+
+
+# -- magnetic moments -----------------------------------------------------------------------------------------------------
+
+
+def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
+    """Moments of each step from the OUTCAR beside the file; NaN where they are not written, or cannot be told apart.
+
+    VASP writes them once an ionic step, or at the end only: then they belong to the last step.
+    """
+    missing = [np.full(len(step["numbers"]) if isinstance(step, dict) else 0, np.nan) for step in steps]
+    outcar = _beside(vasprun)
+    if outcar is None:
+        return missing
+    with suppress(OSError, EOFError):
+        with open_compressed(outcar) as file:
+            text = file.read()
+        if _DIRECTIONS.search(text):  # not collinear: three components an atom
+            return missing
+        tables = [_table(found[1]) for found in _MAGNETIZATION.finditer(text)]
+        if len(tables) > len(steps):  # the last is written twice
+            tables = tables[: len(steps) - 1] + tables[-1:]
+        elif len(tables) < len(steps):
+            if len(tables) != 1:
+                return missing
+            tables = [np.zeros(0)] * (len(steps) - 1) + tables
+        return [table if len(table) == len(empty) else empty for table, empty in zip(tables, missing, strict=True)]
+    return missing
+
+
+def _beside(vasprun: Path) -> Path | None:
+    """The OUTCAR of the same run: ``vasprun.relax1.xml.gz`` goes with ``OUTCAR.relax1.gz``."""
+    middle = vasprun.name.removeprefix("vasprun").split(".xml")[0]
+    names = [f"OUTCAR{middle}{end}" for end in ("", ".gz", ".bz2", ".xz")]
+    return next((vasprun.with_name(name) for name in names if vasprun.with_name(name).is_file()), None)
+
+
+def _table(text: bytes) -> np.ndarray:
+    """The column ``tot`` of a table of moments."""
+    rows = [line.split() for line in text.splitlines()]
+    return np.array([float(row[-1]) for row in rows if len(row) > 2 and row[0].isdigit()])

@@ -1,0 +1,45 @@
+"""JSON files of the Materials Project, MatPES and pymatgen, plain or compressed, streamed record by record."""
+
+from collections.abc import Iterator
+
+from xclimb.errors import DataError
+from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.json_records import ENERGIES, decode_chunk
+from xclimb.ingest.json_spans import Chunk, iter_chunks
+from xclimb.ingest.parts import Part
+from xclimb.ingest.sources import Source
+
+
+def iter_record_chunks(source: Source) -> Iterator[Chunk]:
+    """Records of a file, some megabytes at a time.
+
+    Raises:
+        DataError: if the file breaks off, or cannot be decompressed; all records before have been given by then.
+    """
+    depth, _ = _layout(source)
+    with open_compressed(source.path) as file:
+        yield from iter_chunks(file, depth, str(source.path))
+
+
+def decode(chunk: Chunk, source: Source, energy: str | None) -> list[Part]:
+    """The records of a chunk as frames; see :func:`xclimb.ingest.json_records.decode_chunk`."""
+    return decode_chunk(chunk, _layout(source)[1], which_energy(energy), source.stem, str(source.path))
+
+
+def iter_records(source: Source, energy: str | None) -> Iterator[Part]:
+    """The records of a file as frames, some megabytes at a time."""
+    for chunk in iter_record_chunks(source):
+        yield from decode(chunk, source, energy)
+
+
+def which_energy(energy: str | None) -> str:
+    """``"uncorrected"`` unless another of a record's energies is asked for."""
+    if energy not in (None, *ENERGIES):
+        raise DataError(f"energy={energy!r} is none that JSON records have: give {' or '.join(ENERGIES)}")
+    return energy or ENERGIES[0]
+
+
+def _layout(source: Source) -> tuple[int, str]:
+    if source.layout is None:
+        raise DataError(f"{source.path} has no record with a structure at its beginning: is it another file?")
+    return source.layout

@@ -1,0 +1,165 @@
+"""Where results of tasks arrive in order: names, duplicates, level of theory, then the store and the table of rejects."""
+
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xclimb.data.store_writer import StoreWriter
+from xclimb.data.theory import LevelOfTheory
+from xclimb.errors import TheoryError
+from xclimb.ingest.audit import Reject
+from xclimb.ingest.names import Names
+from xclimb.ingest.parts import Part
+from xclimb.ingest.sources import Source
+from xclimb.ingest.tasks import Done
+
+REJECTS, WARNINGS = "rejects.csv", "warnings.csv"
+_PRINTS = "fingerprints"
+_HEADER = ["file", "frame_id", "index", "reason", "detail"]
+_BETWEEN = 0.5  # seconds between checkpoints
+
+
+class Receiver:
+    """Takes what became of tasks into a store that can be resumed.
+
+    Args:
+        writer: the store; if it goes on from a checkpoint, so does the receiver.
+        resolve: level of theory that a file states -> the one it gets.
+        carry: rejects of an earlier ingest that stay in the table.
+        skip_known: pass over frames that the store has already, instead of what is done about duplicates.
+        duplicate: what is done about a frame that was there before: ``"reject"``, ``"warn"`` or ``"off"``.
+    """
+
+    def __init__(
+        self,
+        writer: StoreWriter,
+        resolve: Callable[[LevelOfTheory, Source], LevelOfTheory],
+        carry: Path | None = None,
+        skip_known: bool = False,
+        duplicate: str = "warn",
+    ):
+        self.writer, self.resolve, self.skip_known, self.duplicate = writer, resolve, skip_known, duplicate
+        self.names, self.reasons, self.warned = Names(), Counter[str](), Counter[str]()
+        self.tasks, self.n_out, self.path, self.known = 0, 0, "", set[int]()
+        self.rows_before = 0  # frames in the store where the current file begins
+        self.first_source = 0  # frames of the first file
+        self.n_files = 0
+        self._last = time.monotonic()
+        if writer.state is not None:
+            self._resume(writer.state)
+        elif carry is not None and carry.is_file():
+            old = carry.read_bytes()
+            writer.side(REJECTS).write(old)
+            rows = csv.DictReader(io.StringIO(old.decode()))
+            self.reasons.update(row["reason"] for row in rows)
+        else:
+            writer.side(REJECTS).write(_lines([_HEADER]))
+
+    @property
+    def n_rejected(self) -> int:
+        """Frames rejected so far."""
+        return self.reasons.total()
+
+    def take(self, done: Done) -> None:
+        """Add the frames of a task, and list its rejects.
+
+        Raises:
+            TheoryError: if its level of theory is another than that of the frames before.
+        """
+        if str(done.source.path) != self.path:
+            self.names.next_file()
+            self.path, self.rows_before, self.n_files = str(done.source.path), self.n_out, self.n_files + 1
+        for part, prints in zip(done.parts, done.fingerprints, strict=True):
+            self._take(part, prints, done.source)
+        if done.theory_error:
+            raise TheoryError(done.theory_error)
+        if done.error:
+            self._list([Reject("", -1, "file cannot be read", done.error, str(done.source.path))])
+        self.tasks += 1
+        if self.n_files == 1:
+            self.first_source = self.n_out
+        if time.monotonic() - self._last > _BETWEEN:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make a checkpoint."""
+        self.writer.side(REJECTS)
+        counts = {"reasons": dict(self.reasons), "warned": dict(self.warned)}
+        places = [self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files]
+        self.writer.checkpoint({"places": places, "path": self.path, **counts})
+        self._last = time.monotonic()
+
+    def _resume(self, state: dict) -> None:
+        self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files = state["places"]
+        self.path, self.reasons, self.warned = state["path"], Counter(state["reasons"]), Counter(state["warned"])
+        ids = self.writer.frame_ids()
+        self.names.seen, self.names.own = set(ids[: self.rows_before]), set(ids[self.rows_before :])
+        self.writer.side(REJECTS)
+        if (self.writer.work / WARNINGS).is_file():
+            self.writer.side(WARNINGS)
+        prints = self.writer.work / _PRINTS
+        if prints.is_file():
+            self.writer.side(_PRINTS)
+            self.known = set(np.fromfile(prints, dtype=np.uint64).tolist())
+
+    def _take(self, part: Part, prints: np.ndarray, source: Source) -> None:
+        self._list(part.rejects)
+        if not len(part.frames):
+            return
+        frames = part.frames.with_theory(self.resolve(part.frames.theory, source))
+        if len(prints):
+            twice = self._twice(prints.tolist())
+            self.writer.side(_PRINTS).write(prints[~twice].tobytes())
+            if twice.any():
+                frames = frames if self._keep(twice, part, source) else frames[~twice]
+        if not len(frames):
+            return
+        frames = self.names.unique(frames, source.stem)
+        try:
+            self.writer.append(frames)
+        except TheoryError as error:
+            raise TheoryError(f"{source.path}: {error}") from None
+        self.n_out += len(frames)
+
+    def _twice(self, prints: list[int]) -> np.ndarray:
+        """Which frames were there already ``[S]``."""
+        twice = np.zeros(len(prints), dtype=bool)
+        for s, number in enumerate(prints):
+            twice[s] = number in self.known
+            self.known.add(number)
+        return twice
+
+    def _keep(self, twice: np.ndarray, part: Part, source: Source) -> bool:
+        """Whether frames that were there already are kept; they are listed, unless they are only passed over."""
+        if self.skip_known and self.n_files > 1:
+            return False
+        ids = part.frames.frame_id
+        what = "the same structure and labels as a frame before"
+        self._list(
+            [
+                Reject(str(ids[s]), int(part.places[s]), "duplicate", what, str(source.path), self.duplicate)
+                for s in np.flatnonzero(twice)
+            ]
+        )
+        return self.duplicate != "reject"
+
+    def _list(self, rejects: Sequence[Reject]) -> None:
+        for name, action, counter in ((REJECTS, "reject", self.reasons), (WARNINGS, "warn", self.warned)):
+            chosen = [reject for reject in rejects if reject.action == action]
+            if not chosen:
+                continue
+            if name == WARNINGS and not self.warned:
+                self.writer.side(name).write(_lines([_HEADER]))
+            self.writer.side(name).write(_lines([[r.file, r.frame_id, r.index, r.reason, r.detail] for r in chosen]))
+            counter.update(reject.reason for reject in chosen)
+
+
+def _lines(rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode("utf-8", errors="replace")

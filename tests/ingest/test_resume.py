@@ -1,0 +1,131 @@
+"""An ingest that is killed leaves nothing that looks finished, and goes on to the very store it would have made."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest.test_mp_json import nested, record, write
+from xclimb.data.store import open_store, read_manifest
+from xclimb.errors import DataError
+from xclimb.ingest import ingest
+from xclimb.ingest.tasks import run_task
+
+FILES = ["manifest.json", "systems-00000.arrow", "atoms-00000.arrow", "rejects.csv", "warnings.csv"]
+
+
+def many_files(tmp_path):
+    """Several files with good frames, a bad one each, a name that occurs again, and a frame that occurs twice."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for n in range(6):
+        shifted = [record(2, uncorrected_total_energy=-9.0 - n - 0.1 * k) for k in range(7)]
+        bad = record(force=[[1e9, 0.0, 0.0]] * 2)
+        write(data / f"f{n}.json", nested(*shifted, bad, shifted[0]))
+    return data
+
+
+def content(store):
+    return {name: (store / name).read_bytes() for name in FILES}
+
+
+@pytest.mark.filterwarnings("ignore:.*frame id")
+@pytest.mark.parametrize("stop_after", [0, 1, 3, 5])
+def test_interrupted_anywhere_the_result_is_the_same(tmp_path, monkeypatch, stop_after):
+    data = many_files(tmp_path)
+    ingest(data, tmp_path / "whole", "r2SCAN")
+    monkeypatch.setattr("xclimb.ingest.receiver._BETWEEN", 0.0)  # a checkpoint after every task
+    left = iter(range(stop_after))
+
+    def killed(task):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return run_task(task)
+
+    monkeypatch.setattr("xclimb.ingest.executor.run_task", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(data, tmp_path / "store", "r2SCAN")
+    assert not (tmp_path / "store").exists()
+    monkeypatch.setattr("xclimb.ingest.executor.run_task", run_task)
+    work = tmp_path / ".store.unfinished"
+    for scratch in work.glob("*.scratch"):  # what was written behind the last checkpoint does not count
+        with scratch.open("ab") as file:
+            file.write(b"torn")
+    summary = ingest(data, tmp_path / "store", "r2SCAN")
+    assert summary.resumed == stop_after
+    assert (summary.n_in, summary.n_out, summary.n_rejected) == (54, 48, 6)
+    assert summary.warned == {"duplicate": 6}
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+    assert not work.exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*frame id")
+def test_another_job_begins_anew(tmp_path, monkeypatch):
+    data = many_files(tmp_path)
+    monkeypatch.setattr("xclimb.ingest.receiver._BETWEEN", 0.0)
+    left = iter(range(3))
+
+    def killed(task):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return run_task(task)
+
+    monkeypatch.setattr("xclimb.ingest.executor.run_task", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(data, tmp_path / "store", "r2SCAN")
+    monkeypatch.setattr("xclimb.ingest.executor.run_task", run_task)
+    summary = ingest(data, tmp_path / "store", "r2SCAN", checks={"duplicate": "reject"})
+    assert (summary.resumed, summary.n_in, summary.n_out) == (0, 54, 54 - 6 - 6)
+
+
+@pytest.mark.filterwarnings("ignore:.*frame id")
+def test_killed_by_the_system(tmp_path):
+    data = many_files(tmp_path)
+    whole = ingest(data, tmp_path / "whole", "r2SCAN", workers=2)
+    script = (
+        "import warnings; warnings.simplefilter('ignore'); import time; import xclimb.ingest.receiver as r; r._BETWEEN = 0.0\n"
+        "import xclimb.ingest.executor as e; run = e.run_task; e.run_task = lambda task: (time.sleep(0.1), run(task))[1]\n"
+        f"from xclimb.ingest import ingest; ingest({str(data)!r}, {str(tmp_path / 'store')!r}, 'r2SCAN')"
+    )
+    running = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(Path("src").resolve())})
+    journal = tmp_path / ".store.unfinished" / "journal.jsonl"
+    for _ in range(600):
+        if journal.is_file() and journal.read_bytes().count(b"\n") >= 2:
+            break
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not (tmp_path / "store").exists()
+    summary = ingest(data, tmp_path / "store", "r2SCAN")
+    assert summary.resumed >= 2
+    assert (summary.n_out, summary.reasons) == (whole.n_out, whole.reasons)
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+    open_store(tmp_path / "store", verify=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*frame id")
+def test_append_and_retry(tmp_path):
+    data = many_files(tmp_path)
+    store = tmp_path / "store"
+    ingest(data / "f0.json", store, "r2SCAN")
+    with pytest.raises(DataError, match="no store to append to"):
+        ingest(data / "f1.json", tmp_path / "none", append=True)
+    summary = ingest(data / "f1.json", store, "r2SCAN", append=True)
+    assert (summary.n_out, summary.n_rejected) == (16, 2)
+    assert [source["name"] for source in read_manifest(store)["provenance"]["sources"]] == ["f0.json", "f1.json"]
+    from xclimb.ingest import Limits, retry
+
+    again = retry(store / "rejects.csv")
+    assert (again.n_in, again.n_out, again.n_rejected) == (2, 0, 2)
+    write(data / "f0.json", nested(*[record(2, uncorrected_total_energy=-9.0 - 0.1 * k) for k in range(9)]))
+    again = retry(store / "rejects.csv")
+    assert (again.n_in, again.n_out, again.n_rejected) == (2, 1, 1)
+    assert len(open_store(store, verify=True)) == 17
+    again = retry(store / "rejects.csv", limits=Limits(force=1e10))
+    assert (again.n_in, again.n_out, again.n_rejected) == (1, 1, 0)
+    with pytest.raises(DataError, match="nothing to try again"):
+        retry(store / "rejects.csv")
