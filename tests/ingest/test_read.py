@@ -286,3 +286,15 @@ def test_nothing_to_read(tmp_path):
     write_store(crystals()[:0], tmp_path / "store")
     with pytest.raises(DataError, match="no frames that can be used"):
         read(tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["a.aselmdb", "renamed"])
+def test_lmdb_databases(tmp_path, name):
+    pytest.importorskip("lmdb")
+    with connect(str(tmp_path / "a.aselmdb"), type="aselmdb") as database:
+        for energy in (-3.0, -4.0):
+            database.write(labelled(energy))
+    (tmp_path / "a.aselmdb").rename(tmp_path / name)
+    frames = read(tmp_path / name, "PBE")
+    assert frames.energy.tolist() == [-3.0, -4.0]
+    np.testing.assert_allclose(frames.forces, 0.1)

@@ -129,7 +129,12 @@ def from_arrow(array: pa.Array, shape: tuple[int, ...]) -> np.ndarray:
     if pa.types.is_large_string(array.type):  # very long text, and stores of schema 1
         return np.array(array.to_pylist(), dtype=np.str_).reshape(len(array), *shape)
     flat = array.flatten() if pa.types.is_fixed_size_list(array.type) else array
-    return flat.to_numpy(zero_copy_only=True).reshape(len(array), *shape)
+    kind = np.dtype(flat.type.to_pandas_dtype())
+    if not len(flat):
+        return np.zeros((0, *shape), dtype=kind)
+    # Arrow's own to_numpy() would import pandas, which takes longer than everything else here
+    values = np.frombuffer(flat.buffers()[-1], dtype=kind, count=len(flat), offset=flat.offset * kind.itemsize)
+    return values.reshape(len(array), *shape)
 
 
 def _typed(values: np.ndarray, kind: str) -> np.ndarray:

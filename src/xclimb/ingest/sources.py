@@ -17,6 +17,7 @@ _PEEK = 2000  # as much as ASE's patterns are made for
 _VASP = ("vasp-xml", "vasp-out", "vasp-xdatcar", "vasp")
 # suffixes that every kind of file has: in a folder, such a file counts only if its content tells the format
 _AMBIGUOUS = (".md", ".out", ".log", ".txt", ".in", ".dat", ".data", ".xml", ".run", ".inp")
+_LMDB = b"\xde\xc0\xef\xbe"  # the magic number of an LMDB file, behind its page header
 _DATABASES = ("db", "json", "aselmdb")
 
 
@@ -116,6 +117,8 @@ def _kind(path: Path, by_name: bool = True) -> str | None:
         return None
     if head.startswith(b"SQLite format 3"):
         return "db"
+    if head[16:20] == _LMDB:
+        return "aselmdb"
     if b"<modeling>" in head:
         return "vasp-xml"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") and _has_records(path, head):
