@@ -73,16 +73,21 @@ class Settings(BaseModel):
 
 
 class LossSettings(Settings):
-    """Weights of the masked Huber losses; 0 leaves a label out."""
+    """Weights and form of the masked losses; a weight of 0 leaves a label out."""
 
     energy: float = Field(default=3.0, ge=0, description="weight of the energy (eV/atom, without references); the paper's 3")
     force: float = Field(default=1.0, ge=0, description="weight of the force components (eV/Å); the paper's 1")
     stress: float = Field(default=0.1, ge=0, description="weight of the stress components (GPa); the paper's 0.1")
     magmom: float = Field(default=1.0, ge=0, description="weight of the magnetic moments (|µB|); the paper's 1")
+    kind: Literal["huber", "conditional_huber", "mse", "mae"] = Field(
+        default="huber",
+        description="form of the loss; the paper's Huber; conditional_huber: huber_delta falls to 0.7, 0.4 and 0.1 of itself "
+        "for atoms whose labelled force is above 100, 200 and 300 eV/Å",
+    )
     huber_delta: float = Field(
         default=0.1,
         gt=0,
-        description="error at which the Huber loss turns from squared to linear, in each label's unit; the paper's 0.1",
+        description="error at which a Huber loss turns from squared to linear, in each label's unit; the paper's 0.1",
     )
 
     def model_post_init(self, context: Any, /) -> None:
@@ -91,6 +96,10 @@ class LossSettings(Settings):
             raise ConfigError(
                 "all loss weights are 0: give at least one of loss.energy, .force, .stress, .magmom a positive weight"
             )
+        if self.kind in ("mse", "mae"):
+            _refuse(self, ["huber_delta"], "loss.kind", self.kind, "huber", prefix="loss.")
+        if self.kind == "conditional_huber" and not self.force:
+            raise ConfigError("loss.kind 'conditional_huber' has no effect with loss.force 0: use loss.kind 'huber'")
 
 
 class TransferConfig(Settings):
@@ -102,49 +111,127 @@ class TransferConfig(Settings):
     method: str = Field(
         default="residual", description="scratch, trainable, frozen, refit or residual: see xclimb.transfer.methods"
     )
+    seed: int = Field(default=0, ge=0, description="of new weights, the order of the frames and the split that val=None makes")
+
     epochs: int = Field(
         default=50, ge=0, description="passes over the training set; the paper's 50; 0 only exchanges the references"
     )
-    learning_rate: float = Field(default=1e-3, gt=0, description="first learning rate; the paper's 1e-3")
-    schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="learning rate over the steps; the paper's cosine"
+    early_stopping: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs without a new best; unset: all epochs, as in the paper"
     )
-    final_lr_fraction: float = Field(
-        default=0.01, ge=0, le=1, description="last learning rate as a fraction of the first (cosine only); the paper's 1 %"
+    optimizer: Literal["adam", "adamw", "schedulefree"] = Field(
+        default="adam",
+        description="the paper's Adam; adamw: decoupled weight decay; schedulefree: AdamW that averages its own iterates "
+        "instead of following a schedule (needs the package schedulefree)",
     )
-    optimizer: Literal["adam", "adamw"] = Field(
-        default="adam", description="the paper's Adam, or Adam with decoupled weight decay"
-    )
-    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay (adamw only)")
+    learning_rate: float = Field(default=1e-3, gt=0, description="first learning rate, after the warm-up; the paper's 1e-3")
     references_lr: float | None = Field(
         default=None,
         gt=0,
         description="learning rate of the references (method trainable only); unset: learning_rate, as in the paper",
     )
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay (adamw and schedulefree)")
+    gradient_clip: float | None = Field(
+        default=None, gt=0, description="largest norm of the gradient of a step; unset: no limit, as in the paper"
+    )
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        default="cosine",
+        description="learning rate over the steps; the paper's cosine; plateau: lowered when validation no longer improves",
+    )
+    warmup_epochs: float = Field(
+        default=0.0, ge=0, description="epochs (or a fraction of one) of linear rise to learning_rate; none, as in the paper"
+    )
+    final_lr_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="last learning rate as a fraction of the first (cosine, plateau); the paper's 1 %"
+    )
+    plateau_factor: float = Field(
+        default=0.5, gt=0, lt=1, description="factor on the learning rate at a plateau (plateau only)"
+    )
+    plateau_patience: int = Field(default=5, ge=1, description="epochs without a new best that are a plateau (plateau only)")
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay a step of an exponential moving average of the weights, which is then validated and kept; 0.999 "
+        "smooths over about 1000 steps; unset: none, as in the paper",
+    )
+
     batch_size: int = Field(
         default=16, ge=1, description="most frames in a batch; small, for small data sets: more steps an epoch"
     )
     batch_atoms: int = Field(
         default=2048, ge=1, description="most atoms in a batch, which bounds memory; a larger crystal is a batch alone"
     )
-    gradient_clip: float | None = Field(
-        default=None, gt=0, description="largest norm of the gradient of a step; unset: no limit, as in the paper"
+    batch_bonds: int | None = Field(
+        default=None,
+        ge=1,
+        description="most bonds (edges within the cutoff, each once) in a batch; unset: as batch_atoms allows",
+    )
+    batch_angles: int | None = Field(
+        default=None, ge=1, description="most angles (pairs of short edges) in a batch; unset: as batch_atoms allows"
+    )
+    accumulate: int = Field(
+        default=1, ge=1, description="batches whose gradients make one step: larger steps in the same memory"
+    )
+    frame_weights: str | None = Field(
+        default=None, description="extra column of the frames with a weight for each in the loss; unset: all alike"
     )
     loss: LossSettings = Field(default=LossSettings(), description="weights and form of the loss")
-    seed: int = Field(default=0, ge=0, description="of new weights, the order of the frames and the split that val=None makes")
+
     device: str = Field(default="cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:<n> or mps")
+    devices: int = Field(
+        default=1, ge=1, description="processes on a machine, which share every batch; the numbers stay those of one process"
+    )
+    nodes: int = Field(default=1, ge=1, description="machines, with as many processes each; started by torchrun or srun")
     dtype: Literal["float32", "float64"] = Field(
         default="float32", description="of weights and activations; energies add up in float64"
     )
 
+    checkpoint_minutes: float = Field(
+        default=10.0,
+        ge=0,
+        description="minutes between saved states to resume from, the most that a crash can cost; 0: each step",
+    )
+    nonfinite: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="at a NaN or infinite loss or gradient: stop and name frames; or leave the step out and go on",
+    )
+    spike_factor: float = Field(
+        default=10.0, gt=1, description="a loss so many times the median of the last 64 steps is noted with its frames"
+    )
+    audit_frames: int = Field(
+        default=10000, ge=0, description="training frames whose labels are compared with step 0, the worst ten listed; 0: none"
+    )
+    log_steps: int = Field(default=50, ge=1, description="steps between lines of steps.jsonl")
+    loggers: list[Literal["csv", "tensorboard", "wandb"]] = Field(
+        default=[], description="where metrics go besides metrics.jsonl; tensorboard and wandb (offline) need their packages"
+    )
+
     def model_post_init(self, context: Any, /) -> None:
         """Settings that have no effect beside the others are refused."""
-        if self.schedule == "constant" and self.final_lr_fraction != type(self).model_fields["final_lr_fraction"].default:
+        if self.schedule == "constant":
+            _refuse(self, ["final_lr_fraction"], "schedule", "constant", "cosine")
+        if self.schedule != "plateau":
+            _refuse(self, ["plateau_factor", "plateau_patience"], "schedule", self.schedule, "plateau")
+        if self.optimizer == "adam":
+            _refuse(self, ["weight_decay"], "optimizer", "adam", "adamw")
+        if self.optimizer == "schedulefree":
+            if self.schedule != "constant":
+                raise ConfigError("optimizer 'schedulefree' follows no schedule: add schedule='constant'")
+            _refuse(self, ["ema_decay"], "optimizer", "schedulefree", "adam")
+        if self.warmup_epochs > self.epochs:
             raise ConfigError(
-                "final_lr_fraction has no effect with schedule 'constant': leave it out, or use schedule 'cosine'"
+                f"warmup_epochs {self.warmup_epochs:g} is longer than the {self.epochs} epochs: shorten it, or train longer"
             )
-        if self.optimizer == "adam" and self.weight_decay:
-            raise ConfigError("weight_decay has no effect with optimizer 'adam': leave it out, or use optimizer 'adamw'")
+
+
+def _refuse(settings: Settings, names: list[str], where: str, value: str, way_out: str, prefix: str = "") -> None:
+    """Refuse settings other than their default that have no effect where another setting is what it is."""
+    for name in names:
+        if getattr(settings, name) != type(settings).model_fields[name].default:
+            raise ConfigError(
+                f"{prefix}{name} has no effect with {where} {value!r}: leave it out, or use {where.split('.')[-1]} {way_out!r}"
+            )
 
 
 # -- reading ---------------------------------------------------------------------------------------

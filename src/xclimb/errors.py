@@ -28,5 +28,9 @@ class CheckpointError(XclimbError):
     """A potential or run folder that cannot be read: missing, truncated, newer than this xclimb."""
 
 
+class TrainingError(XclimbError):
+    """A training that cannot go on: a lost process, no room or no right to write, no memory."""
+
+
 class XclimbWarning(UserWarning):
     """Something a user should know that does not stop the work."""

@@ -8,9 +8,12 @@ from torch import nn
 from training.tiny import rock_salts
 from xclimb.config import LossSettings, TransferConfig
 from xclimb.training.batches import BatchSource
-from xclimb.training.loop import NonFiniteLossError, evaluate, learning_rate_factor, make_optimizer, train_epoch
+from xclimb.training.engine import run_on_devices
+from xclimb.training.loop import evaluate, train_step
+from xclimb.training.optimizers import make_optimizer
 
 WEIGHTS = LossSettings()
+ENGINE = run_on_devices(TransferConfig(), lambda engine: engine)
 
 
 class Springs(nn.Module):
@@ -43,21 +46,31 @@ def source_of(frames):
     return BatchSource(frames, np.full(len(frames), -20.0), 4.0, 3.0, torch.float64)
 
 
-def steps_of(model, source, config, epoch=0, **more):
-    optimizer = make_optimizer(config, model)
-    batches = source.batches(source.plan(2, 999, seed=0, epoch=epoch))
-    return list(train_epoch(model, batches, optimizer, lambda place: 1.0, config.loss, **more))
+def steps_of(model, source, config, epoch=0, plan=None, optimizer=None, **more):
+    """All steps of one pass, each of ``config.accumulate`` batches."""
+    optimizer = optimizer or make_optimizer(config, model)
+    plan = source.plan(config, epoch) if plan is None else plan
+    done = []
+    for k in range(0, len(plan), config.accumulate):
+        step = plan[k : k + config.accumulate]
+        totals = source.totals(np.concatenate(step))
+        done.append(train_step(model, source.batches(step), optimizer, config.loss, ENGINE, totals, **more))
+    return done
+
+
+def error_of(model, source, config):
+    return evaluate(model, source.batches(source.plan(config)), config.loss, ENGINE)
 
 
 def test_steps_lower_the_loss():
     model, source = Springs(), source_of(rock_salts())
-    config = TransferConfig(learning_rate=0.05, loss=LossSettings(stress=0, magmom=0))
-    before = evaluate(model, source.batches(source.plan(3, 99)), config.loss).loss(config.loss)
+    config = TransferConfig(learning_rate=0.05, batch_size=2, loss=LossSettings(stress=0, magmom=0))
+    before = error_of(model, source, config).loss(config.loss)
     for epoch in range(5):
-        steps = steps_of(model, source, config, epoch, first_step=3 * epoch)
-    after = evaluate(model, source.batches(source.plan(3, 99)), config.loss).loss(config.loss)
-    assert after < before
-    assert [step.number for step in steps] == [13, 14, 15]
+        steps = steps_of(model, source, config, epoch)
+    assert error_of(model, source, config).loss(config.loss) < before
+    assert len(steps) == 3
+    assert all(step.taken for step in steps)
 
 
 def test_derivatives_are_computed_only_where_wanted():
@@ -76,27 +89,35 @@ def test_derivatives_are_computed_only_where_wanted():
 
 def test_evaluation_changes_nothing_and_builds_no_graph_of_the_gradient():
     model, source = Springs(), source_of(rock_salts())
-    sums = evaluate(model, source.batches(source.plan(3, 99)), WEIGHTS)
+    sums = error_of(model, source, TransferConfig(batch_size=3))
     assert set(model.calls) == {(False, True)}
     assert model.stiffness.grad is None
-    assert sums.count["energy"] == 6
+    assert sums.table[3, 0] == 6
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "schedulefree"])
 @pytest.mark.parametrize("label", ["energy", "forces"])
-def test_a_loss_that_is_not_finite_names_the_frames_before_the_step(label):
+def test_a_step_that_is_not_finite_leaves_everything_as_it_was(label, optimizer):
     frames = rock_salts()
     values = getattr(frames, label).copy()
     values[5 if label == "energy" else 10] = np.inf
-    source = source_of(frames.replace(**{label: values}))
-    model = Springs()
-    optimizer = make_optimizer(TransferConfig(), model)
-    batches = source.batches([np.array([0, 1]), np.array([2, 5])])
-    done = []
-    with pytest.raises(NonFiniteLossError) as error:
-        done.extend(train_epoch(model, batches, optimizer, lambda place: 1.0, WEIGHTS, first_step=10))
-    assert error.value.frame_ids.tolist() == ["f0-2", "f0-5"]
-    assert error.value.step == 12
-    assert torch.isfinite(model.stiffness)
+    source, model = source_of(frames.replace(**{label: values})), Springs()
+    config = TransferConfig(optimizer=optimizer, schedule="constant")
+    chosen = make_optimizer(config, model)
+    (sound,) = steps_of(model, source, config, plan=[np.array([0, 1])], optimizer=chosen)
+    assert sound.taken
+    before = [value.clone() for value in (*model.parameters(), *_moments(chosen))]
+    (broken,) = steps_of(model, source, config, plan=[np.array([2, 5])], optimizer=chosen)
+    assert not broken.taken
+    assert not torch.isfinite(broken.loss)
+    assert torch.equal(broken.sums.table, torch.zeros_like(broken.sums.table))
+    for now, then in zip((*model.parameters(), *_moments(chosen)), before, strict=True):
+        assert torch.equal(now, then)
+
+
+def _moments(optimizer):
+    state = optimizer.state_dict()["state"]
+    return [value for entries in state.values() for value in entries.values() if torch.is_tensor(value)]
 
 
 def test_a_batch_without_labels_takes_no_step():
@@ -105,27 +126,31 @@ def test_a_batch_without_labels_takes_no_step():
         **{name: np.full_like(getattr(frames, name), np.nan) for name in ("energy", "forces", "stress", "magmoms")}
     )
     model = Springs()
-    steps = steps_of(model, source_of(bare), TransferConfig())
-    assert [step.loss for step in steps] == [0, 0, 0]
+    steps = steps_of(model, source_of(bare), TransferConfig(batch_size=2))
+    assert [float(step.loss) for step in steps] == [0, 0, 0]
     assert model.stiffness.item() == 0.05
 
 
 def test_gradient_clip_bounds_the_step():
     model, source = Springs(), source_of(rock_salts())
-    norms = []
-    optimizer = make_optimizer(TransferConfig(), model)
-    batches = source.batches(source.plan(2, 999))
-    for _ in train_epoch(model, batches, optimizer, lambda place: 1.0, WEIGHTS, gradient_clip=1e-3):
-        norms.append(float(torch.stack([model.stiffness.grad, model.offset.grad]).norm()))  # noqa: PERF401
-    assert max(norms) == pytest.approx(1e-3, rel=1e-3)
+    config = TransferConfig(batch_size=2)
+    steps = steps_of(model, source, config, gradient_clip=1e-3)
+    left = float(torch.stack([model.stiffness.grad, model.offset.grad]).norm())
+    assert left == pytest.approx(1e-3, rel=1e-3)
+    assert all(step.norm > 1e-3 for step in steps)  # told as it was
 
 
-def test_learning_rate_falls_along_a_cosine():
-    config = TransferConfig()
-    assert learning_rate_factor(config, 0.0) == 1
-    assert learning_rate_factor(config, 0.5) == pytest.approx(0.505)
-    assert learning_rate_factor(config, 1.0) == pytest.approx(0.01)
-    assert learning_rate_factor(TransferConfig(schedule="constant"), 0.9) == 1
+def test_accumulated_batches_are_one_step_of_all_their_frames():
+    frames = rock_salts(6)
+    energy = frames.energy.copy()
+    energy[[0, 3]] = np.nan
+    source = source_of(frames.replace(energy=energy))
+    one, other = Springs(), Springs()
+    (whole,) = steps_of(one, source, TransferConfig(batch_size=6))
+    (parts,) = steps_of(other, source, TransferConfig(batch_size=2, accumulate=3))
+    torch.testing.assert_close(whole.loss, parts.loss)
+    torch.testing.assert_close(one.stiffness.grad, other.stiffness.grad)
+    torch.testing.assert_close(whole.sums.table, parts.sums.table)
 
 
 def test_references_have_their_own_rate_and_no_decay():

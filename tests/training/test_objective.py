@@ -55,7 +55,7 @@ def test_missing_labels_are_masked_component_by_component():
     loss, sums = objective(out, batch.targets, batch.graph.n_atoms, WEIGHTS)
     loss.backward()
     assert torch.isfinite(loss)
-    assert sums.count == {"energy": 5, "forces": 35, "stress": 45, "magmoms": 6}
+    assert dict(zip(TERMS, sums.table[3].tolist(), strict=True)) == {"energy": 5, "forces": 35, "stress": 45, "magmoms": 6}
     assert out.energy.grad[1] == 0
     assert out.forces.grad[3, 2] == 0
     assert out.forces.grad[3, 1] != 0
@@ -73,7 +73,7 @@ def test_a_label_that_nobody_has_adds_exactly_zero(term):
     loss.backward()
     assert torch.isfinite(loss)
     assert getattr(out, term).grad is None
-    assert sums.mean(term) is None
+    assert sums.means()[term] is None
     weight = {"energy": "energy", "forces": "force", "stress": "stress", "magmoms": "magmom"}[term]
     batch = batch_of(frames)
     without = objective(out, batch.targets, batch.graph.n_atoms, WEIGHTS.model_copy(update={weight: 0.0}))[0]
@@ -132,6 +132,61 @@ def test_sums_do_not_depend_on_batching():
         joined.add(objective(part, some.targets, some.graph.n_atoms, WEIGHTS)[1])
     for name, value in whole.to_dict(WEIGHTS).items():
         assert joined.to_dict(WEIGHTS)[name] == pytest.approx(value)
+
+
+def test_losses_of_the_parts_of_a_step_add_up_to_its_loss():
+    frames = rock_salts(7)
+    energy = frames.energy.copy()
+    energy[[0, 1, 5]] = np.nan  # ragged labels: two of three in the first part are missing, one of four in the second
+    weights = np.arange(1.0, 8.0)
+    source = BatchSource(frames.replace(energy=energy), np.zeros(7), 6.0, 3.0, torch.float64, weights=weights)
+    out, totals = output_for(frames), source.totals(np.arange(7))
+    batch = source.batch(np.arange(7))
+    whole = objective(out, batch.targets, batch.graph.n_atoms, WEIGHTS)[0]
+    parts = []
+    for rows in (slice(0, 3), slice(3, 7)):
+        atoms = slice(2 * rows.start, 2 * rows.stop)
+        part = SimpleNamespace(
+            energy=out.energy[rows], forces=out.forces[atoms], stress=out.stress[rows], magmoms=out.magmoms[atoms]
+        )
+        some = source.batch(np.arange(7)[rows])
+        parts.append(objective(part, some.targets, some.graph.n_atoms, WEIGHTS, totals=totals)[0])
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_weights_of_frames_weigh_their_labels():
+    frames, out = rock_salts(2), output_for(rock_salts(2))
+    settings = LossSettings(force=0, stress=0, magmom=0, kind="mae")
+    source = BatchSource(frames, np.zeros(2), 6.0, 3.0, torch.float64, weights=np.array([3.0, 1.0]))
+    batch = source.batch(np.arange(2))
+    errors = np.abs(out.energy.detach().numpy() / 2 - frames.energy / 2)
+    loss, sums = objective(out, batch.targets, batch.graph.n_atoms, settings)
+    assert float(loss.detach()) == pytest.approx(3.0 * (3 * errors[0] + errors[1]) / 4)
+    assert sums.to_dict(settings)["energy_mae"] == pytest.approx(1000 * errors.mean())  # errors count every frame alike
+
+
+@pytest.mark.parametrize(("kind", "formula"), [("mse", np.square), ("mae", np.abs)])
+def test_other_losses(kind, formula):
+    frames = rock_salts()
+    batch, out = batch_of(frames), output_for(frames)
+    settings = LossSettings(energy=0, stress=0, magmom=0, kind=kind)
+    loss, _ = objective(out, batch.targets, batch.graph.n_atoms, settings)
+    assert float(loss.detach()) == pytest.approx(formula(out.forces.detach().numpy() - frames.forces).mean())
+
+
+def test_conditional_huber_trusts_large_forces_less():
+    frames = rock_salts(4)
+    forces = np.zeros_like(frames.forces)
+    forces[:, 0] = [50, 99.9, 100, 199, 200, 299, 300, 1e4]
+    frames = frames.replace(forces=forces)
+    batch, out = batch_of(frames), output_for(frames)
+    out.forces = torch.tensor(forces + np.linspace(-2, 2, forces.size).reshape(forces.shape))
+    settings = LossSettings(energy=0, stress=0, magmom=0, kind="conditional_huber")
+    delta = 0.1 * np.array([1, 1, 0.7, 0.7, 0.4, 0.4, 0.1, 0.1])[:, None]
+    error = np.abs(out.forces.numpy() - forces)
+    expected = np.where(error <= delta, error**2 / 2, delta * (error - delta / 2)).mean()
+    loss, _ = objective(out, batch.targets, batch.graph.n_atoms, settings)
+    assert float(loss) == pytest.approx(expected)
 
 
 def test_gradient_is_that_of_finite_differences():

@@ -48,7 +48,11 @@ def test_a_used_folder_is_refused_and_nothing_foreign_is_removed(tmp_path):
     with pytest.raises(ConfigError, match="is a file"):
         RunFolder(tmp_path / "letter.txt")
     run = tmp_path / "run"
-    RunFolder(run).start("a: 1", {"method": "x"})
+    first = RunFolder(run)
+    first.start("a: 1", {"method": "x"})
+    with pytest.raises(ConfigError, match="another process"):
+        RunFolder(run, overwrite=True).start("a: 2", {"method": "y"})
+    first.release()
     (run / "mine.txt").write_text("keep")
     (run / "evaluation.json").write_text("{}")
     RunFolder(run, overwrite=True).start("a: 2", {"method": "y"})

@@ -44,7 +44,7 @@ def test_history_starts_before_any_step(run):
     first, last = run.history
     assert (first["epoch"], first["step"], first["train"]) == (0, 0, None)
     assert (last["epoch"], last["step"]) == (1, 2)
-    assert set(last) == {"epoch", "step", "lr", "seconds", "train", "val"}
+    assert set(last) == {"epoch", "step", "lr", "seconds", "atoms_per_second", "train", "val"}
     assert set(last["val"]) == set(last["train"]) == {"loss", "energy_mae", "forces_mae", "stress_mae", "magmom_mae"}
 
 

@@ -116,3 +116,25 @@ def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str
         raise ConfigError(f"{twice[0]} is given twice, by --{twice[0]} and by --set: leave one out")
     base = TransferConfig.load(config).model_dump(exclude_unset=True) if config else {}
     return merge(merge(base, given), sets)
+
+
+def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and data of the run in a folder, under those that were given again; whether these may differ is not checked.
+
+    Args:
+        folder: of an interrupted transfer.
+        settings: as of :func:`run_settings`.
+        inputs: what names the data; None was not given.
+
+    Raises:
+        ConfigError: if the folder holds no run.
+    """
+    from xclimb.config import merge
+    from xclimb.training.run import read_json
+    from xclimb.transfer.resume import former_settings
+
+    former = former_settings(folder).model_dump()
+    record = read_json(folder / "run.json")
+    known = (record.get("inputs") if isinstance(record, dict) else None) or {}
+    given = {name: value for name, value in inputs.items() if value is not None}
+    return merge(former, settings), inputs | known | given

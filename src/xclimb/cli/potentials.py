@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import Data, Device, Dtype, EnergyKey, Functional, Json, Overwrite, read_data, run_settings
+from xclimb.cli.options import Data, Device, Dtype, EnergyKey, Functional, Json, Overwrite, read_data, resumed, run_settings
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.tables import count, fresh_file, make_table, metrics_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
@@ -40,7 +40,12 @@ def models() -> None:
 
 
 def transfer(
-    data: Data,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA", help="As for xclimb inspect; left out with --resume: the data of that run.", show_default=False
+        ),
+    ] = None,
     functional: Functional = None,
     val: Annotated[
         str | None,
@@ -64,6 +69,12 @@ def transfer(
         typer.Option("--out", "-o", metavar="FOLDER", help="Run folder, new or empty.", show_default="runs/METHOD-SEED"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Go on with an interrupted or killed run, settings as they were.", show_default=False
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -76,6 +87,10 @@ def transfer(
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:<n> or mps.", rich_help_panel=_RUN, show_default="cpu")
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes that share every batch.", rich_help_panel=_RUN, show_default="1"),
     ] = None,
     dtype: Annotated[
         str | None, typer.Option(metavar="DTYPE", help="float32 or float64.", rich_help_panel=_RUN, show_default="float32")
@@ -104,10 +119,18 @@ def transfer(
 
     [bold]Example:[/bold] xclimb transfer data/r2scan --functional r2SCAN --method residual --epochs 50 --out runs/r2scan
 
-    Ctrl-C ends the training and keeps the best epoch so far.
+    Ctrl-C and SIGTERM save the state and keep the best epoch so far; xclimb transfer --resume runs/r2scan goes on.
     """
-    named = {"source": source, "method": method, "epochs": epochs, "seed": seed, "device": device, "dtype": dtype}
+    named = {"source": source, "method": method, "epochs": epochs, "seed": seed}
+    named |= {"device": device, "devices": devices, "dtype": dtype}
     settings = run_settings(config, named, overrides or [])
+    inputs: dict[str, Any] = {"data": data, "functional": functional, "val": val, "energy_key": energy_key}
+    if resume is not None:
+        if overwrite or out is not None:
+            raise ConfigError("--resume names the folder that goes on: leave --out and --overwrite out")
+        settings, inputs = resumed(resume, settings, inputs)
+    if inputs["data"] is None:
+        raise ConfigError("which data? give DATA: a file, folder, store or sample:dft_pairs")
 
     from xclimb.config import TransferConfig
     from xclimb.transfer.fit import run_transfer
@@ -115,9 +138,11 @@ def transfer(
 
     checked = TransferConfig.build(settings)
     get_method(checked.method).check(checked)
-    train = read_data(data, functional, energy_key)
-    held = read_data(val, functional, energy_key) if val is not None else None
-    run = run_transfer(checked, train, held, out, overwrite=overwrite)
+    train = read_data(inputs["data"], inputs["functional"], inputs["energy_key"])
+    held = read_data(inputs["val"], inputs["functional"], inputs["energy_key"]) if inputs["val"] is not None else None
+    run = run_transfer(checked, train, held, resume or out, overwrite=overwrite, resume=resume is not None, inputs=inputs)
+    if run.rank > 0:
+        return  # one process talks
     for sentence in run.notes:
         note(sentence)
     screen = console()
@@ -129,7 +154,10 @@ def transfer(
     screen.print(f"run folder: {run.path}")
     screen.print(f"use it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}")
     if run.interrupted:
-        error_console().print(f"interrupted: {run.path} holds the best epoch so far")
+        error_console().print(
+            f"interrupted: {run.path} holds the best epoch so far; go on with: xclimb transfer --resume {run.path}",
+            soft_wrap=True,
+        )
         raise typer.Exit(INTERRUPTED)
 
 

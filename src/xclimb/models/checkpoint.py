@@ -35,25 +35,36 @@ def save_potential(potential: "Potential", folder: Path) -> Path:
         "references": potential.references.to_dict(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
+    if folder.exists() and not (folder / _CARD).exists():
+        raise CheckpointError(f"{folder} exists and is not a potential: choose another folder")
+    write_folder(folder, {_WEIGHTS: weights, _CARD: json.dumps(card, indent=1, allow_nan=False).encode()})
+    return folder
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files into a new folder beside its place, down to the disk, then rename it; a former one goes away last.
+
+    Raises:
+        OSError: if there is no room or no right to write; what was there before is untouched, nothing new is left.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        (beside / _WEIGHTS).write_bytes(weights)
-        (beside / _CARD).write_text(json.dumps(card, indent=1, allow_nan=False))
+        for name, content in files.items():
+            with (beside / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
         beside.chmod(0o755)
         _exchange(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return folder
 
 
 def _exchange(new: Path, place: Path) -> None:
-    """Put a finished folder into its place; what was there before goes away last."""
     if not place.exists():
         os.replace(new, place)
         return
-    if not (place / _CARD).exists():
-        raise CheckpointError(f"{place} exists and is not a potential: choose another folder")
     old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
     os.replace(place, old / place.name)
     os.replace(new, place)

@@ -119,8 +119,10 @@ def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
         return False
     if record.get("state") != "finished" or "test" not in errors or not (path / "checkpoints" / "best").exists():
         return False
-    settings = config.model_dump(mode="json")
-    other = [name for name, value in settings.items() if record["settings"].get(name) != value]
+    # a setting that an older xclimb did not know had, in effect, its default
+    former = TransferConfig.model_construct().model_dump(mode="json") | record["settings"]
+    former["loss"] = TransferConfig.model_construct().loss.model_dump(mode="json") | former["loss"]
+    other = [name for name, value in config.model_dump(mode="json").items() if former[name] != value]
     if other or record["data"]["train"]["sha256"] != describe_data(sets.train)["sha256"]:
         what = f"with another {other[0]}" if other else "on other training frames"
         raise ConfigError(f"{path} holds a finished run {what}: give the study another folder, or overwrite=True")

@@ -4,8 +4,11 @@
     run.json           source, method, versions, data    references.json  the elemental references of the best potential
     checkpoints/best/  the best potential                checkpoints/last/  the potential after the last epoch
     evaluation.json    errors of the best potential on the splits
+    steps.jsonl        loss and rate every so many steps   events.jsonl   what was left out, jumped or diverged, with frames
 
-Every file is written beside its place and renamed, every line of metrics.jsonl is flushed: killing the process at any time
+and, until the run is finished, what it takes to go on: checkpoints/start/ (the potential at step 0), checkpoints/states/.
+
+Every file is written beside its place and renamed, every line of a .jsonl is flushed: killing the process at any time
 leaves a folder that reads.
 """
 
@@ -13,6 +16,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,13 +28,21 @@ from xclimb.data.frames import Frames
 from xclimb.errors import CheckpointError, ConfigError
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
+from xclimb.training.states import States
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file beside its place, then rename it: readers see the old text or the new, never a part."""
     beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -80,51 +92,103 @@ def describe_data(frames: Frames) -> dict[str, Any]:
     return {"frames": len(frames), "atoms": frames.total_atoms, "materials": materials, "sha256": frames.checksum()}
 
 
+FILES = ("config.yaml", "run.json", "metrics.jsonl", "steps.jsonl", "events.jsonl", "metrics.csv", "references.json",
+         "evaluation.json")  # fmt: skip
+
+
 class RunFolder:
     """Writer of a run folder.
 
     Args:
-        path: the folder; nothing is touched before :meth:`start`.
+        path: the folder; nothing is touched before :meth:`start` or :meth:`go_on`.
         overwrite: allow a folder with a run in it, which is replaced.
+        resume: the folder must hold a run, which goes on.
 
     Raises:
-        ConfigError: if the folder is not empty, or is a file.
+        ConfigError: if the folder is not empty, is a file, or holds no run to go on with.
     """
 
-    def __init__(self, path: Path, overwrite: bool = False):
+    def __init__(self, path: Path, overwrite: bool = False, resume: bool = False):
         self.path = path
+        self.states = States(path / "checkpoints" / "states")
+        self._record: dict[str, Any] = {}
+        self._locked: int | None = None
         if path.is_file():
             raise ConfigError(f"{path} is a file: give the name of a folder for the run")
-        if path.exists() and any(path.iterdir()):
+        if resume:
+            if not (path / "run.json").exists():
+                raise ConfigError(f"{path} holds no run to go on with: start it without resume")
+            self._record = read_json(path / "run.json")
+            if not isinstance(self._record, dict):
+                raise CheckpointError(f"{path / 'run.json'} does not describe a run: the file is damaged, repeat the run")
+        elif path.exists() and any(path.iterdir()):
             if not overwrite:
                 raise ConfigError(f"{path} is not empty: give another folder, or overwrite=True to replace the run in it")
             if not (path / "run.json").exists() and not (path / "checkpoints").exists():
                 raise ConfigError(f"{path} is not empty and holds no run to replace: give another folder")
-        self._record: dict[str, Any] = {}
 
-    def _clear(self) -> None:
-        # only what a run writes: a mistyped folder must not lose anything else
-        for name in ("config.yaml", "run.json", "metrics.jsonl", "references.json", "evaluation.json"):
-            (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json says."""
+        return self._record
+
+    def _lock(self) -> None:
+        """Take the folder for this process alone, until it ends.
+
+        Raises:
+            ConfigError: if another process is writing in it.
+        """
+        if sys.platform == "win32" or self._locked is not None:
+            return
+        self._locked = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+            raise ConfigError(f"another process is training in {self.path}: wait for it, or give another folder") from None
+
+    def release(self) -> None:
+        """Let other processes write in the folder."""
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
 
     def start(self, config_yaml: str, record: dict[str, Any]) -> None:
         """Make the folder, without what a former run left in it; write the settings and run.json, state ``running``."""
-        self._clear()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        # only what a run writes: a mistyped folder must not lose anything else
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.yaml", config_yaml)
         write_text(self.path / "metrics.jsonl", "")
+        self._record = {}
         self.update(**record, state="running")
+
+    def go_on(self, config_yaml: str, history: list[dict[str, Any]], step: int) -> None:
+        """Make the folder what it was when a state was saved: lines that came later are written again."""
+        self._lock()
+        self.states.tidy()
+        write_text(self.path / "config.yaml", config_yaml)
+        write_text(self.path / "metrics.jsonl", "".join(_line(line) for line in history))
+        for name in ("steps.jsonl", "events.jsonl"):
+            if (self.path / name).exists():
+                kept = [line for line in read_lines(self.path / name) if line["step"] <= step]
+                write_text(self.path / name, "".join(_line(line) for line in kept))
+        self._record.pop("error", None)
+        self.update(state="running")
 
     def update(self, **entries: Any) -> None:
         """Set entries of run.json."""
         self._record |= entries
         write_json(self.path / "run.json", self._record)
 
-    def log(self, line: dict[str, Any]) -> None:
-        """Append one epoch to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(line), allow_nan=False) + "\n")
+    def log(self, line: dict[str, Any], name: str = "metrics.jsonl") -> None:
+        """Append one line, of an epoch, a step or an event."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(_line(line))
 
     def checkpoint(self, name: str, potential: Potential) -> None:
         """Save a potential as ``checkpoints/<name>``; a former one stays until the new one is complete."""
@@ -132,9 +196,20 @@ class RunFolder:
         if name == "best":
             write_json(self.path / "references.json", potential.references.to_dict())
 
+    def finish(self, metrics: dict[str, Metrics], best_epoch: int) -> None:
+        """Write the errors of the best potential on each split; what it takes to go on is removed."""
+        self.evaluation(metrics)
+        self.update(state="finished", best_epoch=best_epoch)
+        self.states.clear()
+        shutil.rmtree(self.path / "checkpoints" / "start", ignore_errors=True)
+
     def evaluation(self, metrics: dict[str, Metrics]) -> None:
         """Write the errors of the best potential on each split."""
         write_json(self.path / "evaluation.json", {split: found.to_dict() for split, found in metrics.items()})
+
+
+def _line(line: dict[str, Any]) -> str:
+    return json.dumps(plain(line), allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -148,7 +223,8 @@ class Run:
         history: one dictionary an epoch, as in metrics.jsonl; the first is before any step.
         best_epoch: epoch of the best potential; 0 means that no step made it better.
         method: name of the method.
-        interrupted: whether Ctrl-C ended the run before its last epoch.
+        interrupted: whether a signal ended the run before its last epoch.
+        rank: number of this process among those that trained; the first one talks.
         notes: sentences that a reader of the numbers should know.
     """
 
@@ -159,6 +235,7 @@ class Run:
     best_epoch: int
     method: str
     interrupted: bool = False
+    rank: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -172,21 +249,52 @@ class Run:
         return f"Run({self.method}, {errors}, best epoch {self.best_epoch} of {len(self.history) - 1}{state}, {self.path})"
 
 
+def read_run(path: Path, device: str = "cpu", dtype: str = "float32", rank: int = 0) -> Run:
+    """The run in a folder, as :func:`xclimb.transfer` gave it.
+
+    Raises:
+        CheckpointError: if the folder is not complete.
+    """
+    record, errors = read_json(path / "run.json"), read_json(path / "evaluation.json")
+    return Run(
+        path=path,
+        potential=Potential.load(path / "checkpoints" / "best", device, dtype),
+        metrics=Metrics.from_dict(errors["val"]),
+        history=read_history(path),
+        best_epoch=record["best_epoch"],
+        method=record["method"],
+        interrupted=record["state"] == "interrupted",
+        rank=rank,
+        notes=tuple(record["notes"]),
+    )
+
+
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The epochs of a run folder; a last line that a killed process left half written is left out.
 
     Raises:
         CheckpointError: if the folder has no metrics.jsonl.
     """
+    if not (Path(path) / "metrics.jsonl").exists():
+        raise CheckpointError(f"{path} is no run folder: it has no metrics.jsonl")
+    return read_lines(Path(path) / "metrics.jsonl")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a .jsonl; a last one that a killed process left half written is left out.
+
+    Raises:
+        CheckpointError: if it cannot be read, or a line before the last is no JSON object.
+    """
     try:
-        lines = (Path(path) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise CheckpointError(f"{path} is no run folder: it has no metrics.jsonl") from None
-    history = []
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error.strerror})") from None
+    found = []
     for number, line in enumerate(lines):
         try:
-            history.append(json.loads(line))
-        except ValueError:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
             if number + 1 < len(lines):
-                raise CheckpointError(f"{path}/metrics.jsonl, line {number + 1} is damaged: repeat the run") from None
-    return history
+                raise CheckpointError(f"{file}, line {number + 1} is damaged: repeat the run") from None
+    return found

@@ -1,119 +1,294 @@
-"""One training in memory: the potential that is trained, its optimiser, its history and the best so far. No files."""
+"""One training in memory: what is trained, its optimiser, its history and the best so far. No files, no signals."""
 
 import math
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
+from xclimb.errors import DataError
 from xclimb.models.potential import Potential, dtype_of
 from xclimb.references import AtomRef
-from xclimb.training.batches import BatchSource
-from xclimb.training.loop import NonFiniteLossError, evaluate, learning_rate_factor, make_optimizer, train_epoch
-from xclimb.training.objective import ErrorSums
+from xclimb.training.batches import BatchSource, TrainingBatch, ahead
+from xclimb.training.engine import Engine
+from xclimb.training.loop import Step, evaluate, train_step
+from xclimb.training.objective import ErrorSums, objective
+from xclimb.training.optimizers import learning_rate_factor, make_optimizer, should_stop
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss or its gradient became NaN or infinite; carries the step and the frames that did it."""
+
+    def __init__(self, step: int, frame_ids: np.ndarray):
+        self.step, self.frame_ids = step, frame_ids
+        super().__init__(f"loss not finite at step {step} (frames {', '.join(map(str, frame_ids))})")
+
+
+class Trained(nn.Module):
+    """What the optimiser changes: the network and, with some methods, the references.
+
+    Args:
+        network: all of it.
+        shift: change of the references of the training elements, eV/atom ``[K]``; None where they are fixed.
+    """
+
+    def __init__(self, network: nn.Module, shift: nn.Parameter | None):
+        super().__init__()
+        self.network, self.shift = network, shift
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken, beside what it did: its number (from 1), learning rate, frames and their number of atoms."""
+
+    number: int
+    learning_rate: float
+    frames: np.ndarray
+    atoms: int
+    did: Step
 
 
 class Trainer:
-    """Trains a copy of a potential, an epoch at a time.
+    """Trains a copy of a potential, a step at a time.
 
     Args:
         config: all settings.
         start: the potential at step 0; it is not changed.
         train: training frames.
         val: validation frames; the best epoch is the one with the lowest weighted loss on them.
+        engine: device and processes.
         train_references: whether the references of the elements in ``train`` are trained with the weights.
     """
 
-    def __init__(self, config: TransferConfig, start: Potential, train: Frames, val: Frames, train_references: bool = False):
-        self.config = config
-        self.start = start
-        self.model = start.copy().model.requires_grad_(True)
+    def __init__(
+        self,
+        config: TransferConfig,
+        start: Potential,
+        train: Frames,
+        val: Frames,
+        engine: Engine,
+        train_references: bool = False,
+    ):
+        self.config, self.start, self.engine = config, start, engine
+        network = start.copy().model.requires_grad_(True).to(engine.device)
         self.elements = train.elements if train_references else None
-        self.shift: torch.nn.Parameter | None = None  # eV/atom, added to the references of the elements [K]
+        shift: nn.Parameter | None = None
         if self.elements is not None:
-            self.shift = torch.nn.Parameter(torch.zeros(len(self.elements), dtype=dtype_of(config.dtype), device=config.device))
-        self.train_data, self.val_data = self._data(train), self._data(val)
-        self.optimizer = make_optimizer(config, self.model, self.shift)
-        self.epoch, self.step = 0, 0
+            shift = nn.Parameter(torch.zeros(len(self.elements), dtype=dtype_of(config.dtype), device=engine.device))
+        self.train_data, self.val_data = self._data(train, config.frame_weights), self._data(val, None)
+        if not (config.loss.magmom and train.has("magmoms")):
+            network.magmom.requires_grad_(False)  # a head that nothing teaches is not to decay either
+        self.trained = Trained(network, shift)
+        engine.copy_first(list(self.trained.state_dict().values()))
+        self.optimizer = make_optimizer(config, network, shift)
+        self.average: AveragedModel | None = None
+        if config.ema_decay is not None:
+            self.average = AveragedModel(self.trained, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+        self.epoch, self.place, self.step = 0, 0, 0  # epochs done, steps done in the present one, all steps
+        self.sums = ErrorSums.empty(engine.device)  # of the present epoch
+        self.seconds = 0.0
+        self._steps_planned = 0
         self.history: list[dict[str, Any]] = []
-        self.best = start
+        self.best_weights = self.last_weights = _copied(self.trained)
         self.best_epoch = 0
         self.best_loss = math.inf
 
-    def _data(self, frames: Frames) -> BatchSource:
+    def _data(self, frames: Frames, weights: str | None) -> BatchSource:
         return BatchSource(
             frames=frames,
             reference_energy=self.start.references.energy(frames),
-            cutoff=self.model.cutoff,
-            bond_cutoff=self.model.bond_cutoff,
+            cutoff=self.start.model.cutoff,
+            bond_cutoff=self.start.model.bond_cutoff,
             dtype=dtype_of(self.config.dtype),
-            device=self.config.device,
+            device=self.engine.device,
             elements=self.elements,
+            weights=None if weights is None else frame_weights(frames, weights),
+            rank=self.engine.rank,
+            world=self.engine.world,
         )
 
-    def validate(self) -> ErrorSums:
-        """Errors of what is in training now on the validation frames."""
-        plan = self.val_data.plan(self.config.batch_size, self.config.batch_atoms)
-        return evaluate(self.model, self.val_data.batches(plan), self.config.loss, self.shift)
+    # -- the steps of an epoch ------------------------------------------------------------------------
 
-    def evaluate_start(self) -> dict[str, Any]:
-        """Epoch 0: the errors before any step, as a line of the history."""
+    def plan(self) -> list[list[np.ndarray]]:
+        """The frames of each batch of each step of the present epoch: of the seed and the epoch alone."""
+        batches = self.train_data.plan(self.config, self.epoch)
+        return [batches[k : k + self.config.accumulate] for k in range(0, len(batches), self.config.accumulate)]
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """Steps of the epoch that was planned last."""
+        return self._steps_planned
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are done, or waiting for a better one is over."""
+        return self.epoch >= self.config.epochs or should_stop(self._losses(), self.config.early_stopping)
+
+    def steps(self, asked: Any = None) -> Iterator[Taken]:
+        """What is left of the present epoch, a step at a time, so that the caller may watch, save and stop in between.
+
+        Args:
+            asked: called before each step: whether this process was asked to stop.
+        """
+        plan = self.plan()
+        self._steps_planned = len(plan)
         began = time.perf_counter()
-        return self._close_epoch(None, self.config.learning_rate, began)
+        # on a CPU there is nothing to hide behind: thread and step share the cores
+        built = (
+            map(self._build, plan[self.place :]) if self.engine.device.type == "cpu" else ahead(self._build, plan[self.place :])
+        )
+        for batches in built:
+            frames = np.concatenate(plan[self.place])
+            rate = self._set_rates(self.epoch + self.place / len(plan))
+            step = train_step(
+                self.trained.network,
+                batches,
+                self.optimizer,
+                self.config.loss,
+                self.engine,
+                self.train_data.totals(frames),
+                self.trained.shift,
+                self.config.gradient_clip,
+                asked=bool(asked and asked()),
+            )
+            if self.average is not None:
+                self.average.update_parameters(self.trained)
+            self.sums.add(step.sums)
+            self.place, self.step = self.place + 1, self.step + 1
+            self.seconds, began = self.seconds + time.perf_counter() - began, time.perf_counter()
+            yield Taken(self.step, rate, frames, int(self.train_data.frames.n_atoms[frames].sum()), step)
 
-    def run_epoch(self) -> dict[str, Any]:
-        """Train for one epoch and validate; gives the line of the history.
+    def _build(self, step: list[np.ndarray]) -> list[TrainingBatch]:
+        return list(self.train_data.batches(step))
+
+    def _set_rates(self, epoch: float) -> float:
+        factor = learning_rate_factor(self.config, epoch, self._losses())
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["first_lr"] * factor
+        return self.optimizer.param_groups[0]["lr"]
+
+    def _losses(self) -> list[float]:
+        return [line["val"]["loss"] for line in self.history]
+
+    # -- its end --------------------------------------------------------------------------------------
+
+    def close_epoch(self) -> dict[str, Any]:
+        """Validate after the steps of an epoch (or before any): the line of the history.
 
         Raises:
-            NonFiniteLossError: if a loss is not finite; the best potential is untouched.
+            NonFiniteLossError: if the loss on the validation frames is not finite; the best so far is untouched.
         """
         began = time.perf_counter()
-        config, sums, rate = self.config, ErrorSums(), 0.0
-        plan = self.train_data.plan(config.batch_size, config.batch_atoms, config.seed, self.epoch)
-
-        def factor(place: int) -> float:
-            return learning_rate_factor(config, (self.epoch + place / len(plan)) / config.epochs)
-
-        batches = self.train_data.batches(plan)
-        steps = train_epoch(
-            self.model, batches, self.optimizer, factor, config.loss, self.step, self.shift, config.gradient_clip
-        )
-        for step in steps:
-            sums.add(step.sums)
-            self.step, rate = step.number, step.learning_rate
-        self.epoch += 1
-        return self._close_epoch(sums, rate, began)
-
-    def _close_epoch(self, sums: ErrorSums | None, rate: float, began: float) -> dict[str, Any]:
-        found = self.validate()
-        weights = self.config.loss
-        loss = found.loss(weights)
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(self.step, self.val_data.frames.frame_id)
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch, self.best = loss, self.epoch, self.potential()
+        starting = not self.history
+        settings = self.config.loss
+        train = None if starting else self.sums.to_dict(settings)
+        seen = 0 if starting else self.train_data.frames.total_atoms
+        self._average_in(True)
+        try:
+            found = self._evaluate()
+            loss = found.loss(settings)
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(self.step, self._culprits(self.val_data, np.arange(len(self.val_data))))
+            epoch = self.epoch if starting else self.epoch + 1
+            if loss < self.best_loss:
+                self.best_loss, self.best_epoch, self.best_weights = loss, epoch, _copied(self.evaluated)
+            self.last_weights = _copied(self.evaluated)
+        finally:
+            self._average_in(False)
+        self.epoch = epoch
         line = {
             "epoch": self.epoch,
             "step": self.step,
-            "lr": rate,
-            "seconds": time.perf_counter() - began,
-            "train": None if sums is None else sums.to_dict(weights),
-            "val": found.to_dict(weights),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds + time.perf_counter() - began,
+            "atoms_per_second": seen / self.seconds if self.seconds else None,
+            "train": train,
+            "val": found.to_dict(settings),
         }
         self.history.append(line)
+        self.place, self.seconds, self.sums = 0, 0.0, ErrorSums.empty(self.engine.device)
         return line
 
-    def potential(self) -> Potential:
-        """A copy of what is in training now, with the trained change of the references folded in."""
-        now = self.start.copy()
-        now.model.load_state_dict(self.model.state_dict())
-        if self.shift is not None and self.elements is not None:
-            now.references = shifted(now.references, self.elements, self.shift.detach().double().cpu().numpy())
-        return now
+    @property
+    def evaluated(self) -> Trained:
+        """What is validated and kept: the average where there is one, else what is trained."""
+        return self.trained if self.average is None else self.average.module
+
+    def _average_in(self, wanted: bool) -> None:
+        """Schedule-free optimisers keep their average in the weights while these are not trained."""
+        if self.config.optimizer == "schedulefree":
+            self.optimizer.eval() if wanted else self.optimizer.train()
+
+    def _evaluate(self) -> ErrorSums:
+        model = self.evaluated
+        batches = self.val_data.batches(self.val_data.plan(self.config))
+        return evaluate(model.network, batches, self.config.loss, self.engine, model.shift)
+
+    def culprits(self, frames: np.ndarray) -> np.ndarray:
+        """The names of those of these training frames whose own loss is not finite; all where it is none alone."""
+        return self._culprits(self.train_data, frames)
+
+    def _culprits(self, data: BatchSource, frames: np.ndarray) -> np.ndarray:
+        model, bad = self.evaluated, []
+        for index in frames:
+            batch = data.batch(np.array([index]))
+            loss, _ = objective(model.network(batch.graph), batch.targets, batch.graph.n_atoms, self.config.loss, model.shift)
+            if not math.isfinite(float(loss.detach())):
+                bad.append(index)
+        return data.frames.frame_id[np.array(bad or frames)]
+
+    # -- potentials -----------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Potential:
+        """The potential of the best epoch."""
+        return self.potential(self.best_weights)
+
+    @property
+    def last(self) -> Potential:
+        """The potential of the last epoch that was closed."""
+        return self.potential(self.last_weights)
+
+    def potential(self, weights: dict[str, Tensor]) -> Potential:
+        """A potential of its own with these weights, the trained change of the references folded in."""
+        made = self.start.copy()
+        network = {name.removeprefix("network."): value for name, value in weights.items() if name != "shift"}
+        made.model.load_state_dict(network)
+        if self.elements is not None:
+            made.references = shifted(made.references, self.elements, weights["shift"].double().cpu().numpy())
+        return made
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def frame_weights(frames: Frames, column: str) -> np.ndarray:
+    """Weights of the frames in the loss, out of one of their extra columns ``[S]``.
+
+    Raises:
+        DataError: if there is no such column, or a weight is no number, negative, or all are 0.
+    """
+    if column not in frames.extras:
+        known = ", ".join(frames.extras) or "none"
+        raise DataError(f"the training frames have no column {column!r} for frame_weights (columns: {known})")
+    try:
+        weights = frames.extras[column].astype(np.float64)
+    except ValueError:
+        raise DataError(f"the column {column!r} for frame_weights holds text: give it numbers") from None
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise DataError(f"training frame {frames.frame_id[bad[0]]} has the weight {weights[bad[0]]}: give 0 or more")
+    if not weights.any():
+        raise DataError(f"all weights in the column {column!r} are 0: there is nothing to train on")
+    return weights
 
 
 def shifted(references: AtomRef, elements: np.ndarray, change: np.ndarray) -> AtomRef:

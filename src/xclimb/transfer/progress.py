@@ -33,7 +33,7 @@ class TerminalBar:
 
 
 class EpochBar(TerminalBar):
-    """Epochs done, validation errors, best epoch and time left of one training.
+    """Epochs and steps done, atoms a second, validation errors, best epoch and time left of one training.
 
     Args:
         title: shown before the bar.
@@ -43,13 +43,22 @@ class EpochBar(TerminalBar):
 
     def __init__(self, title: str, epochs: int, show: bool = True):
         super().__init__(show)
-        self._task = self._bar.add_task(title, total=max(epochs, 1), errors="") if self._bar else None
+        self._told, self._pace = "", ""
+        self._task = self._bar.add_task(title, total=float(max(epochs, 1)), errors="") if self._bar else None
+
+    def step(self, epoch: int, place: int, steps: int, number: int, atoms_per_second: int) -> None:
+        """Show a step: its place in the epoch, its number, and how fast it was."""
+        self._pace = f"step {number:,} · {atoms_per_second:,} atoms/s · "
+        self._update(epoch + place / max(steps, 1))
 
     def show(self, line: dict[str, Any], best_epoch: int) -> None:
         """Show one line of the history."""
+        self._told = f"val {_errors(line['val'])} · best epoch {best_epoch}"
+        self._update(float(line["epoch"]))
+
+    def _update(self, done: float) -> None:
         if self._bar and self._task is not None:
-            told = f"val {_errors(line['val'])} · best epoch {best_epoch}"
-            self._bar.update(self._task, completed=line["epoch"], errors=told)
+            self._bar.update(self._task, completed=done, errors=self._pace + self._told)
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the bar."""
@@ -63,12 +72,12 @@ def _errors(val: dict[str, Any]) -> str:
 
 
 def _columns(console):
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     return Progress(
         TextColumn("{task.description:>12}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TextColumn("{task.completed:.4g}/{task.total:.0f}"),
         TextColumn("{task.fields[errors]}"),
         TimeElapsedColumn(),
         TextColumn("left"),

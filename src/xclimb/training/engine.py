@@ -1,0 +1,185 @@
+"""Where training runs: one process or many, on whatever device, by Lightning Fabric.
+
+The network is so small (0.4 M weights) that the gradients of a step travel best in one piece: every process computes the
+sum of its share of a step, the sums are added up, and all take the same step. Nothing is averaged over processes, so that
+what comes out is what one process would have computed.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
+
+from xclimb.config import TransferConfig
+from xclimb.errors import ConfigError, TrainingError, XclimbError
+
+# here, so that it holds in started processes from their first moment: they are not to talk about themselves
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+class Engine:
+    """The device and the other processes of a training.
+
+    Args:
+        fabric: launched.
+    """
+
+    def __init__(self, fabric: Fabric):
+        self._fabric = fabric
+        self.device: torch.device = fabric.device
+        self.rank: int = fabric.global_rank
+        self.world: int = fabric.world_size
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes files and talks."""
+        return self.rank == 0
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes; together, in one message for each type.
+
+        Raises:
+            TrainingError: if another process is gone.
+        """
+        self._exchange(tensors, lambda flat: self._fabric.all_reduce(flat, reduce_op="sum"))
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by that of the first process.
+
+        Raises:
+            TrainingError: if another process is gone.
+        """
+        self._exchange(tensors, lambda flat: self._fabric.broadcast(flat, src=0))
+
+    def wait(self) -> None:
+        """Go on when all processes are here.
+
+        Raises:
+            TrainingError: if another process is gone.
+        """
+        self.add_up([torch.zeros(1, device=self.device)])
+
+    def _exchange(self, tensors: Sequence[Tensor], message: Callable[[Tensor], Tensor]) -> None:
+        if self.world == 1:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            mine = [tensor for tensor in tensors if tensor.dtype == dtype]
+            flat = torch.cat([tensor.detach().reshape(-1) for tensor in mine])
+            try:
+                flat = message(flat).to(self.device)
+            except (RuntimeError, OSError) as error:
+                raise TrainingError(_lost(str(error))) from error
+            for tensor, part in zip(mine, flat.split([tensor.numel() for tensor in mine]), strict=True):
+                tensor.detach().copy_(part.view_as(tensor))
+
+
+def run_on_devices(config: TransferConfig, function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function(engine, *args)`` in as many processes as the settings ask for; gives what the first of them returns.
+
+    One process is this one. Several are started here, or were started by torchrun or srun, of which each calls this.
+
+    Raises:
+        ConfigError: if the processes cannot be started as the settings say.
+        TrainingError: if one of the processes is lost.
+    """
+    outside = _started_from_outside()
+    if config.nodes > 1 and not outside:
+        raise ConfigError("several nodes need a launcher that knows them: start the command with torchrun or srun")
+    if config.devices * config.nodes == 1:
+        return function(Engine(_fabric(config, "auto")), *args)
+    if outside:
+        return function(Engine(_fabric(config, "ddp")), *args)
+    fabric = _fabric(config, "ddp_spawn", launch=False)
+    with _pass_signals_on():
+        try:
+            outcome = fabric.launch(partial(_in_process, function=function, args=args))
+        except ProcessExitedException as error:
+            raise TrainingError(_lost(f"process {error.error_index} ended by {error.signal_name or error.exit_code}")) from None
+        except ProcessException as error:
+            said = [line for line in str(error).splitlines() if line.strip()]
+            raise TrainingError(_lost(f"process {error.error_index}: {said[-1].strip()}")) from error
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result
+
+
+class _Outcome:
+    """What a started process hands over; no dataclass, into which Fabric would look for tensors."""
+
+    def __init__(self, result: Any = None, error: XclimbError | None = None):
+        self.result, self.error = result, error
+
+
+def _in_process(fabric: Fabric, function: Callable[..., Any], args: tuple) -> _Outcome:
+    """What each started process does; an error on purpose is handed over whole, not as a traceback."""
+    try:
+        return _Outcome(function(Engine(fabric), *args))
+    except XclimbError as error:
+        return _Outcome(error=error)
+
+
+def _fabric(config: TransferConfig, strategy: str, launch: bool = True) -> Fabric:
+    kind, _, number = config.device.partition(":")
+    devices: Any = [int(number)] if number and config.devices == 1 else config.devices
+    if number and config.devices > 1:
+        raise ConfigError(f"device {config.device!r} is one device: use device='cuda' with devices={config.devices}")
+    if kind == "mps" and config.devices > 1:
+        raise ConfigError("device 'mps' is one device: leave devices out")
+    plugins: Any = None if strategy == "ddp" else [LightningEnvironment()]
+    try:
+        fabric = Fabric(accelerator=kind, devices=devices, num_nodes=config.nodes, strategy=strategy, plugins=plugins)
+        if launch:
+            fabric.launch()
+    except (ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"cannot run on {config.devices} device(s) {kind!r} of {config.nodes} node(s): {reason}") from error
+    return fabric
+
+
+def first_process() -> bool:
+    """Whether this process is the first, or only, one of those that torchrun or srun started."""
+    if not _started_from_outside():
+        return True
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
+def _started_from_outside() -> bool:
+    """Whether torchrun or srun started this process as one of several."""
+    return TorchElasticEnvironment.detect() or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def _lost(reason: str) -> str:
+    reason = " ".join(reason.split())[:200]
+    return f"a process of the training is lost ({reason}): the last saved state is whole; go on from it with --resume"
+
+
+@contextmanager
+def _pass_signals_on() -> Iterator[None]:
+    """While waiting for started processes: SIGINT and SIGTERM go to them, which save and end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def passed(number: int, _: Any) -> None:
+        import multiprocessing
+
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGTERM)
+
+    before = {number: signal.signal(number, passed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

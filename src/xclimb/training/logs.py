@@ -1,0 +1,123 @@
+"""Where the numbers of a training go besides metrics.jsonl: CSV, TensorBoard, Weights & Biases (offline)."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from xclimb.config import TransferConfig
+from xclimb.errors import ConfigError
+from xclimb.training.run import write_text
+
+
+@runtime_checkable
+class Log(Protocol):
+    """Takes the lines of metrics.jsonl and of steps.jsonl as they come."""
+
+    def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """An epoch was closed."""
+
+    def step(self, line: dict[str, Any]) -> None:
+        """It is time to say how a step went."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+def open_logs(config: TransferConfig, folder: Path, first_step: int) -> list[Log]:
+    """The logs that the settings ask for, going on after ``first_step``.
+
+    Raises:
+        ConfigError: if a package is not installed.
+    """
+    made: list[Log] = []
+    for name in config.loggers:
+        if name == "csv":
+            made.append(CsvLog(folder / "metrics.csv"))
+        elif name == "tensorboard":
+            made.append(TensorBoardLog(folder / "tensorboard", first_step))
+        else:
+            made.append(WandbLog(config, folder))
+    return made
+
+
+def flat(line: dict[str, Any], prefix: str = "") -> dict[str, float | int]:
+    """Nested numbers by one name each, ``val/energy_mae``; what is not there is left out."""
+    found: dict[str, float | int] = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}/")
+        elif value is not None:
+            found[prefix + name] = value
+    return found
+
+
+class CsvLog:
+    """``metrics.csv``: one row an epoch."""
+
+    def __init__(self, file: Path):
+        self._file = file
+
+    def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """Write the table with its new row."""
+        rows = [flat(each) for each in history]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self._file, text.getvalue())
+
+    def step(self, line: dict[str, Any]) -> None:
+        """Nothing: one row is one epoch."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class TensorBoardLog:
+    """Event files for TensorBoard; a resumed run hides what came after the state it goes on from."""
+
+    def __init__(self, folder: Path, first_step: int):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ConfigError("logger 'tensorboard' needs a package: pip install 'xclimb[tensorboard]'") from None
+        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
+
+    def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """Add the numbers of an epoch."""
+        for name, value in flat(line).items():
+            self._writer.add_scalar(name, value, line["step"])
+        self._writer.flush()
+
+    def step(self, line: dict[str, Any]) -> None:
+        """Add loss, rate and norm."""
+        for name in ("loss", "lr", "norm"):
+            self._writer.add_scalar(f"step/{name}", line[name], line["step"])
+
+    def close(self) -> None:
+        """Close the event file."""
+        self._writer.close()
+
+
+class WandbLog:
+    """A run of Weights & Biases, offline: ``wandb sync`` sends it, nothing else does."""
+
+    def __init__(self, config: TransferConfig, folder: Path):
+        try:
+            import wandb
+        except ImportError:
+            raise ConfigError("logger 'wandb' needs a package: pip install 'xclimb[wandb]'") from None
+        self._run = wandb.init(project="xclimb", name=folder.name, dir=str(folder), mode="offline", config=config.model_dump())
+
+    def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """Add the numbers of an epoch."""
+        self._run.log(flat(line), step=line["step"])
+
+    def step(self, line: dict[str, Any]) -> None:
+        """Add loss, rate and norm."""
+        self._run.log({f"step/{name}": line[name] for name in ("loss", "lr", "norm")}, step=line["step"])
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()

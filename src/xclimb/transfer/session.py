@@ -1,0 +1,171 @@
+"""One training with its run folder: steps are watched, logged and saved, signals and errors end it with everything kept."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+
+from xclimb.errors import DataError, TrainingError, XclimbError
+from xclimb.training.guard import Guard, sentence
+from xclimb.training.logs import Log
+from xclimb.training.run import RunFolder
+from xclimb.training.states import restore, state_of
+from xclimb.training.stop import StopSignals
+from xclimb.training.trainer import NonFiniteLossError, Trainer
+from xclimb.transfer.progress import EpochBar
+
+_NAMED = 16  # frames that a message lists
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+class Session:
+    """Trains until it is done or told to stop.
+
+    Args:
+        trainer: at step 0, or restored with :meth:`go_on`.
+        folder: started; None in the processes that do not write.
+        bar: shows what is going on.
+        logs: further places for the numbers.
+        on_epoch: called with each line of metrics.jsonl as it is written.
+    """
+
+    def __init__(
+        self, trainer: Trainer, folder: RunFolder | None, bar: EpochBar, logs: list[Log], on_epoch: OnEpoch | None = None
+    ):
+        self._trainer, self._folder, self._bar, self._logs, self._on_epoch = trainer, folder, bar, logs, on_epoch
+        self._guard = Guard(trainer.config, trainer, self._tell, self._log_step)
+        self._stop = StopSignals()
+        self._saved = time.monotonic()  # a clock that never goes backwards
+        self._saved_step = 0
+        self._atoms = 0
+
+    def go_on(self, tensors: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
+        """Restore trainer and guard from a saved state.
+
+        Raises:
+            CheckpointError: if it is not one of this run.
+        """
+        restore(self._trainer, tensors, card["trainer"])
+        self._guard.restore(card["guard"])
+        self._saved_step = self._trainer.step
+
+    def run(self) -> bool:
+        """All epochs; True if a signal ended them early.
+
+        Raises:
+            DataError: at a loss that is not finite, naming frames.
+            TrainingError: if nothing more can be written, memory is out, or a process is lost.
+        """
+        trainer = self._trainer
+        with self._stop, self._explained():
+            if not trainer.history:
+                self._close_epoch()
+            while not trainer.done:
+                began = time.perf_counter()
+                for taken in trainer.steps(self._stop.asked):
+                    self._guard.take(taken)
+                    self._atoms = round(taken.atoms / max(time.perf_counter() - began, 1e-9))
+                    self._bar.step(trainer.epoch, trainer.place, trainer.steps_in_epoch, taken.number, self._atoms)
+                    if self._guard.asked:
+                        self._save()
+                        self._bar.say(f"{self._stop.name or 'told to stop'}: the state at step {taken.number} is saved")
+                        return True
+                    self._save_if_due()
+                    began = time.perf_counter()
+                self._guard.look()
+                self._close_epoch()
+        return False
+
+    # -- what is written ------------------------------------------------------------------------------
+
+    def _close_epoch(self) -> None:
+        trainer = self._trainer
+        line = trainer.close_epoch()
+        self._guard.close_epoch(line)
+        self._bar.show(line, trainer.best_epoch)
+        if self._folder is not None:
+            if trainer.best_epoch == line["epoch"]:
+                self._folder.checkpoint("best", trainer.best)
+            self._folder.checkpoint("last", trainer.last)
+            self._folder.log(line)
+            self._folder.update(best_epoch=trainer.best_epoch)
+            for log in self._logs:
+                log.epoch(line, trainer.history)
+        self._save_if_due()
+        if self._on_epoch is not None:
+            self._on_epoch(line)
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._saved >= 60 * self._trainer.config.checkpoint_minutes:
+            self._guard.look()
+            self._save()
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self._folder is None:
+            return
+        tensors, card = state_of(self._trainer)
+        self._folder.states.write(
+            tensors, {"step": card["step"], "trainer": card, "guard": self._guard.state(), "threads": torch.get_num_threads()}
+        )
+        self._saved_step = card["step"]
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        self._bar.say(f"note: {sentence(event)}")
+        if self._folder is not None:
+            self._folder.log(event, "events.jsonl")
+
+    def _log_step(self, line: dict[str, Any]) -> None:
+        line = line | {"atoms_per_second": self._atoms}
+        if self._folder is not None:
+            self._folder.log(line, "steps.jsonl")
+            for log in self._logs:
+                log.step(line)
+
+    # -- what goes wrong ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of every kind as one sentence, in run.json too; the last saved state stays what it is."""
+        try:
+            yield
+        except NonFiniteLossError as error:
+            raise self._failed(DataError(self._divergence(error))) from error
+        except TrainingError as error:
+            raise self._failed(error) from error.__cause__
+        except torch.OutOfMemoryError as error:
+            told = f"out of memory at step {self._trainer.step + 1}: lower batch_atoms (or set batch_bonds, batch_angles)"
+            raise self._failed(TrainingError(f"{told}{self._kept()}")) from error
+        except OSError as error:
+            where = error.filename or (self._folder.path if self._folder else "a file")
+            told = f"cannot write {where} ({error.strerror or error})"
+            raise self._failed(TrainingError(f"{told}: make room or give rights{self._kept()}")) from error
+        except KeyboardInterrupt:
+            self._failed(TrainingError(f"ended at once{self._kept()}"))
+            raise
+
+    def _failed(self, error: XclimbError) -> XclimbError:
+        if self._folder is not None:
+            with suppress(OSError):  # the folder that cannot be written to may be what the error is about
+                self._folder.update(state="interrupted", best_epoch=self._trainer.best_epoch, error=str(error))
+        return error
+
+    def _kept(self) -> str:
+        if self._folder is None or not self._saved_step:
+            return ""
+        return f"; the state at step {self._saved_step} is whole, go on from it with --resume {self._folder.path}"
+
+    def _divergence(self, error: NonFiniteLossError) -> str:
+        names = error.frame_ids[:_NAMED].tolist()
+        more = "" if len(error.frame_ids) <= _NAMED else f" and {len(error.frame_ids) - _NAMED} more"
+        trainer, kept = self._trainer, ""
+        if trainer.history and self._folder is not None:
+            kept = f"; the best potential so far (epoch {trainer.best_epoch}) is kept in {self._folder.path}"
+        return (
+            f"the loss is not finite at step {error.step} (epoch {trainer.epoch + 1}) in {', '.join(names)}{more}: "
+            f"look for broken labels there, lower learning_rate or set gradient_clip, or nonfinite='skip' to leave such "
+            f"steps out{kept}"
+        )

@@ -1,0 +1,234 @@
+"""Nothing is lost: killed at any moment and resumed, a run ends in the same bits."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+import xclimb
+from training.tiny import rock_salts
+from transfer.disturbed import TRAIN, VAL, in_fork, kill_at, outcome, train
+from xclimb.errors import CheckpointError, ConfigError, DataError, TrainingError
+from xclimb.training import states
+from xclimb.training.run import RunFolder, read_json
+from xclimb.transfer import session
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The outcome of the run that nobody disturbs."""
+    return outcome(train(tmp_path_factory.mktemp("calm") / "run").path)
+
+
+def interrupted(path, step, number=signal.SIGTERM, **more):
+    """A run in a fork that gets a signal while a step is taken."""
+
+    def action():
+        kill_at(session.Guard, "take", step, number)
+        train(path, **more)
+
+    return in_fork(action)
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A run that SIGTERM ended at step 4 of 6; copy it before use."""
+    path = tmp_path_factory.mktemp("half") / "run"
+    assert interrupted(path, 4) == 0
+    assert read_json(path / "run.json")["state"] == "interrupted"
+    return path
+
+
+@pytest.fixture
+def run(half, tmp_path):
+    return shutil.copytree(half, tmp_path / "run")
+
+
+def places(path):
+    return sorted((path / "checkpoints" / "states").iterdir())
+
+
+def test_kill_9_at_any_moment(calm, tmp_path):
+    path, first = tmp_path / "run", True
+    # every write goes through fsync and replace: the kills fall before, into and after writing of states and potentials
+    for function, count in (("fsync", 3), ("replace", 5), ("fsync", 9), ("replace", 14), ("fsync", 8)):
+
+        def action(function=function, count=count, first=first):
+            kill_at(os, function, count)
+            train(path, resume=not first, overwrite=first)
+
+        assert in_fork(action) == -signal.SIGKILL
+        first = not places(path) if (path / "checkpoints" / "states").exists() else True
+    assert train(path, resume=not first, overwrite=first).interrupted is False
+    assert outcome(path) == calm
+    assert {place.name for place in (path / "checkpoints").iterdir()} == {"best", "last"}  # nothing half-written is left
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_loses_no_step(number, calm, tmp_path):
+    path = tmp_path / "run"
+    assert interrupted(path, 5, number, checkpoint_minutes=1000.0) == 0
+    (place,) = places(path)  # saved because of the signal alone
+    # the signal comes while step 5 is looked at; the step after it is the one that all processes end with
+    assert place.name == "step-000000006"
+    run = train(path, resume=True, checkpoint_minutes=1000.0)
+    assert outcome(run.path) == calm
+
+
+def test_two_ctrl_c_end_at_once_and_leave_the_last_state(calm, tmp_path):
+    def action():
+        kill_at(session.Guard, "take", 3, signal.SIGINT)
+        kill_at(session.Session, "_save_if_due", 4, signal.SIGINT)  # the first call is of epoch 0
+        train(tmp_path / "run")
+
+    assert in_fork(action) == 1
+    record = read_json(tmp_path / "run" / "run.json")
+    assert record["state"] == "interrupted"
+    assert "go on from it with --resume" in record["error"]
+    assert outcome(train(tmp_path / "run", resume=True).path) == calm
+
+
+def test_the_last_three_states_are_kept(run):
+    assert [place.name for place in places(run)] == [f"step-00000000{n}" for n in (3, 4, 5)]
+
+
+def test_a_damaged_state_is_told_and_the_one_before_is_taken(calm, run):
+    newest = places(run)[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    found = train(run, resume=True)
+    assert any("step-000000005" in note and "going back to the state before it" in note for note in found.notes)
+    assert outcome(run) == calm
+
+
+def test_if_no_state_is_whole_it_is_said(run):
+    for place in places(run):
+        (place / "state.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"no saved state in .* is whole"):
+        train(run, resume=True)
+
+
+def test_a_state_of_a_newer_version_is_not_skipped(run):
+    card = places(run)[-1] / "state.json"
+    content = json.loads(card.read_text())
+    content["state"]["format"] = states.FORMAT + 1
+    card.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="newer xclimb"):
+        train(run, resume=True)
+
+
+def test_without_a_saved_state_the_run_begins_anew(calm, run):
+    shutil.rmtree(run / "checkpoints" / "states")
+    train(run, resume=True)
+    assert outcome(run) == calm
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"learning_rate": 0.1}, r"learning_rate \(was 0.001, now 0.1\)"),
+        ({"batch_size": 2, "loss": {"force": 2}}, r"batch_size \(was 4, now 2\), loss.force \(was 1.0, now 2.0\)"),
+        ({"method": "refit"}, r"method \(was 'residual', now 'refit'\)"),
+        ({"epochs": 3}, r"epochs \(was 2, now 3\)"),
+    ],
+)
+def test_changed_settings_are_named(run, changed, told):
+    with pytest.raises(ConfigError, match=told):
+        train(run, resume=True, **changed)
+    assert len(places(run)) == 3
+
+
+def test_how_a_run_is_carried_out_may_change(calm, run):
+    train(run, resume=True, checkpoint_minutes=5.0, log_steps=1, loggers=["csv"], nonfinite="skip")
+    assert outcome(run) == calm
+    assert (run / "metrics.csv").read_text().count("\n") == 4
+    assert read_json(run / "run.json")["settings"]["loggers"] == ["csv"]
+
+
+def test_other_frames_are_refused(run):
+    with pytest.raises(DataError, match="the train frames are not those"):
+        xclimb.transfer(train=rock_salts(10, seed=3), val=VAL, out=run, resume=True, progress=False, **_settings(run))
+
+
+def _settings(run):
+    known = read_json(run / "run.json")["settings"]
+    return {name: known[name] for name in ("epochs", "batch_size", "checkpoint_minutes", "ema_decay", "audit_frames")}
+
+
+def test_only_a_run_that_is_not_over_goes_on(run, tmp_path):
+    with pytest.raises(ConfigError, match="holds no run to go on with"):
+        train(tmp_path / "nothing", resume=True)
+    train(run, resume=True)
+    with pytest.raises(ConfigError, match="is finished"):
+        train(run, resume=True)
+
+
+def test_one_process_at_a_time(run):
+    folder = RunFolder(run, resume=True)
+    folder.go_on((run / "config.yaml").read_text(), [], 0)
+    try:
+        with pytest.raises(ConfigError, match="another process is training in"):
+            RunFolder(run, resume=True).go_on("", [], 0)
+    finally:
+        folder.release()
+
+
+def test_a_full_disk_stops_with_the_last_state_whole(calm, tmp_path):
+    """The limit on the size of a file stands in for the disk: weights fit, the first state after epoch 1 does not."""
+    assert interrupted(tmp_path / "run", 2) == 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, hard))
+    try:
+        with pytest.raises(TrainingError, match="make room or give rights; the state at step 3 is whole") as error:
+            train(tmp_path / "run", resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+    assert [place.name for place in places(tmp_path / "run")][-1] == "step-000000003"
+    assert not list((tmp_path / "run").rglob(".step*"))
+    assert outcome(train(tmp_path / "run", resume=True).path) == calm
+
+
+def test_a_folder_that_cannot_be_written_to(run):
+    shutil.rmtree(run / "checkpoints" / "last")
+    (run / "checkpoints" / "last").write_text("in the way")  # as good as read-only, also for root
+    with pytest.raises((TrainingError, CheckpointError), match="last"):
+        train(run, resume=True)
+    assert places(run)
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(calm, monkeypatch, tmp_path):
+    now = [2e9]
+
+    def backwards():
+        now[0] -= 3600
+        return now[0]
+
+    monkeypatch.setattr(time, "time", backwards)
+    assert outcome(train(tmp_path / "run").path) == calm
+
+
+def test_every_optimizer_and_schedule_goes_on_to_the_bit(tmp_path):
+    for name, settings in {
+        "free": {"optimizer": "schedulefree", "schedule": "constant", "ema_decay": None, "method": "trainable"},
+        "plateau": {"optimizer": "adamw", "weight_decay": 0.01, "schedule": "plateau", "accumulate": 2, "warmup_epochs": 0.5},
+    }.items():
+        settings |= {"batch_size": 5}
+        whole = outcome(train(tmp_path / f"{name}-whole", **settings).path)
+        assert interrupted(tmp_path / name, 2 if name == "free" else 1, **settings) == 0
+        assert outcome(train(tmp_path / name, resume=True, **settings).path) == whole
+
+
+def test_nan_labels_are_gaps_and_empty_frames_are_named(tmp_path):
+    energy = TRAIN.energy.copy()
+    energy[3] = np.nan
+    run = xclimb.transfer(train=TRAIN.replace(energy=energy), val=VAL, out=tmp_path / "a", epochs=1, progress=False)
+    assert np.isfinite(run.history[-1]["train"]["loss"])
+    offsets = TRAIN.offsets.copy()
+    offsets[-2] = offsets[-1]
+    with pytest.raises(DataError, match=r"training frame f0-9 has no atoms"):
+        xclimb.transfer(train=TRAIN.replace(offsets=offsets), val=VAL, out=tmp_path / "b", progress=False)
