@@ -76,7 +76,22 @@ def _quantity(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
 
-TABLES = {"study": study_table, "bench": bench_table}
+def settings_table() -> str:
+    """Markdown table of every setting of a transfer: name, default, reason."""
+    from xclimb.config import TransferConfig
+
+    rows = [
+        f"| `{name}` | {_default(default)} | {reason.replace('|', chr(92) + '|')} |"
+        for name, default, reason in TransferConfig.describe()
+    ]
+    return "\n".join(["| setting | default | what it is, and why so |", "|---|---|---|", *rows])
+
+
+def _default(value: object) -> str:
+    return "unset" if value is None else "none" if value == [] else f"`{value}`"
+
+
+TABLES = {"study": study_table, "bench": bench_table, "settings": settings_table}
 
 
 def fill(text: str) -> str:

@@ -50,7 +50,7 @@ class Settings(BaseModel):
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         except OSError:
             raise ConfigError(f"cannot read the settings file {path}: check the name") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes that are no text, dates that are none
             raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if values is not None and not isinstance(values, dict):
             raise ConfigError(f"{path} must hold a mapping of settings (name: value), not a {type(values).__name__}")
@@ -268,7 +268,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"cannot read the override {entry!r}: write name=value, for example loss.energy=2")
         try:
             value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise ConfigError(f"cannot read the value of the override {entry!r}: quote it, or write it as YAML") from None
         values = merge(values, nest({name.strip(): value}))
     return values

@@ -235,11 +235,20 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.", show_default="FOLDER/report.html")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show a training in text while it runs, before the page is made.")
+    ] = False,
 ) -> None:
     """Make the report page: one HTML file with all figures, numbers and settings, out of the folder alone.
 
-    [bold]Example:[/bold] xclimb report runs/residual-0
+    [bold]Examples:[/bold] xclimb report runs/residual-0
+
+    xclimb report runs/residual-0 --watch
     """
+    if watch:
+        from xclimb.cli.watch import watch as watch_run
+
+        watch_run(folder)
     from xclimb.report import write_report
 
     console().print(f"report: {write_report(folder, out)}")

@@ -100,8 +100,9 @@ def run_on_devices(config: TransferConfig, function: Callable[..., Any], *args: 
     if outside:
         return function(Engine(_fabric(config, "ddp")), *args)
     fabric = _fabric(config, "ddp_spawn", launch=False)
-    with _pass_signals_on():
+    with _pass_signals_on(), _environment_kept():
         try:
+            # the outcome must stay small: it is read when all processes have ended, and a full pipe would keep them from it
             outcome = fabric.launch(partial(_in_process, function=function, args=args))
         except ProcessExitedException as error:
             raise TrainingError(_lost(f"process {error.error_index} ended by {error.signal_name or error.exit_code}")) from None
@@ -160,7 +161,18 @@ def _started_from_outside() -> bool:
 
 def _lost(reason: str) -> str:
     reason = " ".join(reason.split())[:200]
-    return f"a process of the training is lost ({reason}): the last saved state is whole; go on from it with --resume"
+    return f"a process of the training is lost ({reason}): what was saved is whole; go on from it with --resume"
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Afterwards, the environment is what it was: starting processes leaves a port in it, which may be taken next time."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
 
 
 @contextmanager

@@ -143,9 +143,11 @@ class RunFolder:
         self._locked = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self.release()
             raise ConfigError(f"another process is training in {self.path}: wait for it, or give another folder") from None
+        except OSError:  # a file system without locks
+            self.release()
 
     def release(self) -> None:
         """Let other processes write in the folder."""
@@ -206,6 +208,22 @@ class RunFolder:
     def evaluation(self, metrics: dict[str, Metrics]) -> None:
         """Write the errors of the best potential on each split."""
         write_json(self.path / "evaluation.json", {split: found.to_dict() for split, found in metrics.items()})
+
+
+def is_training(path: Path) -> bool | None:
+    """Whether a process of this machine is training in a run folder; None where that cannot be known."""
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _line(line: dict[str, Any]) -> str:

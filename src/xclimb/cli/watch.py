@@ -1,0 +1,112 @@
+"""``report --watch``: what a training is doing, in text, from its run folder alone, until it ends."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xclimb.cli.shell import console
+from xclimb.cli.tables import number
+from xclimb.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+REFRESH = 2.0  # seconds
+_SHOWN = 12  # epochs in the table
+_COLUMNS = (("energy_mae", 1), ("forces_mae", 1), ("stress_mae", 3), ("magmom_mae", 3))
+
+
+def watch(folder: Path, refresh: float = REFRESH) -> None:
+    """Show the run until it is no longer running; on a terminal in place, else once an epoch.
+
+    Raises:
+        CheckpointError: if the folder holds no run, or it is damaged.
+    """
+    screen = console()
+    if screen.is_terminal:
+        from rich.live import Live
+
+        with Live(console=screen, refresh_per_second=4) as live:
+            while True:
+                found = look(folder)
+                live.update(summary(found))
+                if not found["running"]:
+                    return
+                time.sleep(refresh)
+    shown = -1
+    while True:
+        found = look(folder)
+        if len(found["history"]) > shown or not found["running"]:
+            shown = len(found["history"])
+            screen.print(summary(found))
+        if not found["running"]:
+            return
+        time.sleep(refresh)
+
+
+def look(folder: Path) -> dict[str, Any]:
+    """What a run folder says now.
+
+    Raises:
+        CheckpointError: if it holds no run.
+    """
+    from xclimb.training.run import is_training, read_history, read_json, read_lines
+
+    record = read_json(folder / "run.json")
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{folder / 'run.json'} does not describe a run")
+    lines = {
+        name: read_lines(folder / f"{name}.jsonl") if (folder / f"{name}.jsonl").exists() else []
+        for name in ("steps", "events")
+    }
+    written = (folder / "metrics.jsonl").stat().st_mtime
+    state = record.get("state")
+    if state == "running" and is_training(folder) is False:
+        record["error"] = f"no process is training here any more: go on with xclimb transfer --resume {folder}"
+        state = "killed"
+    record["state"], running = state, state == "running"
+    return {
+        "folder": folder,
+        "record": record,
+        "history": read_history(folder),
+        "written": written,
+        "running": running,
+        **lines,
+    }
+
+
+def summary(found: dict[str, Any]) -> "Group":
+    """Its state, its last epochs and steps, and what was noted, as text."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from xclimb.cli.tables import make_table
+    from xclimb.training.guard import sentence
+
+    record, history = found["record"], found["history"]
+    epochs = (record.get("settings") or {}).get("epochs", 0)
+    done = history[-1]["epoch"] if history else 0
+    clock = datetime.fromtimestamp(found["written"]).strftime("%H:%M:%S")
+    told = [f"{found['folder']} · {record.get('method')} · {record.get('state')} · epoch {done} of {epochs} · written {clock}"]
+    seconds = [line["seconds"] for line in history[1:]]
+    if found["running"] and seconds:
+        told.append(f"about {(epochs - done) * sum(seconds) / len(seconds) / 60:.1f} minutes left")
+    if found["steps"]:
+        step = found["steps"][-1]
+        told.append(
+            f"step {step['step']:,} · loss {step['loss']:.4g} · gradient {step['norm']:.3g} · rate {step['lr']:.2e} · "
+            f"{step['atoms_per_second']:,} atoms/s"
+        )
+    told += [f"note: {sentence(event)}" for event in found["events"][-5:]]
+    if record.get("error"):
+        told.append(f"error: {record['error']}")
+    table = make_table(
+        "epoch", "step", "train loss", "val loss", "energy\nmeV/atom", "forces\nmeV/Å", "stress\nGPa", "magmom\nµB"
+    )
+    for line in history[-_SHOWN:]:
+        best = " best" if line["epoch"] == record.get("best_epoch") else ""
+        train = number(line["train"]["loss"], 5) if line["train"] else "-"
+        errors = (number(line["val"][key], digits) for key, digits in _COLUMNS)
+        table.add_row(f"{line['epoch']}{best}", str(line["step"]), train, number(line["val"]["loss"], 5), *errors)
+    return Group(*(Text(line) for line in told), table)
