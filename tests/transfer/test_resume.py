@@ -9,10 +9,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
 import xclimb
 from training.tiny import rock_salts
 from transfer.disturbed import TRAIN, VAL, in_fork, kill_at, outcome, train
+from xclimb.cli import app
+from xclimb.data.parquet import to_parquet
 from xclimb.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xclimb.training import states
 from xclimb.training.run import RunFolder, read_json
@@ -232,3 +236,35 @@ def test_nan_labels_are_gaps_and_empty_frames_are_named(tmp_path):
     offsets[-2] = offsets[-1]
     with pytest.raises(DataError, match=r"training frame f0-9 has no atoms"):
         xclimb.transfer(train=TRAIN.replace(offsets=offsets), val=VAL, out=tmp_path / "b", progress=False)
+
+
+def test_no_memory_is_told_with_the_way_out(run, monkeypatch):
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("xclimb.training.trainer.train_step", full)
+    with pytest.raises(TrainingError, match=r"out of memory at step 6: lower batch_atoms .* the state at step 5 is whole"):
+        train(run, resume=True)
+
+
+def test_the_command_reads_the_data_where_the_run_did(tmp_path, monkeypatch):
+    to_parquet(TRAIN, tmp_path / "train.parquet")
+    to_parquet(VAL, tmp_path / "val.parquet")
+    monkeypatch.chdir(tmp_path)
+    settings = [word for name in ("epochs=2", "batch_size=4", "checkpoint_minutes=1000") for word in ("--set", name)]
+    words = ["transfer", "train.parquet", "--val", "val.parquet", "-f", "r2SCAN", "--out", "run", *settings]
+
+    def action():
+        kill_at(session.Guard, "take", 2, signal.SIGTERM)
+        if CliRunner().invoke(app, words).exit_code != 130:
+            raise AssertionError
+
+    assert in_fork(action) == 0
+    refused = CliRunner().invoke(app, ["transfer", "--resume", "run", "--set", "loss.energy=2"])
+    assert refused.exit_code == 2
+    assert "loss.energy (was 3.0, now 2.0)" in refused.output
+    gone_on = CliRunner().invoke(app, ["transfer", "--resume", "run"])
+    assert gone_on.exit_code == 0, gone_on.output
+    assert read_json(tmp_path / "run" / "run.json")["state"] == "finished"
+    assert CliRunner().invoke(app, ["transfer", "--resume", "nowhere"]).exit_code == 2
+    assert CliRunner().invoke(app, ["transfer"]).exit_code == 2

@@ -109,6 +109,9 @@ def run_on_devices(config: TransferConfig, function: Callable[..., Any], *args: 
         except ProcessException as error:
             said = [line for line in str(error).splitlines() if line.strip()]
             raise TrainingError(_lost(f"process {error.error_index}: {said[-1].strip()}")) from error
+        except RuntimeError as error:  # the script would start itself again in every process
+            told = "several processes need a script that starts under if __name__ == '__main__'"
+            raise ConfigError(f"{told}: put the call there, or use the command line") from error
     if outcome.error is not None:
         raise outcome.error
     return outcome.result
