@@ -123,6 +123,7 @@ def test_importing_every_module_has_no_side_effect():
         "    numbers = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()",
         "    switches = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads(), np.geterr()",
         "    return *numbers, *switches, dict(os.environ), os.getcwd(), threading.active_count(), sys.getrecursionlimit()",
+        "import lightning_fabric",
         "import ase.io, jinja2, plotly.graph_objects, pyarrow.parquet, pymatgen.core, rich, scipy, typer, yaml",  # theirs
         "before, filters = state(), list(warnings.filters)",
         "from importlib import import_module",

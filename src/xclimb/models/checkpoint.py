@@ -66,8 +66,14 @@ def _exchange(new: Path, place: Path) -> None:
         os.replace(new, place)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
-    os.replace(place, old / place.name)
-    os.replace(new, place)
+    try:
+        os.replace(place, old / place.name)
+        os.replace(new, place)
+    except OSError:
+        if not place.exists():
+            os.replace(old / place.name, place)
+        old.rmdir()
+        raise
     shutil.rmtree(old)
 
 

@@ -134,6 +134,28 @@ def _train_on(
 ) -> int:
     """What every process of a transfer does; the first of them writes and talks. Gives the number of the process."""
     folder = RunFolder(path, how["overwrite"], how["resume"]) if engine.leads else None
+    try:
+        _train_in(folder, engine, config, train, val, path, source, notes, how, on_epoch, inputs)
+    finally:
+        if folder is not None:
+            folder.release()
+    return engine.rank
+
+
+def _train_in(
+    folder: RunFolder | None,
+    engine: Engine,
+    config: TransferConfig,
+    train: Frames,
+    val: Frames,
+    path: Path,
+    source: Potential | None,
+    notes: list[str],
+    how: dict[str, bool],
+    on_epoch: OnEpoch | None,
+    inputs: dict[str, Any] | None,
+) -> None:
+    """Start the run in its folder, or go on with it, and train to the end; without a folder, write nothing."""
     saved = RunFolder(path, resume=True).states.newest() if how["resume"] else None
     method = get_method(config.method)
     if saved is None:
@@ -179,9 +201,6 @@ def _train_on(
     finally:
         for log in logs:
             log.close()
-        if folder is not None:
-            folder.release()
-    return engine.rank
 
 
 def _finish(trainer: Trainer, folder: RunFolder, val: Frames, interrupted: bool) -> None:
