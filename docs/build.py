@@ -59,16 +59,30 @@ def _number(row: dict, name: str, digits: int) -> str:
 
 
 def bench_table() -> str:
-    """Markdown table of the committed benchmark: times, ratio, its range."""
+    """Markdown table of the committed benchmarks: times, ratio, its range, and how fast the matrix products go."""
     found = json.loads(BENCH.read_text())
-    lines = ["| what | xclimb | chgnet | ratio | wanted |", "|---|---|---|---|---|"]
-    for row in found["rows"]:
+    lines = ["| what | xclimb | chgnet | ratio | wanted | products |", "|---|---|---|---|---|---|"]
+    for row in found["rows"] + json.loads((BENCH.parent / "md.json").read_text())["rows"]:
         spread = f" ({row['range'][0]:.1f} to {row['range'][1]:.1f})" if "range" in row else ""
-        ours, theirs = (_quantity(row[side], row["unit"]) for side in ("xclimb", "chgnet"))
-        lines.append(f"| {row['case']} | {ours} | {theirs} | **{row['ratio']:.1f}**{spread} | {row['wanted']:g} |")
+        ours = _quantity(row["xclimb"], row["unit"])
+        theirs = (
+            _quantity(row["chgnet"], row["unit"]) if "chgnet" in row else f"one thread: {_quantity(row['one'], row['unit'])}"
+        )
+        speed = f"{row['gflops']:.0f} GFLOP/s, {row['share_of_peak']:.0%} of peak" if "gflops" in row else ""
+        lines.append(f"| {row['case']} | {ours} | {theirs} | **{row['ratio']:.1f}**{spread} | {row['wanted']:g} | {speed} |")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    machine = f"{found['machine']['processor']}, one thread, {found['machine']['path']} path of predictions"
-    return "\n".join([*lines, "", f"{machine}; {versions}."])
+    machine = f"{found['machine']['processor']}, one thread but where it says two, {found['machine']['path']} path"
+    return "\n".join([*lines, "", f"{machine}; crystals of {found['machine']['crystals']}; {versions}."])
+
+
+def large_table() -> str:
+    """Markdown table of one large cell: cost per atom against that of the smallest, and memory."""
+    lines = ["| atoms | ms an atom | against the smallest | of it the graph | peak memory |", "|---|---|---|---|---|"]
+    for row in json.loads((BENCH.parent / "large_cells.json").read_text())["rows"]:
+        graph = f"{row['graph_per_atom'] / row['per_atom']:.1%}"
+        peak = f"{row['peak'] / 1024:.1f} GB"
+        lines.append(f"| {row['atoms']:,} | {1e3 * row['per_atom']:.2f} | {row['ratio']:.2f} | {graph} | {peak} |")
+    return "\n".join(lines)
 
 
 def _quantity(value: float, unit: str) -> str:
@@ -91,7 +105,7 @@ def _default(value: object) -> str:
     return "unset" if value is None else "none" if value == [] else f"`{value}`"
 
 
-TABLES = {"study": study_table, "bench": bench_table, "settings": settings_table}
+TABLES = {"study": study_table, "bench": bench_table, "large": large_table, "settings": settings_table}
 
 
 def fill(text: str) -> str:

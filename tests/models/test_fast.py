@@ -101,6 +101,15 @@ def test_the_number_of_threads_does_not_matter(monkeypatch):
         np.testing.assert_allclose(other.forces, found[0].forces, atol=1e-4, rtol=0)
 
 
+def test_what_is_kept_and_what_is_computed_again_agree(monkeypatch):
+    model, batch = potential("chgnet-0.3.0", "float32").model, build_batch(frames()[20:28], 6.0, 3.0)
+    kept = network.outputs(model, batch)
+    monkeypatch.setattr(network, "FEW_ROWS", 0)
+    again = network.outputs(model, batch)
+    torch.testing.assert_close(kept.forces, again.forces, atol=0, rtol=0)
+    torch.testing.assert_close(kept.stress, again.stress, atol=0, rtol=0)
+
+
 def test_the_same_call_gives_the_same_bits():
     one, two = (load("chgnet-0.3.0").label(frames()[:6]) for _ in range(2))
     np.testing.assert_array_equal(one.forces, two.forces)

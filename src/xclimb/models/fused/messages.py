@@ -6,7 +6,8 @@ The messages of the three updates are one operation. Row r (a direction of a bon
     core_r, gate_r  = V silu(x_r) + c                          hidden layer (none in the angle update: core, gate = x)
     total[t_r]     += w[v_r] * silu(norm(core_r)) * sigmoid(norm(gate_r))
 
-The gradient computes the intermediates of a tile again, so that nothing is kept but the inputs of each update.
+The gradient computes the intermediates of a tile again, so that nothing is kept but the inputs of each update; only where
+rows are few, what takes longest to compute is kept.
 
 numba does not see that what it keeps compiled on disk depends on another file: after a change in vectors.py or products.py,
 delete the ``__pycache__`` folder beside this file.
@@ -182,23 +183,37 @@ def _hidden_layer(x, layer, z):
 
 @_compiled
 @no_type_check
-def forward(begin, end, index, own, other, features, layer, weights, total, work):
+def _slope_and_z(kept, side, start, n, work):
+    """Where silu' and z of n rows are: kept from one pass to the other, or in the work arrays."""
+    if kept.shape[2]:
+        return kept[0, side, start : start + n], kept[1, side, start : start + n]
+    return work[2, :n], work[3, :n]
+
+
+@_compiled
+@no_type_check
+def forward(begin, end, index, own, other, features, layer, weights, total, kept, work):
     """Add the messages of the rows ``begin <= r < end`` of both sides to ``total [., F]``.
 
     ``index`` holds p, q, v, t of both sides, int32 ``[2, 4, n]``; own and other are ``[., 2 F]``, features ``[2, n, F]``, or
     ``[1, n, F]`` where both sides share them, weights ``[., F]`` and work ``[5, TILE, 2 F]``, all float32 and C-contiguous.
+    ``kept``: room for silu' and z of both sides ``[2, 2, n, 2 F]``, or for none ``[2, 2, 0, 2 F]``.
     For ``layer`` see :class:`xclimb.models.fused.network.Layer`.
     """
     zero = np.zeros((1, 2 * WIDTH), dtype=np.float32)
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)
-        inner, x, z = work[0, :n], work[1, :n], work[2, :n]
+        inner, x = work[0, :n], work[1, :n]
         for side in range(2):
+            slope, z = _slope_and_z(kept, side, start, n, work)
             if side < features.shape[0]:
                 multiply(features[side, start : start + n], layer.projection_t, zero, inner)
             if layer.hidden.shape[0]:
                 _first_layer(start, inner, own, other, index[side], x)
-                silu(x)
+                if kept.shape[2]:
+                    silu_and_slope(x, slope)
+                else:
+                    silu(x)
                 _hidden_layer(x, layer, z)
             else:
                 _first_layer(start, inner, own, other, index[side], z)
@@ -209,7 +224,7 @@ def forward(begin, end, index, own, other, features, layer, weights, total, work
 
 @_compiled
 @no_type_check
-def backward(begin, end, index, own, other, features, layer, weights, up, g_own, g_other, g_features, g_weights, work):
+def backward(begin, end, index, own, other, features, layer, weights, kept, up, g_own, g_other, g_features, g_weights, work):
     """Add the gradients of ``sum(up * total)`` with respect to the arguments of :func:`forward` to the arrays g_...
 
     ``up`` and ``g_features`` may be one array where the total of a row is that row's own.
@@ -218,16 +233,18 @@ def backward(begin, end, index, own, other, features, layer, weights, up, g_own,
     shared = features.shape[0] == 1
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)
-        inner, x, z, slope, g_inner = work[0, :n], work[1, :n], work[2, :n], work[3, :n], work[4, :n]
+        inner, x, g_inner = work[0, :n], work[1, :n], work[4, :n]
         for side in range(2):
-            if side < features.shape[0]:
-                multiply(features[side, start : start + n], layer.projection_t, zero, inner)
-            if layer.hidden.shape[0]:
-                _first_layer(start, inner, own, other, index[side], x)
-                silu_and_slope(x, slope)
-                _hidden_layer(x, layer, z)
-            else:
-                _first_layer(start, inner, own, other, index[side], z)
+            slope, z = _slope_and_z(kept, side, start, n, work)
+            if kept.shape[2] == 0:
+                if side < features.shape[0]:
+                    multiply(features[side, start : start + n], layer.projection_t, zero, inner)
+                if layer.hidden.shape[0]:
+                    _first_layer(start, inner, own, other, index[side], x)
+                    silu_and_slope(x, slope)
+                    _hidden_layer(x, layer, z)
+                else:
+                    _first_layer(start, inner, own, other, index[side], z)
             for i in range(n):
                 v, t = index[side, 2, start + i], index[side, 3, start + i]
                 _message_row_reverse(z, i, layer.ends, layer.normed, weights, v, up, t, g_weights)
