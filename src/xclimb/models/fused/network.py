@@ -124,9 +124,9 @@ def _updates(
 
 def _way_back(tape: list[Reverse], g_atoms: Tensor, embedded: list[Tensor]) -> list[Tensor]:
     """From the gradient with respect to the last atom features to those with respect to what was embedded."""
-    bonds, atom_weights, bond_weights, angle = (torch.zeros_like(feature) for feature in embedded)
+    bonds, atom_weights, bond_weights, angle = (_zeros(*feature.shape) for feature in embedded)
     sides = 2 if len(tape) > 2 else 1
-    gradients = Gradients(g_atoms, bonds, torch.zeros(sides, *angle.shape), atom_weights, bond_weights)
+    gradients = Gradients(g_atoms, bonds, _zeros(sides, *angle.shape), atom_weights, bond_weights)
     while tape:
         tape.pop()(gradients)  # what the step kept is freed with it
     return [gradients.bonds, gradients.atom_weights, gradients.bond_weights, gradients.angles.sum(0)]
@@ -170,12 +170,12 @@ def _atom_conv(
 ) -> tuple[Tensor, Reverse]:
     """:meth:`AtomConv.forward`: a row is a direction of a bond."""
     own, other, features = layer.centre(atoms), layer.neighbour(atoms), bonds[None]  # [A, 2F], [A, 2F], [1, B, F]
-    total, kept = torch.zeros_like(atoms), rows.room(rows.bonds)  # [A, F]
+    total, kept = _zeros(*atoms.shape), rows.room(rows.bonds)  # [A, F]
     _forward(rows.bonds, own, other, features, packed, weights, kept, total)
 
     def reverse(g: Gradients) -> None:
         up = g.atoms @ layer.out.weight  # [A, F]
-        g_own, g_other = torch.zeros_like(own), torch.zeros_like(other)
+        g_own, g_other = _zeros(*own.shape), _zeros(*other.shape)
         _backward(rows.bonds, own, other, features, packed, weights, kept, up, g_own, g_other, g.bonds[None], g.atom_weights)
         g.atoms.addmm_(g_own, layer.centre.weight).addmm_(g_other, layer.neighbour.weight)
 
@@ -188,13 +188,13 @@ def _bond_conv(
     """:meth:`BondConv.forward`: a row is an angle seen from one of its edges."""
     short = bonds[: rows.n_short]
     own, other = layer.project.edges(atoms, short, rows.line)  # [2s, 2F], [s, 2F]
-    total, kept = torch.zeros_like(short), rows.room(rows.angles)  # [s, F]
+    total, kept = _zeros(*short.shape), rows.room(rows.angles)  # [s, F]
     _forward(rows.angles, own, other, angles, packed, weights, kept, total)
 
     def reverse(g: Gradients) -> None:
         up = g.bonds[: rows.n_short] @ layer.out.weight  # [s, F], of total * weights
         g.bond_weights.addcmul_(up, total)
-        g_own, g_other = torch.zeros_like(own), torch.zeros_like(other)
+        g_own, g_other = _zeros(*own.shape), _zeros(*other.shape)
         _backward(
             rows.angles, own, other, angles, packed, weights, kept, up * weights, g_own, g_other, g.angles, g.bond_weights
         )
@@ -209,14 +209,14 @@ def _angle_update(
     """:meth:`AngleUpdate.forward`: messages are added to the angles themselves."""
     own, other = layer.project.edges(atoms, bonds[: rows.n_short], rows.line)  # [2s, 2F], [s, 2F]
     one = torch.ones(1, WIDTH)
-    updated, kept = angles.expand(2, -1, -1).clone(), rows.room(rows.angles)  # [2, G, F]
+    updated, kept = _zeros(2, *angles.shape[1:]).copy_(angles), rows.room(rows.angles)  # [2, G, F]
     _forward(rows.angle_rows, own, other, angles, packed, one, kept, updated.view(-1, WIDTH), apart=True)
 
     def reverse(g: Gradients) -> None:
         up = g.angles.view(-1, WIDTH)  # [2G, F]
         if len(angles) == 1:
             g.angles = g.angles.sum(0, keepdim=True)  # [1, G, F]
-        g_own, g_other = torch.zeros_like(own), torch.zeros_like(other)
+        g_own, g_other = _zeros(*own.shape), _zeros(*other.shape)
         _backward(rows.angle_rows, own, other, angles, packed, one, kept, up, g_own, g_other, g.angles, torch.zeros(1, WIDTH))
         _edges_reverse(layer.project, rows, g_own, g_other, g)
 
@@ -229,6 +229,11 @@ def _edges_reverse(layer: AngleProjection, rows: _Rows, g_own: Tensor, g_other: 
     g.bonds[:n_short].addmm_(g_own[:n_short] + g_own[n_short:], layer.first.weight).addmm_(g_other, layer.second.weight)
     at_centres = torch.zeros(rows.n_atoms, g_own.shape[1]).index_add_(0, rows.line.centres, g_own)  # [A, 2F]
     g.atoms.addmm_(at_centres, layer.centre.weight)
+
+
+def _zeros(*shape: int) -> Tensor:
+    """By NumPy, which asks for large pages where an array is large: large cells would spend their time on small ones."""
+    return torch.from_numpy(np.zeros(shape, dtype=np.float32))
 
 
 # -- the kernels, on several threads ---------------------------------------------------------------------
