@@ -165,12 +165,21 @@ class CHGNet(nn.Module):
         Float[Tensor, "bonds width"], Float[Tensor, "bonds width"], Float[Tensor, "short width"], Float[Tensor, "angles width"]
     ]:
         """First bond features, weights of bonds in the atom and in the bond convolutions, first angle features."""
-        short = batch.n_short
-        lengths = vectors.norm(dim=1)  # [B]
-        radial, short_radial = self.radial(lengths), self.short_radial(lengths[:short])  # [B, 31], [s, 31]
-        angular = self.angular(_cosines(vectors[:short], lengths[:short], line))  # [G, 31]
-        weights = self.atom_weights(radial), self.bond_weights(short_radial)  # [B, F], [s, F]
-        return self.bond_embedding(radial), *weights, self.angle_embedding(angular)
+        lengths, cosines = geometry(batch, vectors, line)
+        return *self.embed_bonds(lengths), *self.embed_short_bonds(lengths[: batch.n_short]), *self.embed_angles(cosines)
+
+    def embed_bonds(self, lengths: Float[Tensor, "bonds"]) -> tuple[Float[Tensor, "bonds width"], Float[Tensor, "bonds width"]]:
+        """First features of bonds, and their weights in the atom convolutions, of lengths in Å."""
+        radial = self.radial(lengths)  # [B, 31]
+        return self.bond_embedding(radial), self.atom_weights(radial)
+
+    def embed_short_bonds(self, lengths: Float[Tensor, "short"]) -> tuple[Float[Tensor, "short width"]]:
+        """Weights of short bonds in the bond convolutions."""
+        return (self.bond_weights(self.short_radial(lengths)),)
+
+    def embed_angles(self, cosines: Float[Tensor, "angles"]) -> tuple[Float[Tensor, "angles width"]]:
+        """First features of angles."""
+        return (self.angle_embedding(self.angular(cosines)),)
 
     def site_energies(self, atoms: Float[Tensor, "atoms width"]) -> Float[Tensor, "atoms"]:
         """Energy of each atom, eV, from the last atom features."""
@@ -199,11 +208,14 @@ def line_graph(batch: Batch) -> LineGraph:
     return LineGraph(centres, batch.first, batch.second, batch.first % max(short, 1), batch.second % max(short, 1))
 
 
-def _cosines(vectors: Float[Tensor, "short 3"], lengths: Float[Tensor, "short"], line: LineGraph) -> Float[Tensor, "angles"]:
-    """Cosine of each angle; a bond seen from its other end points the other way."""
-    directions = vectors / lengths[:, None]  # [s, 3]
+def geometry(
+    batch: Batch, vectors: Float[Tensor, "bonds 3"], line: LineGraph
+) -> tuple[Float[Tensor, "bonds"], Float[Tensor, "angles"]]:
+    """Length of each bond, Å, and cosine of each angle; a bond seen from its other end points the other way."""
+    lengths, short = vectors.norm(dim=1), batch.n_short  # [B]
+    directions = vectors[:short] / lengths[:short, None]  # [s, 3]
     outward = torch.cat([directions, -directions])  # [2s, 3]
-    return (outward.index_select(0, line.first) * outward.index_select(0, line.second)).sum(1)
+    return lengths, (outward.index_select(0, line.first) * outward.index_select(0, line.second)).sum(1)
 
 
 def per_system(site_energies: Float[Tensor, "atoms"], batch: Batch) -> Float[Tensor, "systems"]:

@@ -22,10 +22,11 @@ from jaxtyping import Float32, Int32
 from torch import Tensor, nn
 
 from xclimb.graph import Batch
-from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, line_graph, per_system
+from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, geometry, line_graph, per_system
 from xclimb.models.fused.messages import TILE, WIDTH, backward, forward
 from xclimb.models.layers import AngleProjection, AngleUpdate, AtomConv, BondConv, Gate, LineGraph
 
+CHUNK = 4096  # bonds or angles whose expansions are computed at a time
 ROWS_PER_THREAD = 512  # fewer are not worth a thread
 FEW_ROWS = 8192  # up to so many, intermediates (16 MB an update at most) are kept instead of computed again: 1.1 times as fast
 
@@ -79,8 +80,12 @@ def _outputs(model: CHGNet, batch: Batch, derivatives: bool) -> Output:
     line = line_graph(batch)
     with torch.set_grad_enabled(derivatives):
         vectors = batch.vectors.detach().requires_grad_(derivatives)  # [B, 3]
-        embedded = model.embed(batch, vectors, line)  # bonds, their weights in both convolutions, angles
-    features = [feature.detach() for feature in embedded]
+        lengths, cosines = geometry(batch, vectors, line)  # [B], [G]
+    short = lengths[: batch.n_short]
+    (bonds, atom_weights), reverse_bonds = _embed(model.embed_bonds, lengths)  # [B, F] each
+    (bond_weights,), reverse_short = _embed(model.embed_short_bonds, short)  # [s, F]
+    (angle,), reverse_angles = _embed(model.embed_angles, cosines)  # [G, F]
+    features = bonds, atom_weights, bond_weights, angle
     with torch.no_grad():
         rows = _Rows(batch, line, FEW_ROWS if derivatives else 0)
         atoms, magnetic, tape = _updates(model, batch, rows, *features)
@@ -93,10 +98,34 @@ def _outputs(model: CHGNet, batch: Batch, derivatives: bool) -> Output:
         return Output(site_energies, energy, magmoms)
     (g_atoms,) = torch.autograd.grad(energy, atoms, torch.ones_like(energy))  # [A, F]
     with torch.no_grad():
-        g_features = _way_back(tape, g_atoms, features)
-    (gradient,) = torch.autograd.grad(embedded, vectors, g_features)  # dE / d vector, [B, 3]
+        g_bonds, g_weights, g_short, g_angle = _way_back(tape, g_atoms, features)
+    g_lengths, g_cosines = reverse_bonds(g_bonds, g_weights), reverse_angles(g_angle)  # [B], [G]
+    g_lengths[: batch.n_short] += reverse_short(g_short)
+    (gradient,) = torch.autograd.grad([lengths, cosines], vectors, [g_lengths, g_cosines])  # dE / d vector, [B, 3]
     forces, stress = forces_and_stress(batch, gradient)
     return Output(site_energies.detach(), energy.detach(), magmoms, forces.float(), stress.float())
+
+
+def _embed(embed: Callable, x: Tensor) -> tuple[list[Tensor], Callable[..., Tensor]]:
+    """What ``embed`` gives for numbers x, and the way back: a few thousand at a time, for which it is computed again."""
+    if len(x) <= CHUNK:  # so few that their intermediates are kept
+        few = x.detach().requires_grad_(x.requires_grad)
+        with torch.set_grad_enabled(x.requires_grad):
+            outputs = embed(few)
+        return [output.detach() for output in outputs], lambda *g: torch.autograd.grad(outputs, few, g)[0]
+    chunks = x.detach().split(CHUNK)
+
+    def reverse(*g: Tensor) -> Tensor:
+        gradients = []
+        for chunk, *g_chunks in zip(chunks, *(g_output.split(CHUNK) for g_output in g), strict=True):
+            with torch.enable_grad():
+                outputs = embed(chunk.requires_grad_())
+            gradients += torch.autograd.grad(outputs, chunk, g_chunks)
+        return torch.cat(gradients)
+
+    with torch.no_grad():
+        parts = zip(*(embed(chunk) for chunk in chunks), strict=True)
+        return [torch.cat(part) for part in parts], reverse
 
 
 def _updates(
@@ -122,7 +151,7 @@ def _updates(
     return atoms, magnetic, tape
 
 
-def _way_back(tape: list[Reverse], g_atoms: Tensor, embedded: list[Tensor]) -> list[Tensor]:
+def _way_back(tape: list[Reverse], g_atoms: Tensor, embedded: tuple[Tensor, ...]) -> list[Tensor]:
     """From the gradient with respect to the last atom features to those with respect to what was embedded."""
     bonds, atom_weights, bond_weights, angle = (_zeros(*feature.shape) for feature in embedded)
     sides = 2 if len(tape) > 2 else 1
