@@ -19,6 +19,7 @@ from .test_parity import NAMES, deviations, frames, labelled, potential, require
 
 network = pytest.importorskip("xclimb.models.fused.network", reason="numba is not installed")
 messages = pytest.importorskip("xclimb.models.fused.messages")
+rows = pytest.importorskip("xclimb.models.fused.rows")
 products = pytest.importorskip("xclimb.models.fused.products")
 
 
@@ -91,7 +92,7 @@ def test_energies_alone():
 
 
 def test_the_number_of_threads_does_not_matter(monkeypatch):
-    monkeypatch.setattr(network, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
+    monkeypatch.setattr(rows, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # torch's own stay as they are
     few, found = frames()[:20], []
     for threads in (1, 2, 5):

@@ -119,7 +119,7 @@ class CHGNet(nn.Module):
             batch: the graph of the crystals.
             create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
             derivatives: False leaves out forces and stress.
-            update: what computes the layers. None: with ``create_graph`` the messages of :mod:`xclimb.models.messages`, where
+            update: what computes the layers. None: with ``create_graph`` those of :mod:`xclimb.models.fused.training`, where
                 they can be used (as :func:`xclimb.models.paths.path_of` says); else the layers as they are written.
         """
         if update is None:
@@ -196,7 +196,7 @@ def _training_update(network: CHGNet) -> Update:
 
     if path_of(network).startswith("plain"):
         return as_written
-    from xclimb.models.messages import Joined
+    from xclimb.models.fused.training import Joined
 
     return Joined()
 

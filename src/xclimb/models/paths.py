@@ -1,7 +1,7 @@
-"""Which path a prediction takes: plain PyTorch, or on a CPU in float32 the fused kernels, when numba is there for them.
+"""Which path a prediction or a step of training takes: plain PyTorch, or on a CPU in float32 the fused kernels.
 
-``XCLIMB_PATH=plain`` or ``fused`` in the environment decides otherwise. Training is always plain: the kernels know no
-gradient of the parameters. Both paths compute the same function and keep the same tolerances.
+They are taken when numba is there for them; ``XCLIMB_PATH=plain`` or ``fused`` in the environment decides otherwise. Both
+paths compute the same function and keep the same tolerances.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""CHGNet on a CPU in float32, fused: compiled by numba, gradient written by hand; see :mod:`xclimb.models.fused.network`."""
+"""CHGNet on a CPU in float32, fused: compiled by numba, gradients written by hand.
+
+Predictions are made by :mod:`xclimb.models.fused.network`, updates that can be trained by :mod:`xclimb.models.fused.training`.
+"""
 
 from xclimb.models.fused.network import outputs
 

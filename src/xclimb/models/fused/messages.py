@@ -19,15 +19,15 @@ import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
-from xclimb.models.fused.products import multiply
-from xclimb.models.fused.vectors import INT64, Row, decay, emit, sigmoid
+from xclimb.models.fused.gates import HALVES, normalised_gate, silu_slope, standardised, standardised_reverse
+from xclimb.models.fused.products import add_outer, multiply
+from xclimb.models.fused.vectors import INT64, decay, emit, sigmoid
 from xclimb.models.paths import WIDTH
 
-TILE = 96  # rows; the five arrays [TILE, 2 F] of a tile take 0.25 MB, a fraction of the L2 cache of a core
-_HALVES = (0, WIDTH)  # columns of core and of gate
-_EPS = 1e-5  # of torch's LayerNorm
+TILE = 96  # rows; the arrays [TILE, 2 F] of a tile take 0.05 MB each, a fraction of the L2 cache of a core
+WORK = 10  # arrays [TILE, 2 F] that the passes work in; backward takes 5, the second gradient all
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
+compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 # -- one row -------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def _sum_row(typingctx, inner, i, own, p, other, q, x):
     """``x_i = inner_i + own_p + other_q``."""
 
     def body(inner, i, own, p, other, q, x):
-        for half in _HALVES:
+        for half in HALVES:
             x.store(inner.load(i, half) + own.load(p, half) + other.load(q, half), i, half)
 
     return emit(body, inner, i, own, p, other, q, x)
@@ -51,7 +51,7 @@ def _silu_row(typingctx, x, i):
     """SiLU, in place."""
 
     def body(x, i):
-        for half in _HALVES:
+        for half in HALVES:
             value = x.load(i, half)
             x.store(value * sigmoid(value), i, half)
 
@@ -64,7 +64,7 @@ def _silu_and_slope_row(typingctx, x, i, slope):
     """SiLU, in place, and its slope ``silu'(x) = s + x s (1 - s)``."""
 
     def body(x, i, slope):
-        for half in _HALVES:
+        for half in HALVES:
             value = x.load(i, half)
             s = sigmoid(value)
             silu = value * s
@@ -74,21 +74,6 @@ def _silu_and_slope_row(typingctx, x, i, slope):
     return emit(body, x, i, slope)
 
 
-def _standardised(z: Row, normed) -> tuple[Row, Row]:
-    """A row of zero mean and unit variance, and what it was multiplied by; as it is and 1 if not ``normed``."""
-    centred = z - (z.sum() * (1 / WIDTH)).only_if(normed, 0.0)
-    variance = (centred * centred).sum() * (1 / WIDTH)
-    scale = (1.0 / (variance + _EPS).sqrt()).only_if(normed, 1.0)
-    return centred * scale, scale
-
-
-def _standardised_reverse(gradient: Row, standardised: Row, scale: Row, normed) -> Row:
-    """The gradient with respect to what :func:`_standardised` was given."""
-    mean = (gradient.sum() * (1 / WIDTH)).only_if(normed, 0.0)
-    along = ((gradient * standardised).sum() * (1 / WIDTH)).only_if(normed, 0.0)
-    return scale * (gradient - mean - standardised * along)
-
-
 @intrinsic
 @no_type_check
 def _message_row(typingctx, z, i, ends, normed, weights, v, total, t):
@@ -96,8 +81,8 @@ def _message_row(typingctx, z, i, ends, normed, weights, v, total, t):
 
     def body(z, i, ends, normed, weights, v, total, t):
         core_scale, core_shift, gate_scale, gate_shift = (ends.load(INT64(row)) for row in range(4))
-        core = _standardised(z.load(i, 0), normed)[0] * core_scale + core_shift
-        gate = _standardised(z.load(i, WIDTH), normed)[0] * gate_scale + gate_shift
+        core = standardised(z.load(i, 0), normed)[0] * core_scale + core_shift
+        gate = standardised(z.load(i, WIDTH), normed)[0] * gate_scale + gate_shift
         core_decay, gate_decay = decay(core), decay(gate)
         above = core.one_where_positive(core_decay) * gate.one_where_positive(gate_decay)
         message = core * above / ((1.0 + core_decay) * (1.0 + gate_decay))
@@ -106,30 +91,43 @@ def _message_row(typingctx, z, i, ends, normed, weights, v, total, t):
     return emit(body, z, i, ends, normed, weights, v, total, t)
 
 
+@no_type_check
+def _reverse_of_message(z, i, ends, normed, weights, v, up, t, g_weights):
+    """Reverse of :func:`_message_row`: z becomes the gradient with respect to z, that of the weights is added up."""
+    core, gate = normalised_gate(z, i, ends, normed)
+    asked, weight = up.load(t), weights.load(v)
+    message = core.y * core.s * gate.s
+    g_weights.add(asked * message, v)
+    asked = asked * weight
+    g_core = asked * gate.s * silu_slope(core.y, core.s)
+    g_gate = asked * message * (1.0 - gate.s)
+    for half, g_y, end in ((0, g_core, core), (WIDTH, g_gate, gate)):
+        z.store(standardised_reverse(g_y * end.scale, end.n, end.rho, normed)[0], i, half)
+    return (core, g_core), (gate, g_gate)
+
+
 @intrinsic
 @no_type_check
 def _message_row_reverse(typingctx, z, i, ends, normed, weights, v, up, t, g_weights):
-    """Reverse of :func:`_message_row`: z becomes the gradient with respect to z, that of the weights is added up."""
-
-    def body(z, i, ends, normed, weights, v, up, t, g_weights):
-        core_scale, core_shift, gate_scale, gate_shift = (ends.load(INT64(row)) for row in range(4))
-        core_z, core_norm = _standardised(z.load(i, 0), normed)
-        gate_z, gate_norm = _standardised(z.load(i, WIDTH), normed)
-        core, gate = core_z * core_scale + core_shift, gate_z * gate_scale + gate_shift
-        core_decay, gate_decay = decay(core), decay(gate)
-        over = 1.0 / ((1.0 + core_decay) * (1.0 + gate_decay))
-        s = core.one_where_positive(core_decay) * (1.0 + gate_decay) * over  # sigmoid(core)
-        g = gate.one_where_positive(gate_decay) * (1.0 + core_decay) * over  # sigmoid(gate)
-        asked, weight = up.load(t), weights.load(v)
-        message = core * s * g
-        g_weights.add(asked * message, v)
-        asked = asked * weight
-        g_core = asked * g * (s * (1.0 + core * (1.0 - s))) * core_scale
-        g_gate = asked * message * (1.0 - g) * gate_scale
-        z.store(_standardised_reverse(g_core, core_z, core_norm, normed), i, 0)
-        z.store(_standardised_reverse(g_gate, gate_z, gate_norm, normed), i, WIDTH)
+    def body(*given):
+        _reverse_of_message(*given)
 
     return emit(body, z, i, ends, normed, weights, v, up, t, g_weights)
+
+
+@intrinsic
+@no_type_check
+def _trained_message_row_reverse(typingctx, z, i, ends, normed, weights, v, up, t, g_weights, g_bias, g_ends):
+    """The same, with the gradients of bias and ends added up."""
+
+    def body(z, i, *given):
+        *given, g_bias, g_ends = given
+        for a, (end, g_y) in enumerate(_reverse_of_message(z, i, *given)):
+            g_bias.add(z.load(i, a * WIDTH), INT64(a))
+            g_ends.add(g_y * end.n, INT64(2 * a))
+            g_ends.add(g_y, INT64(2 * a + 1))
+
+    return emit(body, z, i, ends, normed, weights, v, up, t, g_weights, g_bias, g_ends)
 
 
 @intrinsic
@@ -138,7 +136,7 @@ def _scatter_row(typingctx, gradient, i, slope, g_own, p, g_other, q, g_inner, a
     """Reverse of :func:`_sum_row`: gradient * slope goes to all three terms; ``add``: inner has that of the other side."""
 
     def body(gradient, i, slope, g_own, p, g_other, q, g_inner, add):
-        for half in _HALVES:
+        for half in HALVES:
             value = gradient.load(i, half) * slope.load(i, half)
             g_own.add(value, p, half)
             g_other.add(value, q, half)
@@ -150,7 +148,7 @@ def _scatter_row(typingctx, gradient, i, slope, g_own, p, g_other, q, g_inner, a
 # -- all rows -------------------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 @no_type_check
 def silu(x):
     """SiLU of each element of ``[n, 2 F]``, in place."""
@@ -158,7 +156,7 @@ def silu(x):
         _silu_row(x, i)
 
 
-@_compiled
+@compiled
 @no_type_check
 def silu_and_slope(x, slope):
     """SiLU of each element of ``[n, 2 F]``, in place, and its slope."""
@@ -166,22 +164,40 @@ def silu_and_slope(x, slope):
         _silu_and_slope_row(x, i, slope)
 
 
-@_compiled
+@compiled
 @no_type_check
-def _first_layer(start, inner, own, other, index, x):
+def first_layer(start, inner, own, other, index, x):
+    """``x`` of a tile of one side, ``inner`` being ``W f``."""
     for i in range(x.shape[0]):
         _sum_row(inner, i, own, index[0, start + i], other, index[1, start + i], x)
 
 
-@_compiled
+@compiled
 @no_type_check
-def _hidden_layer(x, layer, z):
+def hidden_layer(x, hidden_t, bias, z):
     """``z = V x + c`` for core and gate."""
-    multiply(x[:, :WIDTH], layer.hidden_t[0], layer.bias[:1], z[:, :WIDTH])
-    multiply(x[:, WIDTH:], layer.hidden_t[1], layer.bias[1:], z[:, WIDTH:])
+    multiply(x[:, :WIDTH], hidden_t[0], bias[:1], z[:, :WIDTH])
+    multiply(x[:, WIDTH:], hidden_t[1], bias[1:], z[:, WIDTH:])
 
 
-@_compiled
+@compiled
+@no_type_check
+def hidden_layer_reverse(g_z, layer, g_h):
+    """Reverse of :func:`hidden_layer`."""
+    zero = np.zeros((1, WIDTH), dtype=np.float32)
+    multiply(g_z[:, :WIDTH], layer.hidden[0], zero, g_h[:, :WIDTH])
+    multiply(g_z[:, WIDTH:], layer.hidden[1], zero, g_h[:, WIDTH:])
+
+
+@compiled
+@no_type_check
+def hidden_outer(g_z, h, g_layer):
+    """Add the gradient of V, the sum of ``dE/dz h^T`` over the rows."""
+    add_outer(g_z[:, :WIDTH], h[:, :WIDTH], g_layer.hidden[0])
+    add_outer(g_z[:, WIDTH:], h[:, WIDTH:], g_layer.hidden[1])
+
+
+@compiled
 @no_type_check
 def _slope_and_z(kept, side, start, n, work):
     """Where silu' and z of n rows are: kept from one pass to the other, or in the work arrays."""
@@ -190,15 +206,15 @@ def _slope_and_z(kept, side, start, n, work):
     return work[2, :n], work[3, :n]
 
 
-@_compiled
+@compiled
 @no_type_check
-def forward(begin, end, index, own, other, features, layer, weights, total, kept, work):
+def forward(begin, end, index, own, other, features, layer, weights, kept, total, work):
     """Add the messages of the rows ``begin <= r < end`` of both sides to ``total [., F]``.
 
     ``index`` holds p, q, v, t of both sides, int32 ``[2, 4, n]``; own and other are ``[., 2 F]``, features ``[2, n, F]``, or
     ``[1, n, F]`` where both sides share them, weights ``[., F]`` and work ``[5, TILE, 2 F]``, all float32 and C-contiguous.
     ``kept``: room for silu' and z of both sides ``[2, 2, n, 2 F]``, or for none ``[2, 2, 0, 2 F]``.
-    For ``layer`` see :class:`xclimb.models.fused.network.Layer`.
+    For ``layer`` see :class:`xclimb.models.fused.weights.Layer`.
     """
     zero = np.zeros((1, 2 * WIDTH), dtype=np.float32)
     for start in range(begin, end, TILE):
@@ -209,28 +225,32 @@ def forward(begin, end, index, own, other, features, layer, weights, total, kept
             if side < features.shape[0]:
                 multiply(features[side, start : start + n], layer.projection_t, zero, inner)
             if layer.hidden.shape[0]:
-                _first_layer(start, inner, own, other, index[side], x)
+                first_layer(start, inner, own, other, index[side], x)
                 if kept.shape[2]:
                     silu_and_slope(x, slope)
                 else:
                     silu(x)
-                _hidden_layer(x, layer, z)
+                hidden_layer(x, layer.hidden_t, layer.bias, z)
             else:
-                _first_layer(start, inner, own, other, index[side], z)
+                first_layer(start, inner, own, other, index[side], z)
             for i in range(n):
                 v, t = index[side, 2, start + i], index[side, 3, start + i]
                 _message_row(z, i, layer.ends, layer.normed, weights, v, total, t)
 
 
-@_compiled
+@compiled
 @no_type_check
-def backward(begin, end, index, own, other, features, layer, weights, kept, up, g_own, g_other, g_features, g_weights, work):
+def backward(
+    begin, end, index, own, other, features, layer, weights, kept, up, g_own, g_other, g_features, g_weights, g_layer, work
+):  # fmt: skip
     """Add the gradients of ``sum(up * total)`` with respect to the arguments of :func:`forward` to the arrays g_...
 
+    ``g_layer``, a :class:`xclimb.models.fused.weights.LayerGradient`, may be one of weights that are not trained; if they are,
+    nothing may be ``kept``.
     ``up`` and ``g_features`` may be one array where the total of a row is that row's own.
     """
     zero = np.zeros((1, 2 * WIDTH), dtype=np.float32)
-    shared = features.shape[0] == 1
+    shared, trained = features.shape[0] == 1, g_layer.projection.shape[0] > 0
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)
         inner, x, g_inner = work[0, :n], work[1, :n], work[4, :n]
@@ -240,17 +260,25 @@ def backward(begin, end, index, own, other, features, layer, weights, kept, up, 
                 if side < features.shape[0]:
                     multiply(features[side, start : start + n], layer.projection_t, zero, inner)
                 if layer.hidden.shape[0]:
-                    _first_layer(start, inner, own, other, index[side], x)
+                    first_layer(start, inner, own, other, index[side], x)
                     silu_and_slope(x, slope)
-                    _hidden_layer(x, layer, z)
+                    hidden_layer(x, layer.hidden_t, layer.bias, z)
                 else:
-                    _first_layer(start, inner, own, other, index[side], z)
-            for i in range(n):
-                v, t = index[side, 2, start + i], index[side, 3, start + i]
-                _message_row_reverse(z, i, layer.ends, layer.normed, weights, v, up, t, g_weights)
+                    first_layer(start, inner, own, other, index[side], z)
+            if trained:
+                for i in range(n):
+                    v, t = index[side, 2, start + i], index[side, 3, start + i]
+                    _trained_message_row_reverse(
+                        z, i, layer.ends, layer.normed, weights, v, up, t, g_weights, g_layer.bias, g_layer.ends
+                    )
+            else:
+                for i in range(n):
+                    v, t = index[side, 2, start + i], index[side, 3, start + i]
+                    _message_row_reverse(z, i, layer.ends, layer.normed, weights, v, up, t, g_weights)
+            if trained and layer.hidden.shape[0]:
+                hidden_outer(z, x, g_layer)
             if layer.hidden.shape[0]:
-                multiply(z[:, :WIDTH], layer.hidden[0], zero[:, :WIDTH], x[:, :WIDTH])
-                multiply(z[:, WIDTH:], layer.hidden[1], zero[:, :WIDTH], x[:, WIDTH:])
+                hidden_layer_reverse(z, layer, x)
             else:
                 x[:], slope[:] = z, np.float32(1)
             add = shared and side == 1
@@ -260,3 +288,5 @@ def backward(begin, end, index, own, other, features, layer, weights, kept, up, 
             if side == 1 or not shared:
                 g_f = g_features[0 if shared else side, start : start + n]
                 multiply(g_inner, layer.projection, g_f, g_f)
+                if trained:
+                    add_outer(g_inner, features[0 if shared else side, start : start + n], g_layer.projection)

@@ -6,28 +6,23 @@ bookkeeping: gradients are added up in place, and nothing is kept that costs les
 """
 
 import ctypes
-import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
-from torch import Tensor, nn
+from jaxtyping import Float32
+from torch import Tensor
 
 from xclimb.graph import Batch
 from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, geometry, line_graph, per_system
-from xclimb.models.fused.messages import TILE, WIDTH, backward, forward
-from xclimb.models.layers import AngleProjection, AngleUpdate, AtomConv, BondConv, Gate, LineGraph
+from xclimb.models.fused.messages import WIDTH, backward, forward
+from xclimb.models.fused.rows import Index, angle_rows, apart, bond_rows, in_parts, kernels_on_all_threads
+from xclimb.models.fused.weights import Layer, LayerGradient, layers_of, zeros
+from xclimb.models.layers import AngleProjection, AngleUpdate, AtomConv, BondConv, LineGraph
 
 CHUNK = 4096  # bonds or angles whose expansions are computed at a time
-ROWS_PER_THREAD = 512  # fewer are not worth a thread
 FEW_ROWS = 8192  # up to so many, intermediates (16 MB an update at most) are kept instead of computed again: 1.1 times as fast
 
 # glibc gives freed memory back at once and takes fresh pages for the next call, a tenth of the time for some hundred atoms:
@@ -36,18 +31,6 @@ with suppress(OSError, AttributeError):
     _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
     ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
     ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-
-
-class Layer(NamedTuple):
-    """The weights of one kind of messages as the kernels read them."""
-
-    projection: Float32[np.ndarray, "two_width width"]  # W
-    projection_t: Float32[np.ndarray, "width two_width"]
-    hidden: Float32[np.ndarray, "gates width width"]  # V of core and of gate; none in the angle update
-    hidden_t: Float32[np.ndarray, "gates width width"]
-    bias: Float32[np.ndarray, "2 width"]  # c of core and of gate
-    ends: Float32[np.ndarray, "4 width"]  # scale and shift of the norm of core and of gate
-    normed: bool
 
 
 @dataclass
@@ -72,7 +55,7 @@ def outputs(model: CHGNet, batch: Batch, derivatives: bool = True) -> Output:
         batch: the graph of the crystals.
         derivatives: False leaves out forces and stress.
     """
-    with _kernels_on_all_threads():
+    with kernels_on_all_threads():
         return _outputs(model, batch, derivatives)
 
 
@@ -132,7 +115,7 @@ def _updates(
     model: CHGNet, batch: Batch, rows: "_Rows", bonds: Tensor, atom_weights: Tensor, bond_weights: Tensor, angle: Tensor
 ) -> tuple[Tensor, Tensor, list[Reverse]]:
     """Atoms after all updates and after all but the last, ``[A, F]`` each, and the way back."""
-    layers = _layers_of(model)
+    layers = layers_of(model)
     atoms = model.atom_embedding(batch.numbers - 1)  # [A, F]
     angles = angle[None]  # [1, G, F]: one opening, seen from either edge
     magnetic, tape = atoms, []
@@ -165,33 +148,18 @@ def _way_back(tape: list[Reverse], g_atoms: Tensor, embedded: tuple[Tensor, ...]
 
 
 class _Rows:
-    """Where the rows of each update come from and go to: p, q, v, t of both sides, int32 ``[2, 4, n]``."""
+    """Where the rows of each update come from and go to."""
 
     def __init__(self, batch: Batch, line: LineGraph, few: int):
         self._few = few
         self.line, self.n_atoms, self.n_short = line, len(batch.numbers), batch.n_short
-        here, there = batch.centres.numpy(), batch.neighbours.numpy()
-        bond = np.arange(len(here))
-        self.bonds = _index((here, there, bond, here), (there, here, bond, there))
-        first, second, first_bond, second_bond = (index.numpy() for index in line[1:])
-        self.angles = _index((first, second_bond, second_bond, first_bond), (second, first_bond, first_bond, second_bond))
-        row, n = np.arange(len(first)), len(first)  # an angle update has a total for every row, and nothing weighs it
-        self.angle_rows = self.angles.copy()
-        self.angle_rows[:, 2] = 0
-        self.angle_rows[:, 3] = row, row + n
+        self.bonds, self.angles = bond_rows(batch.centres, batch.neighbours), angle_rows(line)
+        self.angle_rows = apart(self.angles)  # an angle update has a total for every row, and nothing weighs it
 
-    def room(self, index: Int32[np.ndarray, "2 4 rows"]) -> Float32[np.ndarray, "2 2 kept two_width"]:
+    def room(self, index: Index) -> Float32[np.ndarray, "2 2 kept two_width"]:
         """Room for what the kernels keep for the way back: all intermediates where they are few, else none."""
         n_rows = index.shape[2]
-        return np.empty((2, 2, n_rows if n_rows <= self._few else 0, 2 * WIDTH), dtype=np.float32)
-
-
-def _index(*sides: tuple[np.ndarray, ...]) -> Int32[np.ndarray, "2 4 rows"]:
-    index = np.empty((2, 4, len(sides[0][0])), dtype=np.int32)
-    for side, columns in enumerate(sides):
-        for place, column in enumerate(columns):
-            index[side, place] = column
-    return index
+        return torch.empty(2, 2, n_rows if n_rows <= self._few else 0, 2 * WIDTH).numpy()
 
 
 def _atom_conv(
@@ -239,14 +207,14 @@ def _angle_update(
     own, other = layer.project.edges(atoms, bonds[: rows.n_short], rows.line)  # [2s, 2F], [s, 2F]
     one = torch.ones(1, WIDTH)
     updated, kept = _zeros(2, *angles.shape[1:]).copy_(angles), rows.room(rows.angles)  # [2, G, F]
-    _forward(rows.angle_rows, own, other, angles, packed, one, kept, updated.view(-1, WIDTH), apart=True)
+    _forward(rows.angle_rows, own, other, angles, packed, one, kept, updated.view(-1, WIDTH), own_totals=True)
 
     def reverse(g: Gradients) -> None:
         up = g.angles.view(-1, WIDTH)  # [2G, F]
         if len(angles) == 1:
             g.angles = g.angles.sum(0, keepdim=True)  # [1, G, F]
         g_own, g_other = _zeros(*own.shape), _zeros(*other.shape)
-        _backward(rows.angle_rows, own, other, angles, packed, one, kept, up, g_own, g_other, g.angles, torch.zeros(1, WIDTH))
+        _backward(rows.angle_rows, own, other, angles, packed, one, kept, up, g_own, g_other, g.angles, _zeros(1, WIDTH))
         _edges_reverse(layer.project, rows, g_own, g_other, g)
 
     return updated, reverse
@@ -261,126 +229,33 @@ def _edges_reverse(layer: AngleProjection, rows: _Rows, g_own: Tensor, g_other: 
 
 
 def _zeros(*shape: int) -> Tensor:
-    """By NumPy, which asks for large pages where an array is large: large cells would spend their time on small ones."""
-    return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+    return torch.from_numpy(zeros(shape))
 
 
 # -- the kernels, on several threads ---------------------------------------------------------------------
 
 
-def _forward(index, own, other, features, packed, weights, kept, total, apart=False) -> None:
-    """See :func:`xclimb.models.fused.messages.forward`; ``apart``: no two rows share a total."""
+def _forward(index, own, other, features, packed, weights, kept, total, own_totals=False) -> None:
+    """See :func:`xclimb.models.fused.messages.forward`; ``own_totals``: no two rows share a total."""
     inputs = (index, own.numpy(), other.numpy(), features.numpy(), packed, weights.numpy())
     totals = total.numpy()
 
     def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
-        mine = totals if first or apart else np.zeros_like(totals)
-        forward(begin, end, *inputs, mine, kept, work)
+        mine = totals if first or own_totals else zeros(totals.shape)
+        forward(begin, end, *inputs, kept, mine, work)
         return [mine]
 
-    _in_parts(part, index.shape[2], [totals])
+    in_parts(part, index.shape[2], [totals])
 
 
 def _backward(index, own, other, features, packed, weights, kept, up, g_own, g_other, g_features, g_weights) -> None:
     """See :func:`xclimb.models.fused.messages.backward`."""
     inputs = (index, own.numpy(), other.numpy(), features.numpy(), packed, weights.numpy(), kept, up.contiguous().numpy())
-    sums, apart = [g_own.numpy(), g_other.numpy(), g_weights.numpy()], g_features.numpy()
+    sums, own_rows, unwanted = [g_own.numpy(), g_other.numpy(), g_weights.numpy()], g_features.numpy(), LayerGradient.unwanted()
 
     def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
-        mine = sums if first else [np.zeros_like(array) for array in sums]
-        backward(begin, end, *inputs, mine[0], mine[1], apart, mine[2], work)
+        mine = sums if first else [zeros(array.shape) for array in sums]
+        backward(begin, end, *inputs, mine[0], mine[1], own_rows, mine[2], unwanted, work)
         return mine
 
-    _in_parts(part, index.shape[2], sums)
-
-
-_kept = threading.local()  # of each calling thread: how many threads the kernels may use, and their work arrays
-
-
-@contextmanager
-def _kernels_on_all_threads() -> Iterator[None]:
-    """Keep torch to one thread: its others wait in a busy loop after each operation, on the cores that the kernels want."""
-    _kept.threads = threads = torch.get_num_threads()
-    if threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    """Threads that wait for work, as many as there are cores; made anew in a forked process."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="xclimb")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
-
-
-def _in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
-    """Run ``part`` over all rows, in several threads; what each adds up apart is joined in a fixed order."""
-    parts = max(1, min(_kept.threads, n_rows // ROWS_PER_THREAD))
-    work = getattr(_kept, "work", None)
-    if work is None or len(work) < parts:
-        work = _kept.work = np.empty((parts, 5, TILE, 2 * WIDTH), dtype=np.float32)
-    if parts == 1:
-        part(0, n_rows, work[0], True)
-        return
-    cuts = [n_rows * k // parts for k in range(parts + 1)]
-    others = [_helpers().submit(part, cuts[k], cuts[k + 1], work[k], False) for k in range(1, parts)]
-    part(cuts[0], cuts[1], work[0], True)
-    for other in others:
-        for whole, mine in zip(sums, other.result(), strict=True):
-            if mine is not whole:
-                whole += mine
-
-
-# -- the weights ------------------------------------------------------------------------------------------
-
-_packed: WeakKeyDictionary[nn.Module, tuple[list, dict[nn.Module, Layer]]] = WeakKeyDictionary()
-
-
-def _layers_of(model: CHGNet) -> dict[nn.Module, Layer]:
-    """The weights of all updates, packed anew whenever a parameter has changed or was exchanged."""
-    kept = _packed.get(model)
-    if kept is not None and all(where[name] is value and value._version == version for where, name, value, version in kept[0]):
-        return kept[1]
-    layers = {layer: _pack(layer.bond.weight, layer.message) for layer in model.atom_convs}
-    layers |= {layer: _pack(layer.project.angle.weight, layer.message) for layer in model.bond_convs}
-    layers |= {layer: _pack(layer.project.angle.weight, layer.message) for layer in model.angle_updates}
-    parts = [part for layer in layers for part in layer.modules()]
-    state = [
-        (part._parameters, name, value, value._version)
-        for part in parts
-        for name, value in part.named_parameters(recurse=False)
-    ]
-    _packed[model] = (state, layers)
-    return layers
-
-
-def _pack(projection: Tensor, gate: Gate) -> Layer:
-    """A bias that is not there is zero, and a norm that is not there scales by one."""
-    zero, one = torch.zeros(WIDTH), torch.ones(WIDTH)
-    hidden, bias, ends = [], [], []
-    for layer, norm in ((gate.core, gate.core_norm), (gate.gate, gate.gate_norm)):
-        hidden += [] if layer is None else [layer.weight]
-        bias.append(zero if layer is None else layer.bias)
-        ends += [norm.weight, norm.bias] if isinstance(norm, nn.LayerNorm) else [one, zero]
-    kernels = torch.stack(hidden) if hidden else torch.zeros(0, WIDTH, WIDTH)
-    return Layer(
-        projection=_array(projection),
-        projection_t=_array(projection.t()),
-        hidden=_array(kernels),
-        hidden_t=_array(kernels.transpose(1, 2)),
-        bias=_array(torch.stack(bias)),
-        ends=_array(torch.stack(ends)),
-        normed=isinstance(gate.core_norm, nn.LayerNorm),
-    )
-
-
-def _array(weight: Tensor) -> Float32[np.ndarray, "..."]:
-    return weight.detach().clone(memory_format=torch.contiguous_format).numpy()
+    in_parts(part, index.shape[2], sums)

@@ -17,10 +17,11 @@ from xclimb.models.fused.vectors import FLOAT, INT64, LANES, VECTOR, emit, splat
 ROWS = 6
 VECTORS = 2 if LANES == 8 else 4  # 24 of 32 registers; of the 16 that a processor with 8 lanes has, 12
 COLUMNS = LANES * VECTORS
+OUTER_ROWS = 4  # of sums of outer products: WIDTH is a multiple
 
 
-def _block_product(rows: int):
-    """An intrinsic: ``c = begin + a b`` for one block of ``rows`` rows and COLUMNS columns."""
+def _block_product(rows: int, across: bool = False):
+    """An intrinsic: ``c = begin + a b`` for one block of ``rows`` rows and COLUMNS columns; ``across``: with a transposed."""
 
     @intrinsic
     @no_type_check
@@ -51,13 +52,14 @@ def _block_product(rows: int):
             multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
             updated = []
             for r in range(rows):
-                factor = splat(builder, builder.load(a.pointer(builder.add(row, INT64(r)), k, FLOAT), align=4))
+                place = builder.add(row, INT64(r))
+                factor = splat(builder, builder.load(a.pointer(*((k, place) if across else (place, k)), FLOAT), align=4))
                 updated += [builder.call(multiply_add, [factor, weights[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
             for phi, value in zip(sums, updated, strict=True):
                 phi.add_incoming(value, inner)
             following = builder.add(k, INT64(1))
             k.add_incoming(following, inner)
-            builder.cbranch(builder.icmp_signed("<", following, a.columns), inner, done)
+            builder.cbranch(builder.icmp_signed("<", following, a.rows if across else a.columns), inner, done)
             builder.position_at_end(done)
             for (r, v), value in zip(places, updated, strict=True):
                 builder.store(value, vector(c, row, r, v), align=4)
@@ -68,6 +70,7 @@ def _block_product(rows: int):
 
 
 _block, _row = _block_product(ROWS), _block_product(1)
+_outer_block = _block_product(OUTER_ROWS, across=True)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -84,3 +87,15 @@ def multiply(a, b, begin, c):
             _block(a, b, begin, -1 if single else row, c, row, column)
         for row in range(whole, n):
             _row(a, b, begin, -1 if single else row, c, row, column)
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
+def add_outer(a, b, c):
+    """``c += a^T b``, the sum of the outer products of the rows of float32 ``[k, n] [k, m]``.
+
+    n is a multiple of OUTER_ROWS, m of COLUMNS, k at least 1.
+    """
+    for column in range(0, b.shape[1], COLUMNS):
+        for row in range(0, a.shape[1], OUTER_ROWS):
+            _outer_block(a, b, c, row, c, row, column)

@@ -154,7 +154,8 @@ class Array:
 
     def __init__(self, context, builder: ir.IRBuilder, kind: types.Array, value):
         array = make_array(kind)(context, builder, value)
-        self.builder, self.columns = builder, builder.extract_value(array.shape, 1)
+        self.builder = builder
+        self.rows, self.columns = builder.extract_value(array.shape, 0), builder.extract_value(array.shape, 1)
         self._start, self._step = builder.ptrtoint(array.data, INT64), builder.extract_value(array.strides, 0)
 
     def pointer(self, row, column, kind):

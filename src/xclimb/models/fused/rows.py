@@ -1,0 +1,104 @@
+"""Which rows there are, and the threads they are shared among.
+
+Where row r takes from and adds to: p, q, v, t of both sides, see :mod:`xclimb.models.fused.messages`.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Int32
+from torch import Tensor
+
+from xclimb.models.fused.messages import TILE, WORK
+from xclimb.models.layers import LineGraph
+from xclimb.models.paths import WIDTH
+
+ROWS_PER_THREAD = 512  # fewer are not worth a thread
+
+Index = Int32[np.ndarray, "2 4 rows"]
+
+
+def bond_rows(centres: Tensor, neighbours: Tensor) -> Index:
+    """A row is a direction of a bond."""
+    here, there, bond = centres.numpy(), neighbours.numpy(), np.arange(len(centres))
+    return _index((here, there, bond, here), (there, here, bond, there))
+
+
+def angle_rows(line: LineGraph) -> Index:
+    """A row is an angle seen from one of its edges."""
+    first, second, first_bond, second_bond = (index.numpy() for index in line[1:])
+    return _index((first, second_bond, second_bond, first_bond), (second, first_bond, first_bond, second_bond))
+
+
+def apart(index: Index) -> Index:
+    """The same rows, each with a total of its own that nothing weighs."""
+    rows, n = index.copy(), index.shape[2]
+    rows[:, 2] = 0
+    rows[:, 3] = np.arange(2 * n).reshape(2, n)
+    return rows
+
+
+def _index(*sides: tuple[np.ndarray, ...]) -> Index:
+    index = np.empty((2, 4, len(sides[0][0])), dtype=np.int32)
+    for side, columns in enumerate(sides):
+        for place, column in enumerate(columns):
+            index[side, place] = column
+    return index
+
+
+_kept = threading.local()  # of each calling thread: how many threads the kernels may use, and their work arrays
+
+
+@contextmanager
+def kernels_on_all_threads() -> Iterator[None]:
+    """Keep torch to one thread: its others wait in a busy loop after each operation, on the cores that the kernels want."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    _kept.threads = threads
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _kept.threads = None
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that wait for work, as many as there are cores; made anew in a forked process."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="xclimb")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
+
+
+def in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
+    """Run ``part`` over all rows, in as many threads as torch has; what each adds up apart is joined in a fixed order.
+
+    ``part(begin, end, work, first)`` gives what it has added up, for the first part ``sums`` themselves.
+    """
+    threads = getattr(_kept, "threads", None) or torch.get_num_threads()
+    parts = max(1, min(threads, n_rows // ROWS_PER_THREAD))
+    work = getattr(_kept, "work", None)
+    if work is None or len(work) < parts:
+        # by torch: it begins at a cache line, where NumPy would spread every vector of 64 bytes over two
+        work = _kept.work = torch.empty(parts, WORK, TILE, 2 * WIDTH, dtype=torch.float32).numpy()
+    if parts == 1:
+        part(0, n_rows, work[0], True)
+        return
+    cuts = [n_rows * k // parts for k in range(parts + 1)]
+    others = [_helpers().submit(part, cuts[k], cuts[k + 1], work[k], False) for k in range(1, parts)]
+    part(cuts[0], cuts[1], work[0], True)
+    for other in others:
+        for whole, mine in zip(sums, other.result(), strict=True):
+            if mine is not whole:
+                whole += mine
