@@ -54,12 +54,7 @@ def list_bonds(positions, cells, pbc, offsets, cutoff, ends, vectors):
                             r_x = positions[j, 0] - positions[i, 0] + (a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0])
                             r_y = positions[j, 1] - positions[i, 1] + (a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1])
                             r_z = positions[j, 2] - positions[i, 2] + (a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2])
-                            square = r_x * r_x + r_y * r_y + r_z * r_z
-                            if square < limit:
-                                if n < len(ends):
-                                    ends[n, 0], ends[n, 1] = i, j
-                                    vectors[n, 0], vectors[n, 1], vectors[n, 2], vectors[n, 3] = r_x, r_y, r_z, square
-                                n += 1
+                            n += _keep(i, j, r_x, r_y, r_z, limit, n, ends, vectors)
     return n
 
 
@@ -74,12 +69,19 @@ def list_again(positions, centres, neighbours, images, cutoff, ends, vectors):
         r_x = positions[j, 0] - positions[i, 0] + images[p, 0]
         r_y = positions[j, 1] - positions[i, 1] + images[p, 1]
         r_z = positions[j, 2] - positions[i, 2] + images[p, 2]
-        square = r_x * r_x + r_y * r_y + r_z * r_z
-        if square < limit:
-            ends[n, 0], ends[n, 1] = i, j
-            vectors[n, 0], vectors[n, 1], vectors[n, 2], vectors[n, 3] = r_x, r_y, r_z, square
-            n += 1
+        n += _keep(i, j, r_x, r_y, r_z, limit, n, ends, vectors)
     return n
+
+
+@_compiled
+@no_type_check
+def _keep(i, j, r_x, r_y, r_z, limit, n, ends, vectors):
+    """Write bond n if its squared length is below the limit and there is room; whether it is one."""
+    square = r_x * r_x + r_y * r_y + r_z * r_z
+    if square < limit and n < len(ends):
+        ends[n, 0], ends[n, 1] = i, j
+        vectors[n, 0], vectors[n, 1], vectors[n, 2], vectors[n, 3] = r_x, r_y, r_z, square
+    return square < limit
 
 
 @_compiled

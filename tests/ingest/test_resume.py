@@ -29,6 +29,22 @@ def many_files(tmp_path):
     return data
 
 
+def interrupt(monkeypatch, data, store, stop_after):
+    """Ingest with a checkpoint after every task, until so many are done."""
+    left = iter(range(stop_after))
+
+    def killed(task):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return run_task(task)
+
+    monkeypatch.setattr("xclimb.ingest.receiver._BETWEEN", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr("xclimb.ingest.executor.run_task", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(data, store, "r2SCAN")
+
+
 def content(store):
     return {name: (store / name).read_bytes() for name in FILES}
 
@@ -38,19 +54,8 @@ def content(store):
 def test_interrupted_anywhere_the_result_is_the_same(tmp_path, monkeypatch, stop_after):
     data = many_files(tmp_path)
     ingest(data, tmp_path / "whole", "r2SCAN")
-    monkeypatch.setattr("xclimb.ingest.receiver._BETWEEN", 0.0)  # a checkpoint after every task
-    left = iter(range(stop_after))
-
-    def killed(task):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return run_task(task)
-
-    monkeypatch.setattr("xclimb.ingest.executor.run_task", killed)
-    with pytest.raises(KeyboardInterrupt):
-        ingest(data, tmp_path / "store", "r2SCAN")
+    interrupt(monkeypatch, data, tmp_path / "store", stop_after)
     assert not (tmp_path / "store").exists()
-    monkeypatch.setattr("xclimb.ingest.executor.run_task", run_task)
     work = tmp_path / ".store.unfinished"
     for scratch in work.glob("*.scratch"):  # what was written behind the last checkpoint does not count
         with scratch.open("ab") as file:
@@ -66,18 +71,7 @@ def test_interrupted_anywhere_the_result_is_the_same(tmp_path, monkeypatch, stop
 @pytest.mark.filterwarnings("ignore:.*frame id")
 def test_another_job_begins_anew(tmp_path, monkeypatch):
     data = many_files(tmp_path)
-    monkeypatch.setattr("xclimb.ingest.receiver._BETWEEN", 0.0)
-    left = iter(range(3))
-
-    def killed(task):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return run_task(task)
-
-    monkeypatch.setattr("xclimb.ingest.executor.run_task", killed)
-    with pytest.raises(KeyboardInterrupt):
-        ingest(data, tmp_path / "store", "r2SCAN")
-    monkeypatch.setattr("xclimb.ingest.executor.run_task", run_task)
+    interrupt(monkeypatch, data, tmp_path / "store", stop_after=3)
     summary = ingest(data, tmp_path / "store", "r2SCAN", checks={"duplicate": "reject"})
     assert (summary.resumed, summary.n_in, summary.n_out) == (0, 54, 54 - 6 - 6)
 

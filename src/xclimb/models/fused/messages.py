@@ -9,8 +9,8 @@ The messages of the three updates are one operation. Row r (a direction of a bon
 The gradient computes the intermediates of a tile again, so that nothing is kept but the inputs of each update; only where
 rows are few, what takes longest to compute is kept.
 
-numba does not see that what it keeps compiled on disk depends on another file: after a change in vectors.py or products.py,
-delete the ``__pycache__`` folder beside this file.
+numba does not see that what it keeps compiled on disk depends on another file: after a change in vectors.py,
+products.py or gates.py, delete the ``__pycache__`` folder beside this file.
 """
 
 from typing import no_type_check  # the tests' run-time checker must not wrap what numba compiles
@@ -212,7 +212,7 @@ def forward(begin, end, index, own, other, features, layer, weights, kept, total
     """Add the messages of the rows ``begin <= r < end`` of both sides to ``total [., F]``.
 
     ``index`` holds p, q, v, t of both sides, int32 ``[2, 4, n]``; own and other are ``[., 2 F]``, features ``[2, n, F]``, or
-    ``[1, n, F]`` where both sides share them, weights ``[., F]`` and work ``[5, TILE, 2 F]``, all float32 and C-contiguous.
+    ``[1, n, F]`` where both sides share them, weights ``[., F]`` and work ``[WORK, TILE, 2 F]``, all float32 and C-contiguous.
     ``kept``: room for silu' and z of both sides ``[2, 2, n, 2 F]``, or for none ``[2, 2, 0, 2 F]``.
     For ``layer`` see :class:`xclimb.models.fused.weights.Layer`.
     """

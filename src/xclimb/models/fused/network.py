@@ -17,10 +17,10 @@ from torch import Tensor
 
 from xclimb.graph import Batch
 from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, geometry, line_graph, per_system
-from xclimb.models.fused.messages import WIDTH, backward, forward
-from xclimb.models.fused.rows import Index, angle_rows, apart, bond_rows, in_parts, kernels_on_all_threads
+from xclimb.models.fused.rows import Index, add_gradients, add_messages, angle_rows, apart, bond_rows, kernels_on_all_threads
 from xclimb.models.fused.weights import Layer, LayerGradient, layers_of, zeros
 from xclimb.models.layers import AngleProjection, AngleUpdate, AtomConv, BondConv, LineGraph
+from xclimb.models.paths import WIDTH
 
 CHUNK = 4096  # bonds or angles whose expansions are computed at a time
 FEW_ROWS = 8192  # up to so many, intermediates (16 MB an update at most) are kept instead of computed again: 1.1 times as fast
@@ -232,30 +232,17 @@ def _zeros(*shape: int) -> Tensor:
     return torch.from_numpy(zeros(shape))
 
 
-# -- the kernels, on several threads ---------------------------------------------------------------------
+# -- the kernels ------------------------------------------------------------------------------------------
 
 
 def _forward(index, own, other, features, packed, weights, kept, total, own_totals=False) -> None:
-    """See :func:`xclimb.models.fused.messages.forward`; ``own_totals``: no two rows share a total."""
-    inputs = (index, own.numpy(), other.numpy(), features.numpy(), packed, weights.numpy())
-    totals = total.numpy()
-
-    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
-        mine = totals if first or own_totals else zeros(totals.shape)
-        forward(begin, end, *inputs, kept, mine, work)
-        return [mine]
-
-    in_parts(part, index.shape[2], [totals])
+    """See :func:`xclimb.models.fused.rows.add_messages`."""
+    inputs = own.numpy(), other.numpy(), features.numpy(), weights.numpy()
+    add_messages(index, inputs, packed, kept, total.numpy(), own_totals)
 
 
 def _backward(index, own, other, features, packed, weights, kept, up, g_own, g_other, g_features, g_weights) -> None:
-    """See :func:`xclimb.models.fused.messages.backward`."""
-    inputs = (index, own.numpy(), other.numpy(), features.numpy(), packed, weights.numpy(), kept, up.contiguous().numpy())
-    sums, own_rows, unwanted = [g_own.numpy(), g_other.numpy(), g_weights.numpy()], g_features.numpy(), LayerGradient.unwanted()
-
-    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
-        mine = sums if first else [zeros(array.shape) for array in sums]
-        backward(begin, end, *inputs, mine[0], mine[1], own_rows, mine[2], unwanted, work)
-        return mine
-
-    in_parts(part, index.shape[2], sums)
+    """See :func:`xclimb.models.fused.rows.add_gradients`."""
+    inputs = own.numpy(), other.numpy(), features.numpy(), weights.numpy()
+    sums = [g_own.numpy(), g_other.numpy(), g_weights.numpy(), *LayerGradient.unwanted()]
+    add_gradients(index, inputs, packed, kept, up.contiguous().numpy(), g_features.numpy(), sums)

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Int32
 from torch import Tensor
 
-from xclimb.models.fused.messages import TILE, WORK
+from xclimb.models.fused.messages import TILE, WORK, backward, forward
+from xclimb.models.fused.weights import Layer, LayerGradient, zeros
 from xclimb.models.layers import LineGraph
 from xclimb.models.paths import WIDTH
 
@@ -102,3 +103,37 @@ def in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
         for whole, mine in zip(sums, other.result(), strict=True):
             if mine is not whole:
                 whole += mine
+
+
+def add_messages(index: Index, inputs: tuple, layer: Layer, kept: np.ndarray, totals: np.ndarray, own_totals: bool) -> None:
+    """:func:`xclimb.models.fused.messages.forward` over all rows.
+
+    ``inputs`` are own, other, features and weights; ``own_totals``: no two rows share a total, so that threads may.
+    """
+    *features, weights = inputs
+
+    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
+        mine = totals if first or own_totals else zeros(totals.shape)
+        forward(begin, end, index, *features, layer, weights, kept, mine, work)
+        return [mine]
+
+    in_parts(part, index.shape[2], [totals])
+
+
+def add_gradients(
+    index: Index, inputs: tuple, layer: Layer, kept: np.ndarray, up: np.ndarray, g_features: np.ndarray, sums: list[np.ndarray]
+) -> None:
+    """:func:`xclimb.models.fused.messages.backward` over all rows.
+
+    ``sums`` are the gradients of own, other and weights, then those of the layer's own weights (a ``LayerGradient``).
+    """
+    *features, weights = inputs
+
+    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
+        mine = sums if first else [zeros(array.shape) for array in sums]
+        g_own, g_other, g_weights, *of_layer = mine
+        g_layer = LayerGradient(*of_layer)
+        backward(begin, end, index, *features, layer, weights, kept, up, g_own, g_other, g_features, g_weights, g_layer, work)
+        return mine
+
+    in_parts(part, index.shape[2], sums)

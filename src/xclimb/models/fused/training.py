@@ -17,8 +17,7 @@ from jaxtyping import Float32, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from xclimb.models.fused.messages import backward, forward
-from xclimb.models.fused.rows import Index, angle_rows, apart, bond_rows, in_parts
+from xclimb.models.fused.rows import Index, add_gradients, add_messages, angle_rows, apart, bond_rows, in_parts
 from xclimb.models.fused.second import second
 from xclimb.models.fused.weights import Layer, LayerGradient, packed, stacked, zeros
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, Gate, LineGraph, Sides
@@ -90,15 +89,12 @@ class _Sums:
 
     def __init__(self, inputs: Inputs, layer: Layer, trained: bool):
         own, other, features, weights = (zeros(x.shape) for x in inputs[:N_MOVING])
-        self.layer, self.trained = layer, trained
-        self.features, self.joined = features, [own, other, weights, *self._of_layer()]
-
-    def _of_layer(self) -> LayerGradient:
-        return LayerGradient.zeros(self.layer) if self.trained else LayerGradient.unwanted()
+        of_layer = LayerGradient.zeros(layer) if trained else LayerGradient.unwanted()
+        self.trained, self.features, self.joined = trained, features, [own, other, weights, *of_layer]
 
     def part(self, first: bool) -> tuple[list[np.ndarray], LayerGradient]:
         """The arrays of one thread."""
-        mine = self.joined if first else [*(zeros(array.shape) for array in self.joined[:3]), *self._of_layer()]
+        mine = self.joined if first else [zeros(array.shape) for array in self.joined]
         return mine, LayerGradient(*mine[3:])
 
     def gradients(self) -> tuple[Tensor | None, ...]:
@@ -116,15 +112,8 @@ class _Messages(torch.autograd.Function):
     @staticmethod
     def forward(ctx, job, *given):
         inputs = Inputs(*given)
-        own, other, features, weights = _arrays(*inputs[:N_MOVING])
-        totals = zeros((job.n_targets, weights.shape[1]))
-
-        def part(begin, end, work, first):
-            mine = totals if first or job.own_targets else zeros(totals.shape)
-            forward(begin, end, job.rows, own, other, features, job.layer, weights, NOTHING_KEPT, mine, work)
-            return [mine]
-
-        in_parts(part, job.rows.shape[2], [totals])
+        totals = zeros((job.n_targets, inputs.weights.shape[1]))
+        add_messages(job.rows, _arrays(*inputs[:N_MOVING]), job.layer, NOTHING_KEPT, totals, job.own_targets)
         ctx.save_for_backward(*inputs)
         ctx.job = job
         return torch.from_numpy(totals)
@@ -144,19 +133,8 @@ class _Gradient(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(g_total, *given)
         ctx.job = job
-        own, other, features, weights, up = _arrays(*inputs[:N_MOVING], g_total)
-        sums = _Sums(inputs, job.layer, trained)
-
-        def part(begin, end, work, first):
-            mine, of_layer = sums.part(first)
-            g_own, g_other, g_weights = mine[:3]
-            backward(
-                begin, end, job.rows, own, other, features, job.layer, weights, NOTHING_KEPT, up, g_own, g_other, sums.features,
-                g_weights, of_layer, work,
-            )  # fmt: skip
-            return mine
-
-        in_parts(part, job.rows.shape[2], sums.joined)
+        sums, (up,) = _Sums(inputs, job.layer, trained), _arrays(g_total)
+        add_gradients(job.rows, _arrays(*inputs[:N_MOVING]), job.layer, NOTHING_KEPT, up, sums.features, sums.joined)
         return sums.gradients()
 
     @staticmethod
