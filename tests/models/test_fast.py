@@ -201,6 +201,7 @@ def test_products_of_halves_leave_the_other_half():
 def test_double_precision_and_other_widths_stay_plain():
     assert load("chgnet-0.3.0", dtype="float64").describe()["path"] == "plain (cpu, float64)"
     assert paths.path_of(CHGNet(CHGNetConfig(width=32))).startswith("plain (the fused kernels are made for a width of 64")
+    assert paths.path_of(CHGNet(CHGNetConfig(n_angular=65))) == "plain (the fused kernels have room for 64 basis functions)"
 
 
 def test_the_fused_path_is_taken_by_itself(monkeypatch):

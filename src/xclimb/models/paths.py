@@ -33,6 +33,8 @@ def path_of(model: CHGNet) -> str:
         return f"plain ({weight.device.type}, {str(weight.dtype).removeprefix('torch.')})"
     if model.config.width != WIDTH:
         return f"plain (the fused kernels are made for a width of {WIDTH}, this network has {model.config.width})"
+    if max(model.config.n_radial, model.config.n_angular) > WIDTH:
+        return f"plain (the fused kernels have room for {WIDTH} basis functions)"
     missing = _what_is_missing()
     return f"plain ({missing})" if missing else "fused (numba)"
 

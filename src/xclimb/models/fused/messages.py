@@ -145,6 +145,17 @@ def _scatter_row(typingctx, gradient, i, slope, g_own, p, g_other, q, g_inner, a
     return emit(body, gradient, i, slope, g_own, p, g_other, q, g_inner, add)
 
 
+@intrinsic
+@no_type_check
+def _copy_row(typingctx, x, i, y, j):
+    """``y_j = x_i``, of WIDTH numbers."""
+
+    def body(x, i, y, j):
+        y.store(x.load(i), j)
+
+    return emit(body, x, i, y, j)
+
+
 # -- all rows -------------------------------------------------------------------------------------------
 
 
@@ -208,8 +219,10 @@ def _slope_and_z(kept, side, start, n, work):
 
 @compiled
 @no_type_check
-def forward(begin, end, index, own, other, features, layer, weights, kept, total, work):
+def forward(begin, end, index, own, other, features, layer, weights, kept, total, onto_features, work):
     """Add the messages of the rows ``begin <= r < end`` of both sides to ``total [., F]``.
+
+    ``onto_features``: every row has a total of its own, which begins as the row's features, whatever it was.
 
     ``index`` holds p, q, v, t of both sides, int32 ``[2, 4, n]``; own and other are ``[., 2 F]``, features ``[2, n, F]``, or
     ``[1, n, F]`` where both sides share them, weights ``[., F]`` and work ``[WORK, TILE, 2 F]``, all float32 and C-contiguous.
@@ -233,6 +246,10 @@ def forward(begin, end, index, own, other, features, layer, weights, kept, total
                 hidden_layer(x, layer.hidden_t, layer.bias, z)
             else:
                 first_layer(start, inner, own, other, index[side], z)
+            if onto_features:
+                at = min(side, features.shape[0] - 1)
+                for i in range(n):
+                    _copy_row(features[at], start + i, total, index[side, 3, start + i])
             for i in range(n):
                 v, t = index[side, 2, start + i], index[side, 3, start + i]
                 _message_row(z, i, layer.ends, layer.normed, weights, v, total, t)
@@ -241,9 +258,12 @@ def forward(begin, end, index, own, other, features, layer, weights, kept, total
 @compiled
 @no_type_check
 def backward(
-    begin, end, index, own, other, features, layer, weights, kept, up, g_own, g_other, g_features, g_weights, g_layer, work
+    begin, end, index, own, other, features, layer, weights, kept, up, g_own, g_other, g_features, begun, g_weights, g_layer,
+    work
 ):  # fmt: skip
     """Add the gradients of ``sum(up * total)`` with respect to the arguments of :func:`forward` to the arrays g_...
+
+    Where ``g_features`` has not been ``begun`` it may hold anything, the features themselves even.
 
     ``g_layer``, a :class:`xclimb.models.fused.weights.LayerGradient`, may be one of weights that are not trained; if they are,
     nothing may be ``kept``.
@@ -287,6 +307,9 @@ def backward(
                 _scatter_row(x, i, slope, g_own, p, g_other, q, g_inner, add)
             if side == 1 or not shared:
                 g_f = g_features[0 if shared else side, start : start + n]
-                multiply(g_inner, layer.projection, g_f, g_f)
+                if begun:
+                    multiply(g_inner, layer.projection, g_f, g_f)
+                else:
+                    multiply(g_inner, layer.projection, zero[:, :WIDTH], g_f)
                 if trained:
                     add_outer(g_inner, features[0 if shared else side, start : start + n], g_layer.projection)

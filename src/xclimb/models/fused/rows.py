@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Int32
 from torch import Tensor
 
+from xclimb.models.fused.edges import Edges, edges_forward, edges_reverse
+from xclimb.models.fused.memory import zeros
 from xclimb.models.fused.messages import TILE, WORK, backward, forward
-from xclimb.models.fused.weights import Layer, LayerGradient, zeros
+from xclimb.models.fused.weights import Layer, LayerGradient
 from xclimb.models.layers import LineGraph
 from xclimb.models.paths import WIDTH
 
@@ -105,7 +107,15 @@ def in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
                 whole += mine
 
 
-def add_messages(index: Index, inputs: tuple, layer: Layer, kept: np.ndarray, totals: np.ndarray, own_totals: bool) -> None:
+def add_messages(
+    index: Index,
+    inputs: tuple,
+    layer: Layer,
+    kept: np.ndarray,
+    totals: np.ndarray,
+    own_totals: bool,
+    onto_features: bool = False,
+) -> None:
     """:func:`xclimb.models.fused.messages.forward` over all rows.
 
     ``inputs`` are own, other, features and weights; ``own_totals``: no two rows share a total, so that threads may.
@@ -114,26 +124,73 @@ def add_messages(index: Index, inputs: tuple, layer: Layer, kept: np.ndarray, to
 
     def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
         mine = totals if first or own_totals else zeros(totals.shape)
-        forward(begin, end, index, *features, layer, weights, kept, mine, work)
+        forward(begin, end, index, *features, layer, weights, kept, mine, onto_features, work)
         return [mine]
 
     in_parts(part, index.shape[2], [totals])
 
 
 def add_gradients(
-    index: Index, inputs: tuple, layer: Layer, kept: np.ndarray, up: np.ndarray, g_features: np.ndarray, sums: list[np.ndarray]
+    index: Index,
+    inputs: tuple,
+    layer: Layer,
+    kept: np.ndarray,
+    up: np.ndarray,
+    g_features: np.ndarray,
+    sums: list[np.ndarray],
+    begun: bool = False,
+    own_weights: bool = False,
 ) -> None:
     """:func:`xclimb.models.fused.messages.backward` over all rows.
 
-    ``sums`` are the gradients of own, other and weights, then those of the layer's own weights (a ``LayerGradient``).
+    ``sums`` are the gradients of own, other and weights, then those of the layer's own weights (a ``LayerGradient``);
+    ``own_weights``: no two rows share a weight.
     """
     *features, weights = inputs
+    shared = [not (own_weights and place == 2) for place in range(len(sums))]  # by threads: each adds up its own
 
     def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
-        mine = sums if first else [zeros(array.shape) for array in sums]
+        mine = [zeros(x.shape) if apart and not first else x for x, apart in zip(sums, shared, strict=True)]
         g_own, g_other, g_weights, *of_layer = mine
         g_layer = LayerGradient(*of_layer)
-        backward(begin, end, index, *features, layer, weights, kept, up, g_own, g_other, g_features, g_weights, g_layer, work)
+        backward(
+            begin, end, index, *features, layer, weights, kept, up, g_own, g_other, g_features, begun, g_weights, g_layer, work
+        )  # fmt: skip
         return mine
 
     in_parts(part, index.shape[2], sums)
+
+
+def edge_inputs(
+    bonds: np.ndarray,
+    at_centres: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    weights: Edges,
+    own: np.ndarray,
+    other: np.ndarray,
+) -> None:
+    """:func:`xclimb.models.fused.edges.edges_forward` over all short bonds."""
+
+    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
+        edges_forward(begin, end, bonds, at_centres, *ends, weights, own, other, work)
+        return []
+
+    in_parts(part, len(bonds), [])
+
+
+def edge_gradients(
+    g_own: np.ndarray,
+    g_other: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    weights: Edges,
+    g_bonds: np.ndarray,
+    g_at_centres: np.ndarray,
+) -> None:
+    """:func:`xclimb.models.fused.edges.edges_reverse` over all short bonds."""
+
+    def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
+        mine = g_at_centres if first else zeros(g_at_centres.shape)
+        edges_reverse(begin, end, g_own, g_other, *ends, weights, g_bonds, mine, work)
+        return [mine]
+
+    in_parts(part, len(g_other), [g_at_centres])

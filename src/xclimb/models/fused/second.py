@@ -101,7 +101,8 @@ def second(
     """The gradients of ``phi = sum(up * total')`` with respect to up, which is ``total'``, and to all that total is made of.
 
     ``given`` are own, other, features and weights as :func:`xclimb.models.fused.messages.forward` takes them and
-    ``given_dot`` the direction in which they move. All gradients are added to the arrays of the caller; work is
+    ``given_dot`` the direction in which they move. All gradients are added to the arrays of the caller, but
+    those of the features, which are written; work is
     ``[WORK, TILE, 2 F]``.
     """
     own, other, features, weights = given
@@ -146,6 +147,6 @@ def second(
                 _scatter_row_second(x, x_dot, i, slope, bend, g_own, p, g_other, q, g_inner, gg_inner, add)
             if side == 1 or not shared:
                 g_f = g_features[at, start : start + n]
-                multiply(gg_inner, layer.projection, g_f, g_f)
+                multiply(gg_inner, layer.projection, zero[:, :WIDTH], g_f)
                 add_outer(g_inner, f_dot, g_layer.projection)
                 add_outer(gg_inner, f, g_layer.projection)

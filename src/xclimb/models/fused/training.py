@@ -17,9 +17,10 @@ from jaxtyping import Float32, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from xclimb.models.fused.memory import empty, zeros
 from xclimb.models.fused.rows import Index, add_gradients, add_messages, angle_rows, apart, bond_rows, in_parts
 from xclimb.models.fused.second import second
-from xclimb.models.fused.weights import Layer, LayerGradient, packed, stacked, zeros
+from xclimb.models.fused.weights import Layer, LayerGradient, packed, stacked
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, Gate, LineGraph, Sides
 from xclimb.models.paths import WIDTH
 
@@ -88,9 +89,9 @@ class _Sums:
     """The arrays in which the threads add up gradients, one set for each; those of features have no two rows in one place."""
 
     def __init__(self, inputs: Inputs, layer: Layer, trained: bool):
-        own, other, features, weights = (zeros(x.shape) for x in inputs[:N_MOVING])
+        own, other, weights = (zeros(x.shape) for x in (inputs.own, inputs.other, inputs.weights))
         of_layer = LayerGradient.zeros(layer) if trained else LayerGradient.unwanted()
-        self.trained, self.features, self.joined = trained, features, [own, other, weights, *of_layer]
+        self.trained, self.features, self.joined = trained, empty(inputs.features.shape), [own, other, weights, *of_layer]
 
     def part(self, first: bool) -> tuple[list[np.ndarray], LayerGradient]:
         """The arrays of one thread."""

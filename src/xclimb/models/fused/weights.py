@@ -1,4 +1,4 @@
-"""The weights of one kind of messages as the kernels read them, and where gradients with respect to them are added up."""
+"""The weights of a network as the kernels read them, and where gradients with respect to them are added up."""
 
 import math
 from typing import NamedTuple
@@ -9,8 +9,12 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from xclimb.models.basis import Fourier, RadialBessel
 from xclimb.models.chgnet import CHGNet
-from xclimb.models.layers import Gate
+from xclimb.models.fused.edges import Edges
+from xclimb.models.fused.expansions import Angular, Radial, padded
+from xclimb.models.fused.memory import zeros
+from xclimb.models.layers import AngleProjection, Gate
 from xclimb.models.paths import WIDTH
 
 
@@ -46,39 +50,73 @@ class LayerGradient(NamedTuple):
         return cls(nothing, np.zeros((0, WIDTH, WIDTH), dtype=np.float32), nothing, nothing)
 
 
-def zeros(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
-    """Zeros that begin where a cache line does, so that a vector of 64 bytes is in one line.
+class Packed(NamedTuple):
+    """The weights of a network as the kernels read them; those of its layers by the layers."""
 
-    By NumPy, which asks for large pages where an array is large: large cells would spend their time on small ones.
-    """
-    size = math.prod(shape)
-    memory = np.zeros(size + 16, dtype=np.float32)
-    start = -memory.ctypes.data % 64 // 4
-    return memory[start : start + size].reshape(shape)
-
-
-_packed: WeakKeyDictionary[nn.Module, tuple[list, dict[nn.Module, Layer]]] = WeakKeyDictionary()
+    bonds: Radial
+    short_bonds: Radial
+    angles: Angular
+    edges: dict[nn.Module, Edges]
+    messages: dict[nn.Module, Layer]
 
 
-def layers_of(model: CHGNet) -> dict[nn.Module, Layer]:
-    """The weights of all updates, packed anew whenever a parameter has changed or was exchanged."""
+_packed: WeakKeyDictionary[nn.Module, tuple[list, Packed]] = WeakKeyDictionary()
+
+
+def packed_weights(model: CHGNet) -> Packed:
+    """The weights of a network, packed anew whenever a parameter has changed or was exchanged."""
     kept = _packed.get(model)
     if kept is not None and all(where[name] is value and value._version == version for where, name, value, version in kept[0]):
         return kept[1]
-    layers = {layer: _pack(layer.bond.weight, layer.message) for layer in model.atom_convs}
-    layers |= {layer: _pack(layer.project.angle.weight, layer.message) for layer in model.bond_convs}
-    layers |= {layer: _pack(layer.project.angle.weight, layer.message) for layer in model.angle_updates}
-    parts = [part for layer in layers for part in layer.modules()]
     state = [
         (part._parameters, name, value, value._version)
-        for part in parts
+        for part in model.modules()
         for name, value in part.named_parameters(recurse=False)
     ]
-    _packed[model] = (state, layers)
-    return layers
+    with_angles = [*model.bond_convs, *model.angle_updates]
+    packed = Packed(
+        bonds=_radial(model.radial, model.bond_embedding.weight, model.atom_weights.weight),
+        short_bonds=_radial(model.short_radial, model.bond_weights.weight),
+        angles=_angular(model.angular, model.angle_embedding.weight),
+        edges={layer: _edges(layer.project) for layer in with_angles},
+        messages={layer: _layer(layer.bond.weight, layer.message) for layer in model.atom_convs}
+        | {layer: _layer(layer.project.angle.weight, layer.message) for layer in with_angles},
+    )
+    _packed[model] = (state, packed)
+    return packed
 
 
-def _pack(projection: Tensor, gate: Gate) -> Layer:
+def _radial(basis: RadialBessel, *weights: Tensor) -> Radial:
+    size = len(basis.frequencies)
+    frequencies = np.zeros(padded(size))
+    frequencies[:size] = basis.frequencies.detach().numpy()
+    weights_t = np.zeros((len(weights), len(frequencies), WIDTH), dtype=np.float32)
+    square = np.zeros((len(weights), WIDTH, WIDTH), dtype=np.float32)
+    for head, weight in enumerate(weights):
+        square[head, :, :size] = weight.detach().numpy()
+        weights_t[head, :size] = square[head, :, :size].T
+    return Radial(frequencies, float(basis.cutoff), int(basis.power), weights_t, square)
+
+
+def _angular(basis: Fourier, weight: Tensor) -> Angular:
+    n = len(basis.frequencies)
+    room = padded(2 * n) // 2
+    frequencies = np.zeros(room)
+    frequencies[:n] = basis.frequencies.detach().numpy()
+    constant, *waves = np.split(weight.detach().numpy() / np.float32(math.sqrt(math.pi)), [1, n + 1], axis=1)
+    square = np.zeros((WIDTH, WIDTH), dtype=np.float32)
+    for place, columns in zip((0, room), waves, strict=True):
+        square[:, place : place + n] = columns
+    start = np.ascontiguousarray(constant.T * np.float32(math.sqrt(0.5)))
+    return Angular(frequencies, np.ascontiguousarray(square[:, : 2 * room].T), square, start)
+
+
+def _edges(layer: AngleProjection) -> Edges:
+    first, second = layer.first.weight, layer.second.weight
+    return Edges(_array(first), _array(first.t()), _array(second), _array(second.t()), _array(layer.first.bias)[None])
+
+
+def _layer(projection: Tensor, gate: Gate) -> Layer:
     return packed(projection, *stacked(gate), normed=isinstance(gate.core_norm, nn.LayerNorm))
 
 
