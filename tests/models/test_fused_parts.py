@@ -96,6 +96,7 @@ def test_any_number_of_blocks(n_blocks, few, monkeypatch):
 def shelf(monkeypatch):
     fresh = memory._Shelf()
     monkeypatch.setattr(memory, "_shelf", fresh)
+    monkeypatch.setattr(memory, "LARGE", 1 << 20)
     monkeypatch.setattr(memory, "ALWAYS_KEPT", 4 << 20)
     fresh._limit = 4 << 20
     return fresh
@@ -116,6 +117,12 @@ def test_arrays_begin_at_a_cache_line_and_are_apart():
         assert not array.any()
         array.fill(number)
     assert all((array == number).all() for number, array in enumerate(arrays))
+
+
+def test_angles_are_ordered_by_centre():
+    _, batch = made(CONFIGS[0])
+    line = line_graph(batch)
+    assert (line.centres[line.first].diff() >= 0).all()  # threads cut between atoms
 
 
 def test_memory_is_used_again_once_no_view_of_it_is_left(shelf):

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 LINE = 64  # bytes of a cache line: arrays begin with one, so that a vector register's worth is in one line
-LARGE = 1 << 20  # bytes; smaller arrays are left to NumPy
+LARGE = 32 << 20  # bytes; smaller arrays are left to NumPy, and their memory to the system's allocator
 ALWAYS_KEPT = 256 << 20  # bytes
 WASTE = 1.25  # memory may be so much larger than what is put into it
 

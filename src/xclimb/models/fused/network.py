@@ -139,6 +139,7 @@ class _Rows:
         self.n_short = batch.n_short
         self.bonds, self.angles = bond_rows(batch.centres, batch.neighbours), angle_rows(line)
         self.angle_rows = apart(self.angles)  # an angle update has a total for every row, and nothing weighs it
+        self.angle_centres = line.centres[line.first].numpy()  # ascending; of each edge all angles are at one atom
 
     def room(self, index: Index) -> Float32[np.ndarray, "2 2 kept two_width"]:
         """Room for what the kernels keep for the way back: all intermediates where they are few, else none."""
@@ -187,7 +188,9 @@ def _bond_conv(
             g.angles = angles  # which nothing reads after this: their gradient takes their place
         inputs, g_edges, g_angles = (*edges.inputs(), *along), edges.zeros(), g.angles[: len(angles)].numpy()
         sums = [*g_edges, g.bond_weights.numpy(), *LayerGradient.unwanted()]
-        add_gradients(rows.angles, inputs, message, kept, (up * weights).numpy(), g_angles, sums, begun)
+        add_gradients(
+            rows.angles, inputs, message, kept, (up * weights).numpy(), g_angles, sums, begun, together=rows.angle_centres
+        )
         edges.reverse(g, *g_edges)
 
     if layer.out.bias is not None:
@@ -212,7 +215,7 @@ def _angle_update(
         # a side of its own for each row's gradient, or where both see the same angle, the first side's for that of both
         inputs, g_edges, g_angles = (*edges.inputs(), *along), edges.zeros(), g.angles[: len(angles)].numpy()
         sums = [*g_edges, zeros((1, WIDTH)), *LayerGradient.unwanted()]
-        add_gradients(rows.angle_rows, inputs, message, kept, up, g_angles, sums, begun=True)
+        add_gradients(rows.angle_rows, inputs, message, kept, up, g_angles, sums, begun=True, together=rows.angle_centres)
         edges.reverse(g, *g_edges)
 
     return updated, reverse

@@ -22,7 +22,7 @@ from xclimb.models.fused.weights import Layer, LayerGradient
 from xclimb.models.layers import LineGraph
 from xclimb.models.paths import WIDTH
 
-ROWS_PER_THREAD = 512  # fewer are not worth a thread
+ROWS_PER_THREAD, EDGES_PER_THREAD = 512, 2048  # fewer are not worth a thread: it takes a tenth of a millisecond to wake
 
 Index = Int32[np.ndarray, "2 4 rows"]
 
@@ -84,13 +84,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
-def in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
+def in_parts(
+    part: Callable, n_rows: int, sums: list[np.ndarray], together: np.ndarray | None = None, least: int = ROWS_PER_THREAD
+) -> None:
     """Run ``part`` over all rows, in as many threads as torch has; what each adds up apart is joined in a fixed order.
 
-    ``part(begin, end, work, first)`` gives what it has added up, for the first part ``sums`` themselves.
+    ``part(begin, end, work, first)`` gives what it has added up, for the first part ``sums`` themselves. Rows that are
+    numbered alike in ``together [n_rows]``, in ascending order, stay in one part; fewer rows than ``least`` are not worth one.
     """
     threads = getattr(_kept, "threads", None) or torch.get_num_threads()
-    parts = max(1, min(threads, n_rows // ROWS_PER_THREAD))
+    parts = max(1, min(threads, n_rows // least))
     work = getattr(_kept, "work", None)
     if work is None or len(work) < parts:
         # by torch: it begins at a cache line, where NumPy would spread every vector of 64 bytes over two
@@ -99,6 +102,8 @@ def in_parts(part: Callable, n_rows: int, sums: list[np.ndarray]) -> None:
         part(0, n_rows, work[0], True)
         return
     cuts = [n_rows * k // parts for k in range(parts + 1)]
+    if together is not None:
+        cuts[1:-1] = np.searchsorted(together, together[cuts[1:-1]]).tolist()
     others = [_helpers().submit(part, cuts[k], cuts[k + 1], work[k], False) for k in range(1, parts)]
     part(cuts[0], cuts[1], work[0], True)
     for other in others:
@@ -140,17 +145,18 @@ def add_gradients(
     sums: list[np.ndarray],
     begun: bool = False,
     own_weights: bool = False,
+    together: np.ndarray | None = None,
 ) -> None:
     """:func:`xclimb.models.fused.messages.backward` over all rows.
 
     ``sums`` are the gradients of own, other and weights, then those of the layer's own weights (a ``LayerGradient``);
-    ``own_weights``: no two rows share a weight.
+    ``own_weights``: no two rows share a weight; ``together [rows]``: rows that are numbered differently here share no own.
     """
     *features, weights = inputs
-    shared = [not (own_weights and place == 2) for place in range(len(sums))]  # by threads: each adds up its own
+    apart = {0: together is not None, 2: own_weights}  # no two threads write to one place; else each adds up its own
 
     def part(begin: int, end: int, work: np.ndarray, first: bool) -> list[np.ndarray]:
-        mine = [zeros(x.shape) if apart and not first else x for x, apart in zip(sums, shared, strict=True)]
+        mine = [x if first or apart.get(place) else zeros(x.shape) for place, x in enumerate(sums)]
         g_own, g_other, g_weights, *of_layer = mine
         g_layer = LayerGradient(*of_layer)
         backward(
@@ -158,7 +164,7 @@ def add_gradients(
         )  # fmt: skip
         return mine
 
-    in_parts(part, index.shape[2], sums)
+    in_parts(part, index.shape[2], sums, together)
 
 
 def edge_inputs(
@@ -175,7 +181,7 @@ def edge_inputs(
         edges_forward(begin, end, bonds, at_centres, *ends, weights, own, other, work)
         return []
 
-    in_parts(part, len(bonds), [])
+    in_parts(part, len(bonds), [], least=EDGES_PER_THREAD)
 
 
 def edge_gradients(
@@ -193,4 +199,4 @@ def edge_gradients(
         edges_reverse(begin, end, g_own, g_other, *ends, weights, g_bonds, mine, work)
         return [mine]
 
-    in_parts(part, len(g_other), [g_at_centres])
+    in_parts(part, len(g_other), [g_at_centres], least=EDGES_PER_THREAD)
