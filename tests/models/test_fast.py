@@ -19,7 +19,7 @@ from .test_parity import NAMES, deviations, frames, labelled, potential, require
 
 network = pytest.importorskip("xclimb.models.fused.network", reason="numba is not installed")
 messages = pytest.importorskip("xclimb.models.fused.messages")
-rows = pytest.importorskip("xclimb.models.fused.rows")
+threads = pytest.importorskip("xclimb.models.fused.threads")
 products = pytest.importorskip("xclimb.models.fused.products")
 
 
@@ -92,11 +92,11 @@ def test_energies_alone():
 
 
 def test_the_number_of_threads_does_not_matter(monkeypatch):
-    monkeypatch.setattr(rows, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
-    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # torch's own stay as they are
+    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)  # torch's own stay as they are
     few, found = frames()[:20], []
-    for threads in (1, 2, 5):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+    for number in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
         found.append(load("chgnet-0.3.0").label(few))
     for other in found[1:]:
         np.testing.assert_allclose(other.energy / few.n_atoms, found[0].energy / few.n_atoms, atol=5e-6, rtol=0)
@@ -106,7 +106,8 @@ def test_the_number_of_threads_does_not_matter(monkeypatch):
 def test_what_is_kept_and_what_is_computed_again_agree(monkeypatch):
     model, batch = potential("chgnet-0.3.0", "float32").model, build_batch(frames()[20:28], 6.0, 3.0)
     kept = network.outputs(model, batch)
-    monkeypatch.setattr(network, "FEW_ROWS", 0)
+    for few in ("FEW_ROWS", "FEW_BONDS"):
+        monkeypatch.setattr(network, few, 0)
     again = network.outputs(model, batch)
     torch.testing.assert_close(kept.forces, again.forces, atol=0, rtol=0)
     torch.testing.assert_close(kept.stress, again.stress, atol=0, rtol=0)

@@ -1,7 +1,8 @@
 """The parts of the fused path one by one: expansions and edges against the layers, memory that is used again."""
 
 import gc
-import threading
+import itertools
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from xclimb.testing import tiny_crystals
 memory = pytest.importorskip("xclimb.models.fused.memory", reason="numba is not installed")
 embedding = pytest.importorskip("xclimb.models.fused.embedding")
 network = pytest.importorskip("xclimb.models.fused.network")
+threads = pytest.importorskip("xclimb.models.fused.threads")
 weights = pytest.importorskip("xclimb.models.fused.weights")
 
 CONFIGS = [
@@ -83,6 +85,7 @@ def test_weights_of_expansions_that_changed_are_noticed():
 @pytest.mark.parametrize("few", [0, 10**6], ids=["computed again", "kept"])
 def test_any_number_of_blocks(n_blocks, few, monkeypatch):
     monkeypatch.setattr(network, "FEW_ROWS", few)
+    monkeypatch.setattr(network, "FEW_BONDS", few)
     model, batch = made(CHGNetConfig(n_blocks=n_blocks))
     found, expected = network.outputs(model, batch), CHGNet.from_state(model.config, model.state_dict()).double()(batch)
     for name in ("site_energies", "magmoms", "forces", "stress"):
@@ -172,10 +175,10 @@ def test_threads_never_share_memory(shelf):
             if not (array[:8] == number).all():
                 wrong.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
+    workers = [Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in workers:
         thread.start()
-    for thread in threads:
+    for thread in workers:
         thread.join()
     assert not wrong
 
@@ -186,3 +189,49 @@ def test_predictions_hold_no_memory_when_they_are_done(shelf):
     gc.collect()
     assert shelf._lent == 0
     assert np.isfinite(output.forces.numpy()).all()
+
+
+# -- threads --------------------------------------------------------------------------------------------
+
+
+def test_rows_numbered_alike_stay_in_one_part(monkeypatch):
+    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 1)
+    monkeypatch.setattr(threads._kept, "threads", 4, raising=False)
+    together, seen = np.repeat(np.arange(7), [5, 1, 9, 2, 2, 8, 1]), []
+    threads.in_parts(lambda begin, end, work, first: seen.append((begin, end)) or [], len(together), [], together)
+    cuts = sorted(seen)
+    assert cuts[0][0] == 0
+    assert cuts[-1][1] == len(together)
+    for (_, end), (begin, _) in itertools.pairwise(cuts):
+        assert end == begin
+        assert together[end - 1] != together[end]
+
+
+def test_what_threads_add_up_is_joined(monkeypatch):
+    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 1)
+    monkeypatch.setattr(threads._kept, "threads", 3, raising=False)
+    total = np.zeros(2)
+
+    def part(begin, end, work, first):
+        mine = total if first else np.zeros(2)
+        mine += (end - begin, 1)
+        return [mine]
+
+    for _ in range(50):  # helpers are used again
+        threads.in_parts(part, 100, [total])
+    assert total.tolist() == [5000, 150]
+
+
+@pytest.mark.parametrize("where", [True, False], ids=["here", "in a helper"])
+def test_an_error_in_a_thread_is_raised_and_the_next_call_works(where, monkeypatch):
+    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 1)
+    monkeypatch.setattr(threads._kept, "threads", 2, raising=False)
+
+    def part(begin, end, work, first):
+        if first is where:
+            raise ValueError("broken")
+        return []
+
+    with pytest.raises(ValueError, match="broken"):
+        threads.in_parts(part, 10, [])
+    threads.in_parts(lambda *_: [], 10, [])

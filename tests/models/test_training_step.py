@@ -17,7 +17,7 @@ from xclimb.units import ev_a3_to_gpa
 from .test_parity import NAMES, frames, potential
 
 training = pytest.importorskip("xclimb.models.fused.training", reason="numba is not installed")
-rows = pytest.importorskip("xclimb.models.fused.rows")
+threads = pytest.importorskip("xclimb.models.fused.threads")
 products = pytest.importorskip("xclimb.models.fused.products")
 Joined = training.Joined
 
@@ -205,12 +205,12 @@ def test_the_loss_falls_along_its_gradient_as_it_says():
     assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-5)
 
 
-@pytest.mark.parametrize("threads", [2, 5])
-def test_the_number_of_threads_does_not_matter(threads, monkeypatch):
+@pytest.mark.parametrize("number", [2, 5])
+def test_the_number_of_threads_does_not_matter(number, monkeypatch):
     batch, model = build_batch(frames()[[3, 41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float32")
     whole = gradients(model, batch, Joined())
-    monkeypatch.setattr(rows, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
+    monkeypatch.setattr(torch, "get_num_threads", lambda: number)
     found, again = gradients(model, batch, Joined()), gradients(model, batch, Joined())
     assert error(found, whole) < 1e-5
     assert all(torch.equal(found[name], again[name]) for name in found)

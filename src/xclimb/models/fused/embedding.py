@@ -10,7 +10,7 @@ from torch import Tensor
 from xclimb.graph import Batch
 from xclimb.models.fused.expansions import angular_forward, angular_reverse, radial_forward, radial_reverse
 from xclimb.models.fused.memory import empty
-from xclimb.models.fused.rows import in_parts
+from xclimb.models.fused.threads import in_parts
 from xclimb.models.fused.weights import Packed
 from xclimb.models.paths import WIDTH
 

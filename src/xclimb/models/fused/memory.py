@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 LINE = 64  # bytes of a cache line: arrays begin with one, so that a vector register's worth is in one line
-LARGE = 32 << 20  # bytes; smaller arrays are left to NumPy, and their memory to the system's allocator
+LARGE = 32 << 20  # bytes; smaller arrays are left to the system's allocator
 ALWAYS_KEPT = 256 << 20  # bytes
 WASTE = 1.25  # memory may be so much larger than what is put into it
 
@@ -22,7 +23,9 @@ WASTE = 1.25  # memory may be so much larger than what is put into it
 def empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     """An array of any content that begins at a cache line."""
     size = math.prod(shape) * 4
-    memory = np.asarray(_shelf.take(size)) if size >= LARGE else np.empty(size + LINE, dtype=np.uint8)
+    if size < LARGE:
+        return torch.empty(shape, dtype=torch.float32).numpy()  # which begins there
+    memory = np.asarray(_shelf.take(size))
     start = -memory.ctypes.data % LINE
     return memory[start : start + size].view(np.float32).reshape(shape)
 

@@ -28,13 +28,14 @@ from xclimb.models.fused.rows import (
     bond_rows,
     edge_gradients,
     edge_inputs,
-    kernels_on_all_threads,
 )
+from xclimb.models.fused.threads import kernels_on_all_threads
 from xclimb.models.fused.weights import LayerGradient, Packed, packed_weights
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph
 from xclimb.models.paths import WIDTH
 
 FEW_ROWS = 8192  # up to so many, intermediates (16 MB an update at most) are kept instead of computed again: 1.1 times as fast
+FEW_BONDS = 4096  # likewise of short bonds, what they bring to the messages of angles (6 MB an update)
 
 # glibc gives freed memory back at once and takes fresh pages for the next call, a tenth of the time for some hundred atoms:
 # let it keep up to 256 MB
@@ -222,16 +223,20 @@ def _angle_update(
 
 
 class _Edges:
-    """What short edges bring to the messages of one update; large and soon computed, so not kept for the way back."""
+    """What short edges bring to the messages of one update; soon computed again, so kept for the way back only if few."""
 
     def __init__(self, layer: BondConv | AngleUpdate, packed: Packed, rows: _Rows, atoms: Tensor, short: Tensor):
         self._centre, self._weights, self._short = layer.project.centre, packed.edges[layer], short
         self._at_centres, self._ends = self._centre(atoms), (rows.centres, rows.neighbours)  # [A, 2F]
+        self._kept: tuple[np.ndarray, np.ndarray] | None = None
 
     def inputs(self) -> tuple[np.ndarray, np.ndarray]:
-        """:meth:`AngleProjection.edges`: ``[2s, 2F]`` and ``[s, 2F]``, of the short bonds as they are now."""
+        """:meth:`AngleProjection.edges`: ``[2s, 2F]`` and ``[s, 2F]``, of the short bonds as they were when this was made."""
+        if self._kept is not None:
+            return self._kept
         own, other = (empty(shape) for shape in self._shapes)
         edge_inputs(self._short.numpy(), self._at_centres.numpy(), self._ends, self._weights, own, other)
+        self._kept = (own, other) if len(self._short) <= FEW_BONDS else None
         return own, other
 
     def zeros(self) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xclimb.models.fused.memory import empty, zeros
-from xclimb.models.fused.rows import Index, add_gradients, add_messages, angle_rows, apart, bond_rows, in_parts
+from xclimb.models.fused.rows import Index, add_gradients, add_messages, angle_rows, apart, bond_rows
 from xclimb.models.fused.second import second
+from xclimb.models.fused.threads import in_parts
 from xclimb.models.fused.weights import Layer, LayerGradient, packed, stacked
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, Gate, LineGraph, Sides
 from xclimb.models.paths import WIDTH
