@@ -2,6 +2,7 @@
 
 import csv
 import io
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,12 +25,24 @@ class Log(Protocol):
         """Nothing more comes."""
 
 
-def open_logs(config: TransferConfig, folder: Path, first_step: int) -> list[Log]:
-    """The logs that the settings ask for, going on after ``first_step``.
+_PACKAGES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+
+
+def check_logs(config: TransferConfig) -> None:
+    """Refuse, before anything is begun, logs that cannot be written.
 
     Raises:
         ConfigError: if a package is not installed.
     """
+    for name in config.loggers:
+        try:
+            import_module(_PACKAGES.get(name, "csv"))
+        except ImportError:
+            raise ConfigError(f"logger {name!r} needs a package: pip install 'xclimb[{name}]'") from None
+
+
+def open_logs(config: TransferConfig, folder: Path, first_step: int) -> list[Log]:
+    """The logs that the settings ask for, going on after ``first_step``."""
     made: list[Log] = []
     for name in config.loggers:
         if name == "csv":
@@ -78,10 +91,8 @@ class TensorBoardLog:
     """Event files for TensorBoard; a resumed run hides what came after the state it goes on from."""
 
     def __init__(self, folder: Path, first_step: int):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ConfigError("logger 'tensorboard' needs a package: pip install 'xclimb[tensorboard]'") from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
 
     def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
@@ -104,10 +115,8 @@ class WandbLog:
     """A run of Weights & Biases, offline: ``wandb sync`` sends it, nothing else does."""
 
     def __init__(self, config: TransferConfig, folder: Path):
-        try:
-            import wandb
-        except ImportError:
-            raise ConfigError("logger 'wandb' needs a package: pip install 'xclimb[wandb]'") from None
+        import wandb
+
         self._run = wandb.init(project="xclimb", name=folder.name, dir=str(folder), mode="offline", config=config.model_dump())
 
     def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:

@@ -198,16 +198,19 @@ class RunFolder:
         if name == "best":
             write_json(self.path / "references.json", potential.references.to_dict())
 
-    def finish(self, metrics: dict[str, Metrics], best_epoch: int) -> None:
+    def finish(self, errors: dict[str, Metrics], best_epoch: int) -> None:
         """Write the errors of the best potential on each split; what it takes to go on is removed."""
-        self.evaluation(metrics)
-        self.update(state="finished", best_epoch=best_epoch)
+        self._close("finished", errors, best_epoch)
         self.states.clear()
         shutil.rmtree(self.path / "checkpoints" / "start", ignore_errors=True)
 
-    def evaluation(self, metrics: dict[str, Metrics]) -> None:
-        """Write the errors of the best potential on each split."""
-        write_json(self.path / "evaluation.json", {split: found.to_dict() for split, found in metrics.items()})
+    def stop(self, errors: dict[str, Metrics], best_epoch: int) -> None:
+        """The same for a run that ends early and may go on."""
+        self._close("interrupted", errors, best_epoch)
+
+    def _close(self, state: str, errors: dict[str, Metrics], best_epoch: int) -> None:
+        write_json(self.path / "evaluation.json", {split: found.to_dict() for split, found in errors.items()})
+        self.update(state=state, best_epoch=best_epoch)
 
 
 def is_training(path: Path) -> bool | None:

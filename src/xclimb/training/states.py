@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +26,14 @@ FORMAT = 1
 KEPT = 3
 _CARD, _TENSORS = "state.json", "state.safetensors"
 _COUNTERS = ("epoch", "place", "step", "seconds", "history", "best_epoch", "best_loss")
+
+
+class Saved(NamedTuple):
+    """A state as it was read: tensors by name, the rest, and a sentence about each newer state that is damaged."""
+
+    tensors: dict[str, Tensor]
+    card: dict[str, Any]
+    notes: list[str]
 
 
 def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -111,8 +119,8 @@ class States:
     def _places(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def newest(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-        """The last state that is whole, and a sentence about each newer one that is damaged; None if there never was one.
+    def newest(self) -> Saved | None:
+        """The last state that is whole; None if there never was one.
 
         Raises:
             CheckpointError: if all are damaged, or one was written by a newer xclimb.
@@ -124,7 +132,7 @@ class States:
             except _DamagedError as error:
                 notes.append(f"{error}: going back to the state before it.")
                 continue
-            return tensors, card, notes
+            return Saved(tensors, card, notes)
         if notes:
             raise CheckpointError(f"no saved state in {self.folder} is whole ({notes[0].split(':')[0]}): start the run again")
         return None

@@ -18,13 +18,15 @@ def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple
     Args:
         start: the potential at step 0.
         train: labelled frames.
-        most: frames to look at; of more, a seeded sample.
+        most: frames to look at; of more, a seeded sample; 0 looks at none.
         seed: of the sample.
 
     Returns:
         Up to ten rows ``{frame, energy, forces, times}``: error of the energy (meV/atom), largest error of a force
         component (meV/Å), and how many times the median of its kind the larger of the two is; the worst first.
     """
+    if not most:
+        return [], []
     index = np.arange(len(train))
     if len(train) > most:
         index = np.sort(np.random.default_rng([seed, len(train)]).choice(len(train), most, replace=False))

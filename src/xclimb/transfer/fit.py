@@ -1,34 +1,23 @@
 """``xclimb.transfer``: from a pre-trained potential and a few frames of a better functional to a transferred potential."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from xclimb.analysis.metrics import evaluate as metrics_of
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
 from xclimb.models.potential import Potential, device_of
-from xclimb.models.zoo import load
-from xclimb.training.batches import over_budget
 from xclimb.training.engine import Engine, first_process, run_on_devices
-from xclimb.training.logs import open_logs
-from xclimb.training.run import Run, RunFolder, describe_data, read_run, versions
-from xclimb.training.trainer import Trainer
-from xclimb.transfer.audit import audit_labels
-from xclimb.transfer.checks import check_data, coverage_notes, split_off_validation
+from xclimb.training.logs import check_logs
+from xclimb.training.run import Run, RunFolder, read_run
+from xclimb.transfer.checks import check_data, split_off_validation
+from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.methods import get_method
-from xclimb.transfer.progress import EpochBar
-from xclimb.transfer.resume import check_same_data, check_unchanged, exactness_notes
-from xclimb.transfer.session import OnEpoch, Session
-from xclimb.units import MEV_PER_EV
+from xclimb.transfer.resume import check_same_run, go_on
+from xclimb.transfer.session import Session
+from xclimb.transfer.start import start
 
 __all__ = ["Run", "run_transfer", "transfer"]
-
-STEP_ZERO_TOLERANCE = 1e-4  # eV/atom; float32 rounding of the network stays far below
 
 
 def transfer(
@@ -43,7 +32,7 @@ def transfer(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     **settings: Any,
 ) -> Run:
     """Transfer a pre-trained potential to the level of theory of the training frames.
@@ -102,153 +91,33 @@ def run_transfer(
     """
     get_method(config.method).check(config)
     device_of(config.device)
+    check_logs(config)
     if on_epoch is not None and config.devices > 1:
         raise ConfigError("on_epoch cannot be called from several processes: leave it out, or devices")
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
     if val is None:
         train, val = split_off_validation(train, config.seed)
-    notes = check_data(train, val)
+    notes = tuple(check_data(train, val))
     path = Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}"
+    job = Job(config, train, val, path, source, notes, inputs, overwrite, resume, progress, on_epoch)
     if first_process():
         folder = RunFolder(path, overwrite, resume)
         if resume:
-            check_unchanged(folder, config)
-            check_same_data(folder, train, val)
-    how = {"overwrite": overwrite, "resume": resume, "progress": progress}
-    rank = run_on_devices(config, _train_on, config, train, val, path, source, notes, how, on_epoch, inputs)
+            check_same_run(folder, job)
+    rank = run_on_devices(config, carry_out, job)
     return read_run(path, config.device, config.dtype, rank)
 
 
-def _train_on(
-    engine: Engine,
-    config: TransferConfig,
-    train: Frames,
-    val: Frames,
-    path: Path,
-    source: Potential | None,
-    notes: list[str],
-    how: dict[str, bool],
-    on_epoch: OnEpoch | None,
-    inputs: dict[str, Any] | None,
-) -> int:
+def carry_out(engine: Engine, job: Job) -> int:
     """What every process of a transfer does; the first of them writes and talks. Gives the number of the process."""
-    folder = RunFolder(path, how["overwrite"], how["resume"]) if engine.leads else None
+    folder = RunFolder(job.path, job.overwrite, job.resume) if engine.leads else None
     try:
-        _train_in(folder, engine, config, train, val, path, source, notes, how, on_epoch, inputs)
+        saved = RunFolder(job.path, resume=True).states.newest() if job.resume else None
+        trainer, notes = start(job, engine, folder) if saved is None else go_on(job, engine, folder, saved)
+        Session(job, trainer, folder, saved).run(notes)
+        engine.wait()  # the folder is whole when any of them returns
     finally:
         if folder is not None:
             folder.release()
     return engine.rank
-
-
-def _train_in(
-    folder: RunFolder | None,
-    engine: Engine,
-    config: TransferConfig,
-    train: Frames,
-    val: Frames,
-    path: Path,
-    source: Potential | None,
-    notes: list[str],
-    how: dict[str, bool],
-    on_epoch: OnEpoch | None,
-    inputs: dict[str, Any] | None,
-) -> None:
-    """Start the run in its folder, or go on with it, and train to the end; without a folder, write nothing."""
-    saved = RunFolder(path, resume=True).states.newest() if how["resume"] else None
-    method = get_method(config.method)
-    if saved is None:
-        source = load(source or config.source, device=str(engine.device), dtype=config.dtype)
-        start = method.start(source, train, config.seed)
-        notes = notes + coverage_notes(start, train, val)
-    else:
-        start = load(path / "checkpoints" / "start", device=str(engine.device), dtype=config.dtype)
-    trainer = Trainer(config, start, train, val, engine, method.trains_references)
-    bar = EpochBar(config.method, config.epochs, how["progress"] and engine.leads)
-    engine.wait()  # whatever is there has been read by all
-    if saved is None:
-        step_zero = None if method.new_weights or source is None else _check_step_zero(source, trainer, val)
-        notes += over_budget(trainer.train_data, config)
-        if folder is not None:
-            worst: list[dict[str, Any]] = []
-            if config.audit_frames and not method.new_weights:
-                worst, suspicious = audit_labels(start, train, config.audit_frames, config.seed)
-                notes += suspicious
-            record = _record(config, train, val, notes, step_zero)
-            record |= {"audit": worst, "inputs": inputs, "theory": _levels(source or start, train)}
-            folder.start(config.to_yaml(), record)
-            folder.checkpoint("start", start)
-    elif folder is not None:
-        card = saved[1]["trainer"]
-        folder.go_on(config.to_yaml(), card["history"], card["step"])
-        notes = list(folder.record.get("notes", [])) + saved[2] + exactness_notes(folder, saved[1]["threads"])
-        folder.update(notes=notes, settings=config.model_dump(mode="json"))
-    logs = open_logs(config, path, 0 if saved is None else saved[1]["step"]) if engine.leads else []
-    session = Session(trainer, folder, bar, logs, on_epoch)
-    if saved is not None:
-        session.go_on(saved[0], saved[1])
-        if folder is not None:
-            folder.checkpoint("best", trainer.best)  # of the state: a later one is found again
-    try:
-        with bar:
-            for note in notes:
-                bar.say(f"note: {note}")
-            interrupted = session.run()
-        if folder is not None:
-            _finish(trainer, folder, val, interrupted)
-        engine.wait()  # the folder is whole when any of them returns
-    finally:
-        for log in logs:
-            log.close()
-
-
-def _finish(trainer: Trainer, folder: RunFolder, val: Frames, interrupted: bool) -> None:
-    best = trainer.best
-    metrics = {"val": metrics_of(best, val)}
-    if not interrupted:
-        folder.finish(metrics, trainer.best_epoch)
-        return
-    folder.checkpoint("best", best)  # the signal may have come between the epoch and its checkpoint
-    folder.evaluation(metrics)
-    folder.update(state="interrupted", best_epoch=trainer.best_epoch)
-
-
-def _levels(source: Potential, train: Frames) -> dict[str, Any]:
-    return {"source": source.theory.to_dict(), "target": train.theory.to_dict()}
-
-
-def _record(config: TransferConfig, train: Frames, val: Frames, notes: list[str], step_zero: float | None) -> dict[str, Any]:
-    """What run.json says from the start."""
-    return {
-        "versions": versions(),
-        "xclimb": versions()["xclimb"],
-        "method": config.method,
-        "source": config.source,
-        "seed": config.seed,
-        "data": {"train": describe_data(train), "val": describe_data(val)},
-        "best_epoch": None,
-        # largest deviation of step 0 from "pre-trained network + references of the method", meV/atom
-        "step_zero_deviation": step_zero,
-        "threads": torch.get_num_threads(),
-        "notes": list(notes),
-        "settings": config.model_dump(mode="json"),
-    }
-
-
-def _check_step_zero(source: Potential, trainer: Trainer, val: Frames) -> float:
-    """Assert that step 0 is the pre-trained network plus the references of the method; gives the deviation in meV/atom.
-
-    The pre-trained side goes through :meth:`Potential.interaction_energy`, the other through what training will use.
-    """
-    index = np.argsort(val.n_atoms, kind="stable")[:8]  # a few small frames are enough to find a wrong weight or reference
-    frames = val[index]
-    expected = (source.interaction_energy(frames) + trainer.start.references.energy(frames)) / frames.n_atoms
-    batch = trainer.val_data.batch(index)
-    with torch.no_grad():
-        output = trainer.trained.network(batch.graph, derivatives=False)
-    energy = output.energy.double().cpu().numpy() + trainer.val_data.reference_energy[index]
-    deviation = float(np.abs(energy / frames.n_atoms - expected).max())
-    if not deviation < STEP_ZERO_TOLERANCE:
-        raise RuntimeError(f"step 0 differs from the pre-trained potential by {deviation:.2e} eV/atom: a bug, please report it")
-    return MEV_PER_EV * deviation

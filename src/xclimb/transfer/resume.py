@@ -6,9 +6,14 @@ from typing import Any
 import torch
 
 from xclimb.config import TransferConfig
-from xclimb.data.frames import Frames
-from xclimb.errors import ConfigError, DataError
+from xclimb.errors import ConfigError, DataError, XclimbError
+from xclimb.models.zoo import load
+from xclimb.training.engine import Engine
 from xclimb.training.run import RunFolder, describe_data, versions
+from xclimb.training.states import Saved, restore
+from xclimb.training.trainer import Trainer
+from xclimb.transfer.job import Job
+from xclimb.transfer.methods import get_method
 
 # how a run is carried out, not what comes out of it
 FREE = frozenset({"device", "devices", "nodes", "checkpoint_minutes", "nonfinite", "spike_factor", "log_steps", "loggers"})
@@ -26,15 +31,16 @@ def former_settings(path: str | Path) -> TransferConfig:
     return TransferConfig.load(file)
 
 
-def check_unchanged(folder: RunFolder, config: TransferConfig) -> None:
-    """Refuse to go on with other settings than the run was started with, or with a run that is over.
+def check_same_run(folder: RunFolder, job: Job) -> None:
+    """Refuse to go on with a run that is over, with other settings than it was started with, or with other frames.
 
     Raises:
-        ConfigError: naming each setting that is not the same, with both values.
+        ConfigError: naming each setting that is not the same, with both values; or saying how to train on from a finished run.
+        DataError: saying which set of frames is not the same.
     """
     if folder.record.get("state") == "finished":
-        raise ConfigError(f"the run in {folder.path} is finished: there is nothing to go on with")
-    was, now = former_settings(folder.path).model_dump(), config.model_dump()
+        raise ConfigError(_finished(folder, job))
+    was, now = former_settings(folder.path).model_dump(), job.config.model_dump()
     changed = [
         f"{name} (was {before!r}, now {after!r})"
         for name, before, after in _pairs(was, now)
@@ -45,6 +51,32 @@ def check_unchanged(folder: RunFolder, config: TransferConfig) -> None:
             f"the run in {folder.path} was started with other settings: {', '.join(changed)}; leave them as they were, or "
             "start a new run in another folder"
         )
+    for name, frames in (("train", job.train), ("val", job.val)):
+        before = (folder.record.get("data") or {}).get(name) or {}
+        if before.get("sha256") != describe_data(frames)["sha256"]:
+            raise DataError(
+                f"the {name} frames are not those that the run in {folder.path} was started with ({before.get('frames')} "
+                f"frames then, {len(frames)} now, or other labels): give the same data, or start a new run"
+            )
+
+
+def _finished(folder: RunFolder, job: Job) -> str:
+    """More epochs are another run: learning rates of the first were planned to its end."""
+    method = "trainable" if folder.record.get("method") == "trainable" else "frozen"  # its references stay what they became
+    return (
+        f"the run in {folder.path} is finished: to train on from its potential, start a new run with --source {folder.path} "
+        f"--method {method} --epochs {job.config.epochs} and another --out"
+    )
+
+
+def can_go_on(job: Job) -> bool:
+    """Whether the folder of a job holds that same job, not finished, with a saved state that is whole."""
+    try:
+        folder = RunFolder(job.path, resume=True)
+        check_same_run(folder, job)
+        return folder.states.newest() is not None
+    except XclimbError:
+        return False
 
 
 def _pairs(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -57,22 +89,27 @@ def _pairs(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[t
     return found
 
 
-def check_same_data(folder: RunFolder, train: Frames, val: Frames) -> None:
-    """Refuse to go on with other frames.
+def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> tuple[Trainer, list[str]]:
+    """A trainer where a saved state left it and the notes of the run; its folder is set back to that moment.
 
     Raises:
-        DataError: saying which set is not the same.
+        CheckpointError: if the state is not one of this run.
     """
-    for name, frames in (("train", train), ("val", val)):
-        was = (folder.record.get("data") or {}).get(name) or {}
-        if was.get("sha256") != describe_data(frames)["sha256"]:
-            raise DataError(
-                f"the {name} frames are not those that the run in {folder.path} was started with ({was.get('frames')} frames "
-                f"then, {len(frames)} now, or other labels): give the same data, or start a new run"
-            )
+    potential = load(job.path / "checkpoints" / "start", device=str(engine.device), dtype=job.config.dtype)
+    trains_references = get_method(job.config.method).trains_references
+    trainer = Trainer(job.config, potential, job.train, job.val, engine, trains_references)
+    restore(trainer, saved.tensors, saved.card["trainer"])
+    engine.wait()  # before anything is written, all have read what is there
+    if folder is None:
+        return trainer, []
+    notes = [*folder.record.get("notes", []), *saved.notes, *_exactness_notes(folder, saved.card["threads"])]
+    folder.go_on(job.config.to_yaml(), trainer.history, trainer.step)
+    folder.update(notes=notes, settings=job.config.model_dump(mode="json"))
+    folder.checkpoint("best", trainer.best)  # of the state: a later one is found again
+    return trainer, notes
 
 
-def exactness_notes(folder: RunFolder, threads: int) -> list[str]:
+def _exactness_notes(folder: RunFolder, threads: int) -> list[str]:
     """Notes on what keeps the rest of the run from being the same to the last bit."""
     was, now = folder.record.get("versions") or {}, versions()
     notes = [

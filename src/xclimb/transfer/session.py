@@ -1,83 +1,99 @@
 """One training with its run folder: steps are watched, logged and saved, signals and errors end it with everything kept."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 
+from xclimb.analysis.metrics import evaluate
 from xclimb.errors import DataError, TrainingError, XclimbError
 from xclimb.training.guard import Guard, sentence
-from xclimb.training.logs import Log
+from xclimb.training.logs import open_logs
 from xclimb.training.run import RunFolder
-from xclimb.training.states import restore, state_of
+from xclimb.training.states import Saved, state_of
 from xclimb.training.stop import StopSignals
 from xclimb.training.trainer import NonFiniteLossError, Trainer
+from xclimb.transfer.job import Job
 from xclimb.transfer.progress import EpochBar
 
 _NAMED = 16  # frames that a message lists
-
-OnEpoch = Callable[[dict[str, Any]], None]
 
 
 class Session:
     """Trains until it is done or told to stop.
 
     Args:
-        trainer: at step 0, or restored with :meth:`go_on`.
-        folder: started; None in the processes that do not write.
-        bar: shows what is going on.
-        logs: further places for the numbers.
-        on_epoch: called with each line of metrics.jsonl as it is written.
+        job: what is to be done.
+        trainer: at step 0, or where the saved state left it.
+        folder: begun; None in the processes that do not write.
+        saved: the state that the trainer was restored from.
     """
 
-    def __init__(
-        self, trainer: Trainer, folder: RunFolder | None, bar: EpochBar, logs: list[Log], on_epoch: OnEpoch | None = None
-    ):
-        self._trainer, self._folder, self._bar, self._logs, self._on_epoch = trainer, folder, bar, logs, on_epoch
-        self._guard = Guard(trainer.config, trainer, self._tell, self._log_step)
+    def __init__(self, job: Job, trainer: Trainer, folder: RunFolder | None, saved: Saved | None = None):
+        self._job, self._trainer, self._folder = job, trainer, folder
+        self._bar = EpochBar(job.config.method, job.config.epochs, job.progress and folder is not None)
+        self._logs = open_logs(job.config, job.path, trainer.step) if folder is not None else []
+        self._guard = Guard(job.config, trainer, self._tell, self._log_step)
+        if saved is not None:
+            self._guard.restore(saved.card["guard"])
         self._stop = StopSignals()
         self._saved = time.monotonic()  # a clock that never goes backwards
-        self._saved_step = 0
+        self._saved_step = trainer.step
         self._atoms = 0
 
-    def go_on(self, tensors: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
-        """Restore trainer and guard from a saved state.
+    def run(self, notes: Sequence[str]) -> None:
+        """All epochs, fewer if a signal ends them, and what the folder says in the end.
 
-        Raises:
-            CheckpointError: if it is not one of this run.
-        """
-        restore(self._trainer, tensors, card["trainer"])
-        self._guard.restore(card["guard"])
-        self._saved_step = self._trainer.step
-
-    def run(self) -> bool:
-        """All epochs; True if a signal ended them early.
+        Args:
+            notes: told before the first step.
 
         Raises:
             DataError: at a loss that is not finite, naming frames.
             TrainingError: if nothing more can be written, memory is out, or a process is lost.
         """
+        with ExitStack() as whatever_comes:
+            for log in self._logs:
+                whatever_comes.callback(log.close)
+            whatever_comes.enter_context(self._bar)
+            whatever_comes.enter_context(self._stop)
+            whatever_comes.enter_context(self._explained())
+            for note in notes:
+                self._bar.say(f"note: {note}")
+            self._finish(stopped=not self._train())
+
+    def _train(self) -> bool:
+        """All epochs; False if a signal ended them early."""
         trainer = self._trainer
-        with self._stop, self._explained():
-            if not trainer.history:
-                self._close_epoch()
-            while not trainer.done:
+        if not trainer.history:
+            self._close_epoch()
+        while not trainer.done:
+            began = time.perf_counter()
+            for taken in trainer.steps(self._stop.asked):
+                self._guard.take(taken)
+                self._atoms = round(taken.atoms / max(time.perf_counter() - began, 1e-9))
+                self._bar.step(trainer.epoch, trainer.place, trainer.steps_in_epoch, taken.number, self._atoms)
+                if self._guard.asked:
+                    self._save()
+                    self._bar.say(f"{self._stop.name or 'told to stop'}: the state at step {taken.number} is saved")
+                    return False
+                self._save_if_due()
                 began = time.perf_counter()
-                for taken in trainer.steps(self._stop.asked):
-                    self._guard.take(taken)
-                    self._atoms = round(taken.atoms / max(time.perf_counter() - began, 1e-9))
-                    self._bar.step(trainer.epoch, trainer.place, trainer.steps_in_epoch, taken.number, self._atoms)
-                    if self._guard.asked:
-                        self._save()
-                        self._bar.say(f"{self._stop.name or 'told to stop'}: the state at step {taken.number} is saved")
-                        return True
-                    self._save_if_due()
-                    began = time.perf_counter()
-                self._guard.look()
-                self._close_epoch()
-        return False
+            self._guard.look()
+            self._close_epoch()
+        return True
+
+    def _finish(self, stopped: bool) -> None:
+        if self._folder is None:
+            return
+        best = self._trainer.best
+        errors = {"val": evaluate(best, self._job.val)}
+        if stopped:
+            self._folder.checkpoint("best", best)  # the signal may have come between the epoch and its checkpoint
+            self._folder.stop(errors, self._trainer.best_epoch)
+        else:
+            self._folder.finish(errors, self._trainer.best_epoch)
 
     # -- what is written ------------------------------------------------------------------------------
 
@@ -95,8 +111,8 @@ class Session:
             for log in self._logs:
                 log.epoch(line, trainer.history)
         self._save_if_due()
-        if self._on_epoch is not None:
-            self._on_epoch(line)
+        if self._job.on_epoch is not None:
+            self._job.on_epoch(line)
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved >= 60 * self._trainer.config.checkpoint_minutes:
@@ -134,7 +150,7 @@ class Session:
             yield
         except NonFiniteLossError as error:
             raise self._failed(DataError(self._divergence(error))) from error
-        except TrainingError as error:
+        except XclimbError as error:
             raise self._failed(error) from error.__cause__
         except torch.OutOfMemoryError as error:
             told = f"out of memory at step {self._trainer.step + 1}: lower batch_atoms (or set batch_bonds, batch_angles)"

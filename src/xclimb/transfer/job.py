@@ -1,0 +1,43 @@
+"""One transfer, all of it: what every process that carries it out is handed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xclimb.config import TransferConfig
+from xclimb.data.frames import Frames
+from xclimb.models.potential import Potential
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be done, with which frames, in which folder.
+
+    Args:
+        config: all settings.
+        train: frames to train on, checked.
+        val: frames to choose the best epoch by, checked.
+        path: the run folder.
+        source: potential to start from; None loads ``config.source``.
+        notes: what the checks found worth knowing.
+        inputs: where the frames came from, for whoever resumes.
+        overwrite: replace the run that is in the folder.
+        resume: go on with the run that is in the folder.
+        progress: show a progress bar.
+        on_epoch: called with each line of metrics.jsonl as it is written.
+    """
+
+    config: TransferConfig
+    train: Frames
+    val: Frames
+    path: Path
+    source: Potential | None = None
+    notes: tuple[str, ...] = ()
+    inputs: dict[str, Any] | None = None
+    overwrite: bool = False
+    resume: bool = False
+    progress: bool = True
+    on_epoch: OnEpoch | None = None

@@ -1,0 +1,82 @@
+"""A run that begins: step 0, what is checked there, and what run.json says from the start."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from xclimb.data.frames import Frames
+from xclimb.models.potential import Potential
+from xclimb.models.zoo import load
+from xclimb.training.batches import over_budget
+from xclimb.training.engine import Engine
+from xclimb.training.run import RunFolder, describe_data, versions
+from xclimb.training.trainer import Trainer
+from xclimb.transfer.audit import audit_labels
+from xclimb.transfer.checks import coverage_notes
+from xclimb.transfer.job import Job
+from xclimb.transfer.methods import get_method
+from xclimb.units import MEV_PER_EV
+
+STEP_ZERO_TOLERANCE = 1e-4  # eV/atom; float32 rounding of the network stays far below
+
+
+def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, list[str]]:
+    """A trainer at step 0 and the notes of the run; its folder is begun, by the process that has it.
+
+    Raises:
+        ReferencesError: if the references cannot be fitted or do not cover the frames.
+    """
+    config, method = job.config, get_method(job.config.method)
+    source = load(job.source or config.source, device=str(engine.device), dtype=config.dtype)
+    potential = method.start(source, job.train, config.seed)
+    trainer = Trainer(config, potential, job.train, job.val, engine, method.trains_references)
+    deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
+    notes = [*job.notes, *coverage_notes(potential, job.train, job.val), *over_budget(trainer.train_data, config)]
+    engine.wait()  # before anything is written, all have read what is there
+    if folder is not None:
+        looked_at = 0 if method.new_weights else config.audit_frames
+        worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed)
+        notes += suspicious
+        found = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
+        folder.start(config.to_yaml(), _record(job) | found)
+        folder.checkpoint("start", potential)
+    return trainer, notes
+
+
+def check_step_zero(source: Potential, trainer: Trainer, val: Frames) -> float:
+    """Assert that step 0 is the pre-trained network plus the references of the method; gives the deviation in meV/atom.
+
+    The pre-trained side goes through :meth:`Potential.interaction_energy`, the other through what training will use.
+    """
+    index = np.argsort(val.n_atoms, kind="stable")[:8]  # a few small frames are enough to find a wrong weight or reference
+    frames = val[index]
+    expected = (source.interaction_energy(frames) + trainer.start.references.energy(frames)) / frames.n_atoms
+    batch = trainer.val_data.batch(index)
+    with torch.no_grad():
+        output = trainer.trained.network(batch.graph, derivatives=False)
+    energy = output.energy.double().cpu().numpy() + trainer.val_data.reference_energy[index]
+    deviation = float(np.abs(energy / frames.n_atoms - expected).max())
+    if not deviation < STEP_ZERO_TOLERANCE:
+        raise RuntimeError(f"step 0 differs from the pre-trained potential by {deviation:.2e} eV/atom: a bug, please report it")
+    return MEV_PER_EV * deviation
+
+
+def _levels(source: Potential, train: Frames) -> dict[str, Any]:
+    return {"source": source.theory.to_dict(), "target": train.theory.to_dict()}
+
+
+def _record(job: Job) -> dict[str, Any]:
+    """What run.json says of a job, whatever is found at step 0."""
+    return {
+        "versions": versions(),
+        "xclimb": versions()["xclimb"],
+        "method": job.config.method,
+        "source": job.config.source,
+        "seed": job.config.seed,
+        "data": {"train": describe_data(job.train), "val": describe_data(job.val)},
+        "inputs": job.inputs,
+        "best_epoch": None,
+        "threads": torch.get_num_threads(),
+        "settings": job.config.model_dump(mode="json"),
+    }
