@@ -85,6 +85,30 @@ def large_table() -> str:
     return "\n".join(lines)
 
 
+def precision_table() -> str:
+    """Markdown tables of ``precision: bf16``: one step against float64, and trainings with either precision."""
+    found = json.loads((BENCH.parent / "precision.json").read_text())
+    kinds = ("energy", "forces", "stress", "magmoms")
+    lines = [
+        "| precision | energy, meV/atom | forces, meV/Å | stress, GPa | magmom, µB | gradient of the loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["steps"]:
+        off = " | ".join(f"{row[kind][0]:.2g} (up to {row[kind][1]:.2g})" for kind in kinds)
+        lines.append(f"| `{row['what']}` | {off} | {row['gradient']:.2g} of its size, cosine {row['cosine']:.4f} |")
+    lines += [
+        "",
+        "| seed | precision | energy MAE, meV/atom | forces MAE, meV/Å | stress MAE, GPa | s an epoch |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["trainings"]:
+        errors = f"{row['energy_mae']:.1f} | {row['forces_mae']:.1f} | {row['stress_mae']:.2f}"
+        lines.append(f"| {row['seed']} | `{row['precision']}` | {errors} | {row['seconds']:.1f} |")
+    told = f"Above, deviations from float64 of {found['crystals']} crystals, mean and largest; below, float32 validation errors"
+    where = f"device {found['device']}, xclimb {found['versions']['xclimb']}, torch {found['versions']['torch']}"
+    return "\n".join([*lines, "", f"{told} after {found['epochs']} epochs; {where}."])
+
+
 def _quantity(value: float, unit: str) -> str:
     value, unit = (1000 * value, "ms") if unit == "s" else (value, unit)
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
@@ -105,7 +129,13 @@ def _default(value: object) -> str:
     return "unset" if value is None else "none" if value == [] else f"`{value}`"
 
 
-TABLES = {"study": study_table, "bench": bench_table, "large": large_table, "settings": settings_table}
+TABLES = {
+    "study": study_table,
+    "bench": bench_table,
+    "large": large_table,
+    "precision": precision_table,
+    "settings": settings_table,
+}
 
 
 def fill(text: str) -> str:

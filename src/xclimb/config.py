@@ -187,6 +187,12 @@ class TransferConfig(Settings):
         default="float32", description="of weights and activations; energies add up in float64"
     )
 
+    precision: Literal["full", "bf16"] = Field(
+        default="full",
+        description="of the products of matrices in training steps; full: as dtype; bf16: bfloat16, for accelerators, where "
+        "activations fill the memory (weights, geometry, readout, sums and all validation stay float32; slower on a CPU)",
+    )
+
     checkpoint_minutes: float = Field(
         default=10.0,
         ge=0,
@@ -219,6 +225,8 @@ class TransferConfig(Settings):
             if self.schedule != "constant":
                 raise ConfigError("optimizer 'schedulefree' follows no schedule: add schedule='constant'")
             _refuse(self, ["ema_decay"], "optimizer", "schedulefree", "adam")
+        if self.dtype == "float64":
+            _refuse(self, ["precision"], "dtype", "float64", "float32")
         if self.warmup_epochs > self.epochs:
             raise ConfigError(
                 f"warmup_epochs {self.warmup_epochs:g} is longer than the {self.epochs} epochs: shorten it, or train longer"

@@ -59,7 +59,12 @@ def steps_of(model, source, config, epoch=0, plan=None, optimizer=None, **more):
 
 
 def error_of(model, source, config):
-    return evaluate(model, source.batches(source.plan(config)), config.loss, ENGINE)
+    return evaluate(
+        lambda graph, derivatives: model(graph, derivatives=derivatives),
+        source.batches(source.plan(config)),
+        config.loss,
+        ENGINE,
+    )
 
 
 def test_steps_lower_the_loss():

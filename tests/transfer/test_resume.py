@@ -163,12 +163,17 @@ def _settings(run):
     return {name: known[name] for name in ("epochs", "batch_size", "checkpoint_minutes", "ema_decay", "audit_frames")}
 
 
-def test_only_a_run_that_is_not_over_goes_on(run, tmp_path):
+def test_a_finished_run_says_how_to_train_on(run, tmp_path):
     with pytest.raises(ConfigError, match="holds no run to go on with"):
         train(tmp_path / "nothing", resume=True)
-    train(run, resume=True)
-    with pytest.raises(ConfigError, match="is finished"):
-        train(run, resume=True)
+    finished = train(run, resume=True)
+    with pytest.raises(ConfigError, match=r"is finished: .* --source .*/run --method frozen --epochs 3 and another --out"):
+        train(run, resume=True, epochs=5)
+    more = train(tmp_path / "more", source=run, method="frozen", epochs=3)  # that very way
+    before = finished.history[finished.best_epoch]["val"]
+    assert more.history[0]["val"]["energy_mae"] == pytest.approx(before["energy_mae"], rel=1e-4)
+    assert more.history[0]["val"]["forces_mae"] == pytest.approx(before["forces_mae"], rel=1e-4)
+    assert more.history[-1]["epoch"] == 3
 
 
 def test_one_process_at_a_time(run):

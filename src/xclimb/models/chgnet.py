@@ -6,8 +6,6 @@ backward pass with respect to bond vectors that gives forces and virial together
 unless it is trained.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
@@ -16,15 +14,10 @@ from torch import Tensor, nn
 
 from xclimb.graph import Batch
 from xclimb.models.basis import Fourier, RadialBessel
-from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear
+from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph, Updates, as_written, linear
+from xclimb.models.paths import updates_of
 
 MAX_Z = 94  # elements H to Pu
-Update = Callable[[nn.Module], Callable]  # a layer -> the function that computes it
-
-
-def as_written(layer: nn.Module) -> nn.Module:
-    """The plain layers: each as it is."""
-    return layer
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ class CHGNet(nn.Module):
         return self.config.bond_cutoff
 
     def forward(
-        self, batch: Batch, create_graph: bool = False, derivatives: bool = True, update: Update | None = None
+        self, batch: Batch, create_graph: bool = False, derivatives: bool = True, update: Updates | None = None
     ) -> Output:
         """Energies, magnetic moments and, by one gradient, forces and stress.
 
@@ -119,11 +112,11 @@ class CHGNet(nn.Module):
             batch: the graph of the crystals.
             create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
             derivatives: False leaves out forces and stress.
-            update: what computes the layers. None: with ``create_graph`` those of :mod:`xclimb.models.fused.training`, where
-                they can be used (as :func:`xclimb.models.paths.path_of` says); else the layers as they are written.
+            update: what computes the layers. None: with ``create_graph`` what :func:`xclimb.models.paths.updates_of` says,
+                else the layers as they are written.
         """
         if update is None:
-            update = _training_update(self) if create_graph else as_written
+            update = updates_of(self) if create_graph else as_written
         if not derivatives:
             site_energies, magmoms = self.sites(batch, batch.vectors, update)
             return Output(site_energies, per_system(site_energies, batch), magmoms)
@@ -131,7 +124,7 @@ class CHGNet(nn.Module):
             vectors = batch.vectors.detach().requires_grad_()  # [B, 3]
             site_energies, magmoms = self.sites(batch, vectors, update)
             energy = per_system(site_energies, batch)
-            with getattr(update, "forces_only", nullcontext)():
+            with update.forces_only(), in_full(vectors):
                 (gradient,) = torch.autograd.grad(
                     energy.sum(), vectors, create_graph=create_graph, allow_unused=True, materialize_grads=True
                 )  # dE / d vector, [B, 3]
@@ -141,11 +134,12 @@ class CHGNet(nn.Module):
         return Output(site_energies, energy, magmoms, forces.to(energy.dtype), stress.to(energy.dtype))
 
     def sites(
-        self, batch: Batch, vectors: Float[Tensor, "bonds 3"], update: Update = as_written
+        self, batch: Batch, vectors: Float[Tensor, "bonds 3"], update: Updates = as_written
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""
         line = line_graph(batch)
-        bonds, atom_weights, bond_weights, angle = self.embed(batch, vectors, line)
+        with in_full(vectors):
+            bonds, atom_weights, bond_weights, angle = self.embed(batch, vectors, line)
         atoms = self.atom_embedding(batch.numbers - 1)  # [A, F]
         angles = (angle, angle)  # one opening, seen from either edge
 
@@ -157,7 +151,8 @@ class CHGNet(nn.Module):
                 bonds = update(self.bond_convs[block])(atoms, bonds, bond_weights, angles, line)
             if block < len(self.angle_updates):
                 angles = update(self.angle_updates[block])(atoms, bonds[: batch.n_short], angles, line)
-        return self.site_energies(atoms), self.magmoms(magnetic)
+        with in_full(vectors):
+            return self.site_energies(atoms), self.magmoms(magnetic)
 
     def embed(
         self, batch: Batch, vectors: Float[Tensor, "bonds 3"], line: LineGraph
@@ -190,15 +185,9 @@ class CHGNet(nn.Module):
         return self.magmom(atoms).squeeze(1).abs()  # [A]
 
 
-def _training_update(network: CHGNet) -> Update:
-    """What computes the layers where a loss on forces is trained."""
-    from xclimb.models.paths import path_of  # which imports this module
-
-    if path_of(network).startswith("plain"):
-        return as_written
-    from xclimb.models.fused.training import Joined
-
-    return Joined()
+def in_full(tensor: Tensor) -> torch.autocast:
+    """What is computed inside keeps the precision of its inputs, whatever autocast does around it."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def line_graph(batch: Batch) -> LineGraph:

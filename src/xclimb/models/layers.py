@@ -6,7 +6,9 @@ a gated MLP share that projection, so their first layers are one product of widt
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,32 @@ from torch import Tensor, nn
 
 # Angle features seen from the first and from the second edge of each angle, [G, F] each
 Sides = tuple[Float[Tensor, "angles features"], Float[Tensor, "angles features"]]
+
+
+@runtime_checkable
+class Updates(Protocol):
+    """What computes the layers of a network."""
+
+    def __call__(self, layer: nn.Module) -> Callable:
+        """The layer as a function of the arguments of its ``forward``."""
+
+    def forces_only(self) -> AbstractContextManager:
+        """Inside, gradients are taken with respect to the atoms alone, not to the parameters."""
+
+
+class AsWritten:
+    """The plain layers: each as it is."""
+
+    def __call__(self, layer: nn.Module) -> Callable:
+        """The layer."""
+        return layer
+
+    def forces_only(self) -> AbstractContextManager:
+        """Autograd knows by itself what is wanted."""
+        return nullcontext()
+
+
+as_written = AsWritten()
 
 
 class LineGraph(NamedTuple):

@@ -7,17 +7,21 @@ paths compute the same function and keep the same tolerances.
 import os
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 
 from xclimb.errors import ConfigError
 from xclimb.graph import Batch
-from xclimb.models.chgnet import CHGNet, Output
+from xclimb.models.layers import Updates, as_written
+
+if TYPE_CHECKING:
+    from xclimb.models.chgnet import CHGNet, Output
 
 WIDTH = 64  # of every CHGNet that was published, and of the kernels
 
 
-def path_of(model: CHGNet) -> str:
+def path_of(model: "CHGNet") -> str:
     """``"fused (numba)"``, or ``"plain"`` and why.
 
     Raises:
@@ -31,6 +35,8 @@ def path_of(model: CHGNet) -> str:
     weight = model.atom_embedding.weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return f"plain ({weight.device.type}, {str(weight.dtype).removeprefix('torch.')})"
+    if torch.is_autocast_enabled("cpu"):
+        return "plain (autocast)"
     if model.config.width != WIDTH:
         return f"plain (the fused kernels are made for a width of {WIDTH}, this network has {model.config.width})"
     if max(model.config.n_radial, model.config.n_angular) > WIDTH:
@@ -39,13 +45,22 @@ def path_of(model: CHGNet) -> str:
     return f"plain ({missing})" if missing else "fused (numba)"
 
 
-def evaluator_of(model: CHGNet) -> Callable[[Batch, bool], Output]:
+def evaluator_of(model: "CHGNet") -> "Callable[[Batch, bool], Output]":
     """The network as a function of a batch and of whether derivatives are wanted, on the path of :func:`path_of`."""
     if path_of(model).startswith("plain"):
         return lambda batch, derivatives: model(batch, derivatives=derivatives)
     from xclimb.models.fused import outputs
 
     return lambda batch, derivatives: outputs(model, batch, derivatives)
+
+
+def updates_of(model: "CHGNet") -> Updates:
+    """What computes the layers where a loss on forces is trained, on the path of :func:`path_of`."""
+    if path_of(model).startswith("plain"):
+        return as_written
+    from xclimb.models.fused.training import Joined
+
+    return Joined()
 
 
 @cache

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,9 @@ from xclimb.errors import ConfigError, TrainingError, XclimbError
 
 # here, so that it holds in started processes from their first moment: they are not to talk about themselves
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+_PRECISIONS = {"full": "32-true", "bf16": "bf16-mixed"}  # as Fabric calls them
 
 
 class Engine:
@@ -44,6 +47,10 @@ class Engine:
     def leads(self) -> bool:
         """Whether this process is the one that writes files and talks."""
         return self.rank == 0
+
+    def lowered(self) -> AbstractContextManager:
+        """Inside, products of matrices are computed as the setting ``precision`` says."""
+        return self._fabric.autocast()
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes; together, in one message for each type.
@@ -140,8 +147,9 @@ def _fabric(config: TransferConfig, strategy: str, launch: bool = True) -> Fabri
     if kind == "mps" and config.devices > 1:
         raise ConfigError("device 'mps' is one device: leave devices out")
     plugins: Any = None if strategy == "ddp" else [LightningEnvironment()]
+    more: Any = {"num_nodes": config.nodes, "plugins": plugins, "precision": _PRECISIONS[config.precision]}
     try:
-        fabric = Fabric(accelerator=kind, devices=devices, num_nodes=config.nodes, strategy=strategy, plugins=plugins)
+        fabric = Fabric(accelerator=kind, devices=devices, strategy=strategy, **more)
         if launch:
             fabric.launch()
     except (ValueError, RuntimeError, TypeError) as error:

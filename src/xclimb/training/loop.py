@@ -5,13 +5,15 @@ that is not finite is left out on the device itself, so that looking late does n
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xclimb.config import LossSettings
+from xclimb.graph import Batch
 from xclimb.training.batches import TrainingBatch
 from xclimb.training.engine import Engine
 from xclimb.training.objective import ErrorSums, objective
@@ -67,7 +69,8 @@ def train_step(
     loss = torch.zeros((), dtype=trained[0].dtype, device=engine.device)
     sums = ErrorSums.empty(engine.device)
     for batch in batches:
-        output = model(batch.graph, create_graph=True, derivatives=_needs_derivatives(batch, settings))
+        with engine.lowered():
+            output = model(batch.graph, create_graph=True, derivatives=_needs_derivatives(batch, settings))
         part, errors = objective(output, batch.targets, batch.graph.n_atoms, settings, reference_shift, totals)
         if part.requires_grad:  # a batch without any label has nothing to teach
             part.backward()
@@ -85,7 +88,7 @@ def train_step(
 
 
 def evaluate(
-    model: nn.Module,
+    predict: Callable[[Batch, bool], Any],
     batches: Iterable[TrainingBatch],
     settings: LossSettings,
     engine: Engine,
@@ -94,7 +97,7 @@ def evaluate(
     """Error sums over the batches of all processes, without training; the mean does not depend on how frames are batched.
 
     Args:
-        model: the network.
+        predict: the network, called as ``predict(graph, derivatives)``.
         batches: this process's share.
         settings: of the loss.
         engine: the processes.
@@ -104,8 +107,8 @@ def evaluate(
     fixed = None if shift is None else shift.detach()
     for batch in batches:
         derivatives = bool(batch.targets.counts["forces"] or batch.targets.counts["stress"])
-        output = model(batch.graph, create_graph=False, derivatives=derivatives)
         with torch.no_grad():
+            output = predict(batch.graph, derivatives)
             sums.add(objective(output, batch.targets, batch.graph.n_atoms, settings, fixed)[1])
     engine.add_up([sums.table])
     return sums

@@ -43,6 +43,10 @@ def take_step(optimizer: torch.optim.Optimizer, usable: Tensor) -> None:
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.grad_scale, optimizer.found_inf = None, (~usable).to(torch.float32)
         optimizer.step()
+        # these kernels do not say that they change parameters in place: whoever keeps something made of them must know
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                torch.autograd.graph.increment_version(parameter)
     elif bool(usable):
         optimizer.step()
 

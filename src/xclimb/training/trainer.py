@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
+from xclimb.models.paths import evaluator_of
 from xclimb.models.potential import Potential, dtype_of
 from xclimb.references import AtomRef
 from xclimb.training.batches import BatchSource, TrainingBatch, ahead
@@ -229,7 +230,7 @@ class Trainer:
     def _evaluate(self) -> ErrorSums:
         model = self.evaluated
         batches = self.val_data.batches(self.val_data.plan(self.config))
-        return evaluate(model.network, batches, self.config.loss, self.engine, model.shift)
+        return evaluate(evaluator_of(model.network), batches, self.config.loss, self.engine, model.shift)
 
     def culprits(self, frames: np.ndarray) -> np.ndarray:
         """The names of those of these training frames whose own loss is not finite; all where it is none alone."""

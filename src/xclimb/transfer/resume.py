@@ -61,11 +61,13 @@ def check_same_run(folder: RunFolder, job: Job) -> None:
 
 
 def _finished(folder: RunFolder, job: Job) -> str:
-    """More epochs are another run: learning rates of the first were planned to its end."""
-    method = "trainable" if folder.record.get("method") == "trainable" else "frozen"  # its references stay what they became
+    """More epochs are another run: the learning rates of this one were planned to its end."""
+    was = former_settings(folder.path)
+    more = job.config.epochs - was.epochs if job.config.epochs > was.epochs else was.epochs
+    method = "trainable" if was.method == "trainable" else "frozen"  # which leaves references as the run made them
     return (
-        f"the run in {folder.path} is finished: to train on from its potential, start a new run with --source {folder.path} "
-        f"--method {method} --epochs {job.config.epochs} and another --out"
+        f"the run in {folder.path} is finished: to train on from its best potential, start a new run on the same data with "
+        f"--source {folder.path} --method {method} --epochs {more} and another --out"
     )
 
 
