@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -126,19 +128,44 @@ def test_summary_is_mean_and_deviation_over_seeds(folder):
         summary_table(folder / "runs")
 
 
-def test_finished_runs_are_not_repeated_and_interrupted_ones_are(folder, data, monkeypatch):
+def test_finished_runs_are_not_repeated_and_unfinished_ones_are(folder, data, monkeypatch):
     ran = []
     original = grid.run_cell
     monkeypatch.setattr(grid, "run_cell", lambda cell, *rest, **more: ran.append(cell.name) or original(cell, *rest, **more))
     before = summary_table(folder)
+    record, errors = (folder / "runs" / name for name in ("frozen-1/run.json", "residual-0/evaluation.json"))
+    record.write_text(json.dumps(read_json(record) | {"state": "interrupted"}))  # and no state to go on from: from the start
+    errors.write_text(json.dumps({"val": read_json(errors)["val"]}))  # trained, but killed before it was evaluated
+    weights = (folder / "runs" / "residual-0" / "checkpoints" / "last").stat().st_ino
     study_methods(*data, folder, sample="dft_pairs", **SETTINGS)
-    assert ran == []
-    record = folder / "runs" / "frozen-1" / "run.json"
-    record.write_text(json.dumps(read_json(record) | {"state": "interrupted"}))
-    study_methods(*data, folder, sample="dft_pairs", **SETTINGS)
-    assert ran == ["frozen-1"]
-    after = summary_table(folder)
-    assert after == before  # same seed, same machine, same numbers
+    assert ran == ["residual-0", "frozen-1"]
+    assert (folder / "runs" / "residual-0" / "checkpoints" / "last").stat().st_ino == weights  # evaluated, not trained again
+    assert summary_table(folder) == before  # same seed, same machine, same numbers
+
+
+def test_an_interrupted_cell_goes_on_in_the_middle(folder, data, tmp_path):
+    _, high, ids = data
+    sets = grid.Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
+    cell = grid.Cell("residual-0", TransferConfig(epochs=2, batch_size=8))
+    grid.run_grid([cell], sets, tmp_path / "calm")
+    epochs = []
+
+    def press(name, line):
+        epochs.append(line["epoch"])
+        if epochs == [0, 1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        grid.run_grid([cell], sets, tmp_path / "stopped", watch=press)
+    grid.run_grid([cell], sets, tmp_path / "stopped", watch=press)
+    assert epochs == [0, 1, 2]  # no epoch twice
+    for name in ("best", "last"):
+        weights = [
+            (tmp_path / where / "residual-0" / "checkpoints" / name / "weights.safetensors").read_bytes()
+            for where in ("calm", "stopped")
+        ]
+        assert weights[0] == weights[1]
+    assert read_json(tmp_path / "stopped" / "residual-0" / "evaluation.json")["test"]["energy_mae"] > 0
 
 
 def test_other_settings_are_refused(folder, data):

@@ -1,4 +1,4 @@
-"""A grid of transfers: cells in, run folders out. Finished cells are not repeated, interrupted ones are.
+"""A grid of transfers: cells in, run folders out. Finished cells are not repeated, interrupted ones go on.
 
 Cells are independent of each other, so they may run in processes of their own; the folder is the only thing they share
 with the process that waits for them.
@@ -20,8 +20,10 @@ from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import CheckpointError, ConfigError
 from xclimb.models.potential import Potential
-from xclimb.training.run import describe_data, read_history, read_json, write_json
+from xclimb.training.run import describe_data, read_history, read_json, read_run, write_json
 from xclimb.transfer.fit import run_transfer
+from xclimb.transfer.job import Job
+from xclimb.transfer.resume import can_go_on
 
 Watch = Callable[[str, dict[str, Any]], None]
 
@@ -94,12 +96,19 @@ def run_cell(
     threads: int | None = None,
     watch: Watch | None = None,
 ) -> bool:
-    """One transfer and the errors of its best potential on all three sets; True if it was interrupted."""
+    """One transfer and the errors of its best potential on all three sets; True if it was interrupted.
+
+    One that was interrupted before goes on from its last saved state; one of other settings or frames is replaced.
+    """
     notify = (lambda line: watch(cell.name, line)) if watch else None
+    path = folder / cell.name
     with torch_threads(threads or torch.get_num_threads()):
-        run = run_transfer(
-            cell.config, sets.train, sets.val, folder / cell.name, source, overwrite=True, progress=False, on_epoch=notify
-        )
+        if _is_trained(path, cell.config, sets):
+            run = read_run(path, cell.config.device, cell.config.dtype)
+        else:
+            resume = can_go_on(Job(cell.config, sets.train, sets.val, path))
+            how: dict[str, Any] = {"overwrite": not resume, "resume": resume, "progress": False, "on_epoch": notify}
+            run = run_transfer(cell.config, sets.train, sets.val, path, source, **how)
         if run.interrupted:
             return True
         errors = {name: compare_labels(run.potential.label(frames), frames).to_dict() for name, frames in sets.items()}
@@ -113,11 +122,16 @@ def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
     Raises:
         ConfigError: if it holds a finished run of others.
     """
+    return _is_trained(path, config, sets) and "test" in read_json(path / "evaluation.json")
+
+
+def _is_trained(path: Path, config: TransferConfig, sets: Sets) -> bool:
     try:
-        record, errors = read_json(path / "run.json"), read_json(path / "evaluation.json")
+        record = read_json(path / "run.json")
+        read_json(path / "evaluation.json")
     except CheckpointError:
         return False
-    if record.get("state") != "finished" or "test" not in errors or not (path / "checkpoints" / "best").exists():
+    if record.get("state") != "finished" or not (path / "checkpoints" / "best").exists():
         return False
     # a setting that an older xclimb did not know had, in effect, its default
     former = TransferConfig.model_construct().model_dump(mode="json") | record["settings"]
