@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-import xclimb
-from training.tiny import rock_salts
+from training.tiny import rock_salts, toy
 from xclimb.config import TransferConfig
+from xclimb.errors import ConfigError
 from xclimb.training.trainer import Trainer
 from xclimb.transfer.methods import get_method
 
@@ -22,11 +22,14 @@ def ragged():
 
 
 def gradients_and_weights(engine, devices: int, file: Path) -> None:
-    """The gradient of the first step, the history and the final weights of a short training in float64, into a file."""
+    """The gradient of the first step, the history and the final weights of a short training in float64, into a file.
+
+    With several processes it ends in an error, for the test of what becomes of that.
+    """
     config = TransferConfig.build(SETTINGS | {"devices": devices})
     frames = ragged()
     method = get_method("trainable")
-    start = method.start(xclimb.load("chgnet-0.3.0", dtype="float64"), frames, 0)
+    start = method.start(toy().to(dtype="float64"), frames, 0)
     trainer = Trainer(config, start, frames, rock_salts(3, seed=1), engine, train_references=True)
     trainer.close_epoch()
     first = None
@@ -41,3 +44,5 @@ def gradients_and_weights(engine, devices: int, file: Path) -> None:
         gradients = {f"gradient/{name}": value for name, value in first.items()}
         errors = [list(line[part].values()) for line in trainer.history[1:] for part in ("train", "val")]
         np.savez(file, errors=np.array(errors), **weights, **gradients)
+    if devices > 1:
+        raise ConfigError("on purpose")

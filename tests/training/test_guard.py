@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xclimb
-from training.tiny import rock_salts
+from training.tiny import rock_salts, toy
 from xclimb.errors import DataError
 from xclimb.training.guard import MOST_SKIPPED, Guard, sentence
 from xclimb.training.run import read_json, read_lines
@@ -29,7 +29,7 @@ def slipped(monkeypatch):
 
 def test_a_bad_label_that_slipped_through_stops_the_run_and_is_named(slipped, tmp_path):
     with pytest.raises(DataError, match=r"not finite at step \d \(epoch 1\) in f0-7: look for broken labels") as error:
-        xclimb.transfer(train=slipped, val=VAL, out=tmp_path / "run", epochs=2, **SETTINGS)
+        xclimb.transfer(toy(), train=slipped, val=VAL, out=tmp_path / "run", epochs=2, **SETTINGS)
     assert "nonfinite='skip'" in str(error.value)
     (event,) = read_lines(tmp_path / "run" / "events.jsonl")
     assert (event["kind"], event["frames"]) == ("nonfinite", ["f0-7"])
@@ -38,7 +38,7 @@ def test_a_bad_label_that_slipped_through_stops_the_run_and_is_named(slipped, tm
 
 
 def test_such_steps_can_be_left_out_and_are_noted(slipped, tmp_path):
-    run = xclimb.transfer(train=slipped, val=VAL, out=tmp_path / "run", epochs=2, nonfinite="skip", **SETTINGS)
+    run = xclimb.transfer(toy(), train=slipped, val=VAL, out=tmp_path / "run", epochs=2, nonfinite="skip", **SETTINGS)
     events = read_lines(run.path / "events.jsonl")
     assert [(event["kind"], event["epoch"], event["frames"]) for event in events] == [
         ("nonfinite", k, ["f0-7"]) for k in (1, 2)
@@ -52,7 +52,7 @@ def test_if_nothing_is_finite_it_stops_all_the_same(slipped, tmp_path):
     forces = np.full_like(slipped.forces, np.inf)
     with pytest.raises(DataError, match="not finite at step"):
         xclimb.transfer(
-            train=slipped.replace(forces=forces), val=VAL, out=tmp_path / "x", epochs=20, nonfinite="skip", **SETTINGS
+            toy(), train=slipped.replace(forces=forces), val=VAL, out=tmp_path / "x", epochs=20, nonfinite="skip", **SETTINGS
         )
     assert len(read_lines(tmp_path / "x" / "events.jsonl")) == MOST_SKIPPED + 1
 
@@ -61,7 +61,7 @@ def test_jumps_are_noted_with_their_frames(tmp_path):
     energy = TRAIN.energy.copy()
     energy[9] += 500.0  # finite, wrong, and large
     run = xclimb.transfer(
-        train=TRAIN.replace(energy=energy), val=VAL, out=tmp_path / "run", method="frozen", epochs=4, learning_rate=1e-6,
+        toy(), train=TRAIN.replace(energy=energy), val=VAL, out=tmp_path / "run", method="frozen", epochs=4, learning_rate=1e-6,
         batch_size=2, progress=False, loss={"force": 0, "stress": 0, "magmom": 0}, spike_factor=3.0,
     )  # fmt: skip
     spikes = [event for event in read_lines(run.path / "events.jsonl") if event["kind"] == "spike"]
@@ -76,13 +76,13 @@ def test_jumps_are_noted_with_their_frames(tmp_path):
 
 
 def test_labels_in_order_are_not_suspected(tmp_path):
-    run = xclimb.transfer(train=TRAIN, val=VAL, out=tmp_path / "run", epochs=0, progress=False)
+    run = xclimb.transfer(toy(), train=TRAIN, val=VAL, out=tmp_path / "run", epochs=0, progress=False)
     assert not any("further from step 0" in note for note in run.notes)
 
 
 def test_divergence_from_step_0_is_flagged_once(tmp_path):
     run = xclimb.transfer(
-        train=TRAIN, val=VAL, out=tmp_path / "run", epochs=3, learning_rate=0.2, schedule="constant", **SETTINGS
+        toy(), train=TRAIN, val=VAL, out=tmp_path / "run", epochs=3, learning_rate=0.2, schedule="constant", **SETTINGS
     )
     diverged = [event for event in read_lines(run.path / "events.jsonl") if event["kind"] == "divergence"]
     assert len(diverged) == 1
@@ -93,21 +93,21 @@ def test_divergence_from_step_0_is_flagged_once(tmp_path):
 def test_on_an_accelerator_steps_are_looked_at_late_and_nothing_is_lost(monkeypatch, slipped, tmp_path):
     monkeypatch.setattr(Guard, "_every", property(lambda self: 16, lambda self, value: None), raising=False)
     with pytest.raises(DataError, match="in f0-7: look for broken labels"):
-        xclimb.transfer(train=slipped, val=VAL, out=tmp_path / "run", epochs=1, **SETTINGS)
+        xclimb.transfer(toy(), train=slipped, val=VAL, out=tmp_path / "run", epochs=1, **SETTINGS)
 
 
 def test_weights_of_frames_come_from_a_column(tmp_path):
     weighted = TRAIN.replace(extras={"trust": np.array([0.0] * 6 + [1.0] * 6), "kind": np.array(["a"] * 12)})
-    run = xclimb.transfer(train=weighted, val=VAL, out=tmp_path / "a", epochs=1, frame_weights="trust", **SETTINGS)
+    run = xclimb.transfer(toy(), train=weighted, val=VAL, out=tmp_path / "a", epochs=1, frame_weights="trust", **SETTINGS)
     assert (
         run.history[1]["train"]["loss"]
-        != xclimb.transfer(train=weighted, val=VAL, out=tmp_path / "b", epochs=1, **SETTINGS).history[1]["train"]["loss"]
+        != xclimb.transfer(toy(), train=weighted, val=VAL, out=tmp_path / "b", epochs=1, **SETTINGS).history[1]["train"]["loss"]
     )
     for column, told in {"weight": "no column 'weight'.*trust, kind", "kind": "holds text"}.items():
         with pytest.raises(DataError, match=told):
-            xclimb.transfer(train=weighted, val=VAL, out=tmp_path / "c", frame_weights=column, **SETTINGS)
+            xclimb.transfer(toy(), train=weighted, val=VAL, out=tmp_path / "c", frame_weights=column, **SETTINGS)
     for values, told in ((np.full(12, -1.0), "f0-0 has the weight -1.0"), (np.zeros(12), "all weights")):
         with pytest.raises(DataError, match=told):
             xclimb.transfer(
-                train=TRAIN.replace(extras={"w": values}), val=VAL, out=tmp_path / "d", frame_weights="w", **SETTINGS
+                toy(), train=TRAIN.replace(extras={"w": values}), val=VAL, out=tmp_path / "d", frame_weights="w", **SETTINGS
             )

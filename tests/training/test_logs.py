@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import xclimb
-from training.tiny import rock_salts
+from training.tiny import rock_salts, toy
 from xclimb.cli.watch import look, watch
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, ConfigError
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "wandb", fake)
         out = tmp_path_factory.mktemp("logs") / "run"
-        made = xclimb.transfer(out=out, loggers=["csv", "tensorboard", "wandb"], **SETTINGS)
+        made = xclimb.transfer(toy(), out=out, loggers=["csv", "tensorboard", "wandb"], **SETTINGS)
     return made, told
 
 
@@ -77,7 +77,8 @@ def test_steps_are_logged_every_so_many(run):
 def test_a_log_without_its_package_is_an_error(name, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, {"tensorboard": "torch.utils.tensorboard"}.get(name, name), None)
     with pytest.raises(ConfigError, match=rf"xclimb\[{name}\]"):
-        xclimb.transfer(out=tmp_path / "x", loggers=[name], **SETTINGS)
+        xclimb.transfer(toy(), out=tmp_path / "x", loggers=[name], **SETTINGS)
+    assert not (tmp_path / "x").exists()
 
 
 def test_watching_a_finished_run_shows_it_once(run, capsys):

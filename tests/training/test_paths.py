@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import xclimb
-from training.tiny import rock_salts
+from training.tiny import rock_salts, toy
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError
 from xclimb.models.paths import path_of
@@ -74,7 +74,9 @@ def test_steps_in_bfloat16_point_where_those_in_float32_do(start):
 
 def test_bfloat16_is_for_steps_alone(tmp_path):
     runs = [
-        xclimb.transfer(train=TRAIN, val=VAL, out=tmp_path / name, epochs=1, batch_size=4, precision=name, progress=False)
+        xclimb.transfer(
+            toy(), train=TRAIN, val=VAL, out=tmp_path / name, epochs=1, batch_size=4, precision=name, progress=False
+        )
         for name in ("full", "bf16")
     ]
     full, low = (run.history for run in runs)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import xclimb
-from transfer.disturbed import SETTINGS, TRAIN, VAL, in_fork, kill_at
+from training.tiny import toy
+from transfer.disturbed import SETTINGS, TRAIN, VAL, interrupted, train
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, XclimbError
 from xclimb.training.engine import run_on_devices
 from xclimb.training.states import States, read_state, restore, state_of
 from xclimb.training.trainer import Trainer
-from xclimb.transfer import session
 from xclimb.transfer.methods import get_method
 
 CONFIG = TransferConfig.build({name: value for name, value in SETTINGS.items() if name != "progress"})
@@ -25,7 +25,7 @@ CONFIG = TransferConfig.build({name: value for name, value in SETTINGS.items() i
 
 @pytest.fixture(scope="module")
 def trainer():
-    start = get_method("residual").start(xclimb.load("chgnet-0.3.0"), TRAIN, 0)
+    start = get_method("residual").start(toy(), TRAIN, 0)
     made = run_on_devices(CONFIG, lambda engine: Trainer(CONFIG, start, TRAIN, VAL, engine))
     made.close_epoch()
     for _ in made.steps():
@@ -61,7 +61,7 @@ def payload(tmp_path, monkeypatch):
 
 def test_a_pickled_payload_does_not_run(place, payload, tmp_path):
     contents, ran = payload
-    potential = xclimb.load("chgnet-0.3.0").save(tmp_path / "potential")
+    potential = toy().save(tmp_path / "potential")
     for content in contents:
         for file in (place / "state.safetensors", place / "state.json"):
             before = file.read_bytes()
@@ -143,7 +143,7 @@ def test_500_mutations_of_states_potentials_and_settings(saved, tmp_path):
         "card": json.loads((saved / "state.json").read_text()),
     }
     States(tmp_path).write(small["tensors"], small["card"]["state"] | {"step": 3})
-    potential = xclimb.load("chgnet-0.3.0").save(tmp_path / "potential")
+    potential = toy().save(tmp_path / "potential")
     config = tmp_path / "config.yaml"
     config.write_text(TransferConfig().to_yaml())
     files = {
@@ -166,17 +166,13 @@ def test_500_mutations_of_states_potentials_and_settings(saved, tmp_path):
 
 
 def test_a_run_folder_full_of_junk_is_told(tmp_path):
-    def action():
-        kill_at(session.Guard, "take", 2, 15)
-        xclimb.transfer(train=TRAIN, val=VAL, out=tmp_path / "run", **SETTINGS)
-
-    assert in_fork(action) == 0
+    assert interrupted(tmp_path / "run", 2) == 0
     for name in ("run.json", "config.yaml"):
         file = tmp_path / "run" / name
         before = file.read_bytes()
         for junk in (b"", b"[1, 2]", b"\x80\x04\x95", b"{" * 5000, before[: len(before) // 2]):
             file.write_bytes(junk)
             with pytest.raises(XclimbError) as error:
-                xclimb.transfer(train=TRAIN, val=VAL, out=tmp_path / "run", resume=True, **SETTINGS)
+                train(tmp_path / "run", resume=True)
             assert "\n" not in str(error.value)
         file.write_bytes(before)

@@ -1,7 +1,31 @@
+import shutil
+
 import numpy as np
 import pytest
 
 import xclimb
+from transfer.disturbed import interrupted, outcome, train
+from xclimb.training.run import read_json
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory):
+    """The outcome of the short training that nobody disturbs."""
+    return outcome(train(tmp_path_factory.mktemp("calm") / "run").path)
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory):
+    """The same run, ended by SIGTERM at step 4 of 6; copy it before use."""
+    path = tmp_path_factory.mktemp("half") / "run"
+    assert interrupted(path, 4) == 0
+    assert read_json(path / "run.json")["state"] == "interrupted"
+    return path
+
+
+@pytest.fixture
+def run(half, tmp_path):
+    return shutil.copytree(half, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

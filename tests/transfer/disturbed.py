@@ -8,7 +8,8 @@ import warnings
 from pathlib import Path
 
 import xclimb
-from training.tiny import rock_salts
+from training.tiny import rock_salts, toy
+from xclimb.transfer import session
 
 TRAIN, VAL = rock_salts(10, seed=0), rock_salts(3, seed=1)
 SETTINGS = {"epochs": 2, "batch_size": 4, "checkpoint_minutes": 0.0, "ema_decay": 0.9, "audit_frames": 0, "progress": False}
@@ -16,7 +17,22 @@ SETTINGS = {"epochs": 2, "batch_size": 4, "checkpoint_minutes": 0.0, "ema_decay"
 
 def train(out: Path, **more):
     """A short training: six steps in two epochs, a state after each."""
-    return xclimb.transfer(train=TRAIN, val=VAL, out=out, **(SETTINGS | more))
+    return xclimb.transfer(**{"source": toy(), "train": TRAIN, "val": VAL, "out": out} | SETTINGS | more)
+
+
+def interrupted(path: Path, step: int, number: int = signal.SIGTERM, **more) -> int:
+    """A run in a fork that gets a signal while a step is taken; how it ended."""
+
+    def action():
+        kill_at(session.Guard, "take", step, number)
+        train(path, **more)
+
+    return in_fork(action)
+
+
+def places(path: Path) -> list[Path]:
+    """The saved states of a run, the newest last."""
+    return sorted((path / "checkpoints" / "states").iterdir())
 
 
 def outcome(path: Path) -> dict:

@@ -1,60 +1,19 @@
 """Nothing is lost: killed at any moment and resumed, a run ends in the same bits."""
 
-import json
 import os
-import resource
 import shutil
 import signal
-import time
 
-import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
-import xclimb
-from training.tiny import rock_salts
-from transfer.disturbed import TRAIN, VAL, in_fork, kill_at, outcome, train
+from training.tiny import rock_salts, toy
+from transfer.disturbed import TRAIN, VAL, in_fork, interrupted, kill_at, outcome, places, train
 from xclimb.cli import app
 from xclimb.data.parquet import to_parquet
-from xclimb.errors import CheckpointError, ConfigError, DataError, TrainingError
-from xclimb.training import states
+from xclimb.errors import ConfigError, DataError
 from xclimb.training.run import RunFolder, read_json
 from xclimb.transfer import session
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    """The outcome of the run that nobody disturbs."""
-    return outcome(train(tmp_path_factory.mktemp("calm") / "run").path)
-
-
-def interrupted(path, step, number=signal.SIGTERM, **more):
-    """A run in a fork that gets a signal while a step is taken."""
-
-    def action():
-        kill_at(session.Guard, "take", step, number)
-        train(path, **more)
-
-    return in_fork(action)
-
-
-@pytest.fixture(scope="module")
-def half(tmp_path_factory):
-    """A run that SIGTERM ended at step 4 of 6; copy it before use."""
-    path = tmp_path_factory.mktemp("half") / "run"
-    assert interrupted(path, 4) == 0
-    assert read_json(path / "run.json")["state"] == "interrupted"
-    return path
-
-
-@pytest.fixture
-def run(half, tmp_path):
-    return shutil.copytree(half, tmp_path / "run")
-
-
-def places(path):
-    return sorted((path / "checkpoints" / "states").iterdir())
 
 
 def test_kill_9_at_any_moment(calm, tmp_path):
@@ -101,30 +60,6 @@ def test_the_last_three_states_are_kept(run):
     assert [place.name for place in places(run)] == [f"step-00000000{n}" for n in (3, 4, 5)]
 
 
-def test_a_damaged_state_is_told_and_the_one_before_is_taken(calm, run):
-    newest = places(run)[-1] / "state.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-100])
-    found = train(run, resume=True)
-    assert any("step-000000005" in note and "going back to the state before it" in note for note in found.notes)
-    assert outcome(run) == calm
-
-
-def test_if_no_state_is_whole_it_is_said(run):
-    for place in places(run):
-        (place / "state.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"no saved state in .* is whole"):
-        train(run, resume=True)
-
-
-def test_a_state_of_a_newer_version_is_not_skipped(run):
-    card = places(run)[-1] / "state.json"
-    content = json.loads(card.read_text())
-    content["state"]["format"] = states.FORMAT + 1
-    card.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="newer xclimb"):
-        train(run, resume=True)
-
-
 def test_without_a_saved_state_the_run_begins_anew(calm, run):
     shutil.rmtree(run / "checkpoints" / "states")
     train(run, resume=True)
@@ -155,12 +90,7 @@ def test_how_a_run_is_carried_out_may_change(calm, run):
 
 def test_other_frames_are_refused(run):
     with pytest.raises(DataError, match="the train frames are not those"):
-        xclimb.transfer(train=rock_salts(10, seed=3), val=VAL, out=run, resume=True, progress=False, **_settings(run))
-
-
-def _settings(run):
-    known = read_json(run / "run.json")["settings"]
-    return {name: known[name] for name in ("epochs", "batch_size", "checkpoint_minutes", "ema_decay", "audit_frames")}
+        train(run, resume=True, train=rock_salts(10, seed=3))
 
 
 def test_a_finished_run_says_how_to_train_on(run, tmp_path):
@@ -186,41 +116,6 @@ def test_one_process_at_a_time(run):
         folder.release()
 
 
-def test_a_full_disk_stops_with_the_last_state_whole(calm, tmp_path):
-    """The limit on the size of a file stands in for the disk: weights fit, the first state after epoch 1 does not."""
-    assert interrupted(tmp_path / "run", 2) == 0
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, hard))
-    try:
-        with pytest.raises(TrainingError, match="make room or give rights; the state at step 3 is whole") as error:
-            train(tmp_path / "run", resume=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "\n" not in str(error.value)
-    assert [place.name for place in places(tmp_path / "run")][-1] == "step-000000003"
-    assert not list((tmp_path / "run").rglob(".step*"))
-    assert outcome(train(tmp_path / "run", resume=True).path) == calm
-
-
-def test_a_folder_that_cannot_be_written_to(run):
-    shutil.rmtree(run / "checkpoints" / "last")
-    (run / "checkpoints" / "last").write_text("in the way")  # as good as read-only, also for root
-    with pytest.raises((TrainingError, CheckpointError), match="last"):
-        train(run, resume=True)
-    assert places(run)
-
-
-def test_a_clock_that_goes_backwards_changes_nothing(calm, monkeypatch, tmp_path):
-    now = [2e9]
-
-    def backwards():
-        now[0] -= 3600
-        return now[0]
-
-    monkeypatch.setattr(time, "time", backwards)
-    assert outcome(train(tmp_path / "run").path) == calm
-
-
 def test_every_optimizer_and_schedule_goes_on_to_the_bit(tmp_path):
     for name, settings in {
         "free": {"optimizer": "schedulefree", "schedule": "constant", "ema_decay": None, "method": "trainable"},
@@ -232,32 +127,13 @@ def test_every_optimizer_and_schedule_goes_on_to_the_bit(tmp_path):
         assert outcome(train(tmp_path / name, resume=True, **settings).path) == whole
 
 
-def test_nan_labels_are_gaps_and_empty_frames_are_named(tmp_path):
-    energy = TRAIN.energy.copy()
-    energy[3] = np.nan
-    run = xclimb.transfer(train=TRAIN.replace(energy=energy), val=VAL, out=tmp_path / "a", epochs=1, progress=False)
-    assert np.isfinite(run.history[-1]["train"]["loss"])
-    offsets = TRAIN.offsets.copy()
-    offsets[-2] = offsets[-1]
-    with pytest.raises(DataError, match=r"training frame f0-9 has no atoms"):
-        xclimb.transfer(train=TRAIN.replace(offsets=offsets), val=VAL, out=tmp_path / "b", progress=False)
-
-
-def test_no_memory_is_told_with_the_way_out(run, monkeypatch):
-    def full(*args, **more):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr("xclimb.training.trainer.train_step", full)
-    with pytest.raises(TrainingError, match=r"out of memory at step 6: lower batch_atoms .* the state at step 5 is whole"):
-        train(run, resume=True)
-
-
 def test_the_command_reads_the_data_where_the_run_did(tmp_path, monkeypatch):
     to_parquet(TRAIN, tmp_path / "train.parquet")
     to_parquet(VAL, tmp_path / "val.parquet")
     monkeypatch.chdir(tmp_path)
     settings = [word for name in ("epochs=2", "batch_size=4", "checkpoint_minutes=1000") for word in ("--set", name)]
-    words = ["transfer", "train.parquet", "--val", "val.parquet", "-f", "r2SCAN", "--out", "run", *settings]
+    toy().save(tmp_path / "toy")
+    words = ["transfer", "train.parquet", "--val", "val.parquet", "-f", "r2SCAN", "-s", "toy", "--out", "run", *settings]
 
     def action():
         kill_at(session.Guard, "take", 2, signal.SIGTERM)

@@ -40,7 +40,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 
 def read_data(data: str, functional: str | None = None, energy_key: str | None = None, **settings: Any) -> "Frames":
-    """Labelled frames from whatever the user named: file, folder, store or embedded sample.
+    """Labelled frames from whatever the user named: file, folder, store (its checksums are compared) or embedded sample.
 
     Raises:
         DataError, TheoryError: from reading.
@@ -49,8 +49,12 @@ def read_data(data: str, functional: str | None = None, energy_key: str | None =
         from xclimb.data.samples import load_sample
 
         return load_sample(data.removeprefix(SAMPLE), functional)
+    from xclimb.data.store import is_store, iter_store
     from xclimb.ingest import read
 
+    if is_store(data):
+        for _ in iter_store(data, verify=True):
+            pass
     return read(data, functional, energy_key=energy_key, **settings)
 
 

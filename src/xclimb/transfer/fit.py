@@ -14,7 +14,7 @@ from xclimb.transfer.checks import check_data, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.methods import get_method
 from xclimb.transfer.resume import check_same_run, go_on
-from xclimb.transfer.session import Session
+from xclimb.transfer.session import Session, no_room
 from xclimb.transfer.start import start
 
 __all__ = ["Run", "run_transfer", "transfer"]
@@ -112,11 +112,13 @@ def run_transfer(
 def carry_out(engine: Engine, job: Job) -> int:
     """What every process of a transfer does; the first of them writes and talks. Gives the number of the process."""
     folder = RunFolder(job.path, job.overwrite, job.resume) if engine.leads else None
+    saved = RunFolder(job.path, resume=True).states.newest() if job.resume else None
     try:
-        saved = RunFolder(job.path, resume=True).states.newest() if job.resume else None
         trainer, notes = start(job, engine, folder) if saved is None else go_on(job, engine, folder, saved)
         Session(job, trainer, folder, saved).run(notes)
         engine.wait()  # the folder is whole when any of them returns
+    except OSError as error:  # before the session, which tells its own
+        raise no_room(error, job.path, saved.card["step"] if saved else 0) from error
     finally:
         if folder is not None:
             folder.release()

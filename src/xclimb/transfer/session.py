@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -156,9 +157,7 @@ class Session:
             told = f"out of memory at step {self._trainer.step + 1}: lower batch_atoms (or set batch_bonds, batch_angles)"
             raise self._failed(TrainingError(f"{told}{self._kept()}")) from error
         except OSError as error:
-            where = error.filename or (self._folder.path if self._folder else "a file")
-            told = f"cannot write {where} ({error.strerror or error})"
-            raise self._failed(TrainingError(f"{told}: make room or give rights{self._kept()}")) from error
+            raise self._failed(no_room(error, self._job.path, self._saved_step)) from error
         except KeyboardInterrupt:
             self._failed(TrainingError(f"ended at once{self._kept()}"))
             raise
@@ -170,18 +169,27 @@ class Session:
         return error
 
     def _kept(self) -> str:
-        if self._folder is None or not self._saved_step:
-            return ""
-        return f"; the state at step {self._saved_step} is whole, go on from it with --resume {self._folder.path}"
+        return kept(self._job.path, self._saved_step)
 
     def _divergence(self, error: NonFiniteLossError) -> str:
         names = error.frame_ids[:_NAMED].tolist()
         more = "" if len(error.frame_ids) <= _NAMED else f" and {len(error.frame_ids) - _NAMED} more"
-        trainer, kept = self._trainer, ""
+        trainer, best = self._trainer, ""
         if trainer.history and self._folder is not None:
-            kept = f"; the best potential so far (epoch {trainer.best_epoch}) is kept in {self._folder.path}"
+            best = f"; the best potential so far (epoch {trainer.best_epoch}) is kept in {self._folder.path}"
         return (
             f"the loss is not finite at step {error.step} (epoch {trainer.epoch + 1}) in {', '.join(names)}{more}: "
             f"look for broken labels there, lower learning_rate or set gradient_clip, or nonfinite='skip' to leave such "
-            f"steps out{kept}"
+            f"steps out{best}"
         )
+
+
+def no_room(error: OSError, run: Path, step: int) -> TrainingError:
+    """What to say where a run cannot be written any more; ``step`` is that of its last state, 0 if there is none."""
+    told = f"cannot write {error.filename or run} ({error.strerror or error})"
+    return TrainingError(f"{told}: make room or give rights{kept(run, step)}")
+
+
+def kept(run: Path, step: int) -> str:
+    """The end of a message: what is left, and how to go on."""
+    return f"; the state at step {step} is whole, go on from it with --resume {run}" if step else ""
