@@ -1,6 +1,7 @@
 """``ingest``, ``inspect`` and ``shift``: data in, what is in them, and how two functionals differ."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.ingest.audit import Limits
+    from xclimb.ingest.second_look import Findings, Group, Look
     from xclimb.models.potential import Potential
 
 
@@ -35,6 +38,25 @@ def ingest(
         list[str] | None,
         typer.Option(metavar="NAME=ACTION", help="What a check does: reject, warn or off (repeat).", show_default=False),
     ] = None,
+    energy_unit: Annotated[
+        str | None,
+        typer.Option(metavar="UNIT", help="Unit of energies, if not eV: Ha, Ry, kJ/mol, eV/atom, ...", show_default=False),
+    ] = None,
+    force_unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT", help="Unit of forces, if not eV/Å: Ha/Bohr, ...; -eV/A for gradients.", show_default=False
+        ),
+    ] = None,
+    stress_unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT", help="Unit of stress, if not the format's usual: GPa, kbar; -kbar: VASP's sign.", show_default=False
+        ),
+    ] = None,
+    potential: Annotated[
+        str, typer.Option(metavar="POTENTIAL", help="Labels of a sample are compared with what it predicts; none: with none.")
+    ] = "chgnet-0.3.0",
     limit: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="What is believed: force=50, distance=0.7 (repeat).", show_default=False),
@@ -78,9 +100,25 @@ def ingest(
     else:
         summary = ingest_files(
             list(paths), out, functional, energy_key=energy_key, energy=energy, steps=steps, limits=limits, checks=checks,
-            overwrite=overwrite, append=append, progress=watched, workers=many, scheduler=scheduler,
+            energy_unit=energy_unit, force_unit=force_unit, stress_unit=stress_unit, overwrite=overwrite, append=append,
+            progress=watched, workers=many, scheduler=scheduler, look=None if potential == "none" else _against(potential),
         )  # fmt: skip
     show_ingest(console(), summary)
+
+
+def _against(potential: str) -> "Look":
+    """A comparison with a potential; torch is imported when there is something to compare."""
+
+    def look(parts: "Sequence[Frames]", groups: "Sequence[Group]", checks: Mapping[str, str], limits: "Limits") -> "Findings":
+        from xclimb.ingest.second_look import ENOUGH, Findings
+
+        if max(len(group.rows) for group in groups) < ENOUGH:
+            return Findings()
+        from xclimb.analysis.model_audit import ModelAudit
+
+        return ModelAudit(potential)(parts, groups, checks, limits)
+
+    return look
 
 
 def inspect(data: Data, functional: Functional = None, energy_key: EnergyKey = None, json: Json = None) -> None:

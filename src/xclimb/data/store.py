@@ -83,8 +83,13 @@ def iter_store(path: str | os.PathLike, *, verify: bool = False) -> Iterator[Fra
     manifest = read_manifest(path)
     theory = LevelOfTheory.from_dict(manifest["theory"])
     for shard in manifest["shards"]:
-        batches = {scope: _mapped(path / entry["name"], entry, verify) for scope, entry in shard["files"].items()}
-        yield _frames(batches, shard, theory, path)
+        yield open_shard(path, shard, theory, verify=verify)
+
+
+def open_shard(path: Path, shard: dict, theory: LevelOfTheory, *, verify: bool = False) -> Frames:
+    """One shard of the store in a folder, memory-mapped, by its entry in the manifest."""
+    batches = {scope: _mapped(path / entry["name"], entry, verify) for scope, entry in shard["files"].items()}
+    return _frames(batches, shard, theory, path)
 
 
 def _mapped(path: Path, entry: dict, verify: bool) -> pa.RecordBatch:

@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from xclimb.data.frames import COLUMNS, Frames, join_extras
-from xclimb.data.store import FORMAT, MANIFEST, SCHEMA, SCOPES, SHARD_ATOMS, from_arrow, sha256
+from xclimb.data.store import FORMAT, MANIFEST, SCHEMA, SCOPES, SHARD_ATOMS, from_arrow, open_shard, sha256
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, XclimbError
 
 _TEXT = ("material_id", "frame_id")
 _NUMBERS = [name for name in COLUMNS if name not in _TEXT] + ["n_atoms"]
+_PIECE = 20_000  # frames copied in one go
 _WIDEST = 256  # characters: longer text is kept as Arrow keeps it
 _JOB, _JOURNAL = "job.json", "journal.jsonl"
 
@@ -125,6 +126,28 @@ class StoreWriter:
         """Ids of all frames written so far, for a writer that goes on."""
         finished = [_written_ids(self.folder / shard["files"]["system"]["name"]) for shard in self._shards]
         return [name for ids in (*finished, *(piece["frame_id"].tolist() for piece in self._open.pieces())) for name in ids]
+
+    def written(self) -> list[Frames]:
+        """All frames as they will lie in the store, shard by shard, memory-mapped."""
+        if self._open.atoms:
+            self._close_shard()
+        return [open_shard(self.folder, shard, self.theory or LevelOfTheory()) for shard in self._shards]
+
+    def keep(self, chosen: np.ndarray) -> None:
+        """Leave out frames that were written, by a flag a frame ``[S]``; what an interrupted writer goes on from stays."""
+        scratch, folder = self.work / "kept", self.work / "kept-store"
+        for place in (scratch, folder):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+        first = 0
+        shards: list[dict] = []
+        for frames in self.written():
+            shard = _Shard(scratch, folder, len(shards))
+            for start in range(0, len(frames), _PIECE):
+                shard.append(frames[start : start + _PIECE][chosen[first + start : first + start + _PIECE]])
+            first += len(frames)
+            shards.append(shard.finish())
+        self.folder, self._shards = folder, shards
 
     def _take_up(self, job: str) -> None:
         """The folder of an interrupted writer of this very job, cut back to its last checkpoint; else a fresh one."""

@@ -22,8 +22,14 @@ CHECKS = {
     "magmom": "reject",
     "overlap": "reject",
     "converged": "reject",
+    "element": "warn",
     "isolated": "off",
     "duplicate": "warn",
+    # of the whole set, against a potential: see xclimb.analysis.model_audit
+    "energy_unit": "reject",
+    "force_unit": "reject",
+    "stress_unit": "reject",
+    "outlier": "warn",
 }
 ACTIONS = ("reject", "warn", "off")
 
@@ -61,6 +67,8 @@ class Limits:
         energy: largest absolute energy, eV/atom.
         stress: largest absolute stress component, eV/Å^3 (5 eV/Å^3 are 800 GPa).
         magmom: largest absolute magnetic moment, µB.
+        element: largest atomic number that potentials know.
+        outlier: largest distance of an energy from what a potential says, elemental references fitted, eV/atom.
     """
 
     distance: float = 0.5
@@ -70,6 +78,8 @@ class Limits:
     energy: float = 1e4
     stress: float = 5.0
     magmom: float = 20.0
+    element: float = 94.0
+    outlier: float = 1.0
 
 
 Faults = tuple[np.ndarray, str, Callable[[int], str]]
@@ -82,7 +92,7 @@ def resolve_checks(checks: Mapping[str, str] | None) -> dict[str, str]:
     Raises:
         DataError: on an unknown check or action.
     """
-    checks = dict(checks or {})
+    checks = {name.replace("-", "_"): action for name, action in (checks or {}).items()}
     for name, action in checks.items():
         if name not in CHECKS:
             raise DataError(f"there is no check {name!r}: known are {', '.join(CHECKS)}")
@@ -116,7 +126,7 @@ def audit(
     every: tuple[tuple[Check, str], ...] = (
         (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_labels, ""),
         (_forces, "force"), (_energies, "energy"), (_stresses, "stress"), (_magmoms, "magmom"),
-        (overlaps, "overlap"), (_converged, "converged"), (isolated, "isolated"),
+        (overlaps, "overlap"), (_converged, "converged"), (_foreign, "element"), (isolated, "isolated"),
     )  # fmt: skip
     with np.errstate(all="ignore"):  # broken numbers are what is looked for
         for check, name in every:
@@ -137,6 +147,13 @@ def _converged(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults
     if stated is None or stated.dtype.kind not in "biuf":
         return []
     return [(stated == 0, "not converged", lambda s: "the electronic steps ran out before the energy settled")]
+
+
+def _foreign(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    """Frames with elements that no potential knows."""
+    heaviest = _per_frame(frames, frames.numbers)
+    what = f"potentials know elements up to {limits.element:g}"
+    return [(heaviest > limits.element, "element outside the potential", lambda s: f"atomic number {heaviest[s]}, {what}")]
 
 
 def _per_frame(frames: Frames, atoms: np.ndarray, reduce: np.ufunc = np.maximum) -> np.ndarray:

@@ -17,10 +17,12 @@ from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.ingest.audit import Limits, Reject, resolve_checks
 from xclimb.ingest.executor import run_tasks, workers_of
+from xclimb.ingest.label_units import LabelUnits
 from xclimb.ingest.names import Names
 from xclimb.ingest.progress import bar
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
+from xclimb.ingest.second_look import Look
 from xclimb.ingest.sources import Source, find_sources
 from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
 
@@ -57,6 +59,8 @@ def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelO
 
 def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
     for source in sources:
+        if source.kind != "store":
+            reading.units.check(source)
         yield from iter_tasks(source, reading)
 
 
@@ -72,6 +76,9 @@ def read(
     energy_key: str | None = None,
     energy: str | None = None,
     steps: str = "all",
+    energy_unit: str | None = None,
+    force_unit: str | None = None,
+    stress_unit: str | None = None,
 ) -> Frames:
     """Read labelled structures: JSON of the Materials Project, every format that ASE reads, Parquet, a store, or a folder.
 
@@ -89,13 +96,18 @@ def read(
             are looked for under the same prefix.
         energy: which energy: ``"uncorrected"`` or ``"corrected"`` of JSON records, ``"e_0"`` or ``"free"`` of VASP.
         steps: ionic steps of VASP runs: ``"all"`` or ``"last"``.
+        energy_unit: unit of the energies, where it is not the format's usual: ``"Ha"``, ``"eV/atom"``, ..., or its size as a
+            number; see :func:`xclimb.units.label_unit`.
+        force_unit: the same of the forces: ``"Ha/Bohr"``; ``"-eV/A"`` for gradients.
+        stress_unit: the same of the stress: ``"GPa"``; ``"-kbar"`` for VASP's sign.
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
         TheoryError: if the file states another functional than the one given.
     """
     sources, _ = find_sources(Path(path))
-    reading = Reading(functional, energy_key, energy, steps, checks={"duplicate": "off"})
+    units = LabelUnits(energy_unit, force_unit, stress_unit)
+    reading = Reading(functional, energy_key, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
     names, previous = Names(), sources[0]
     sets: list[Frames] = []
     rejects: list[Reject] = []
@@ -181,6 +193,9 @@ def ingest(
     energy_key: str | None = None,
     energy: str | None = None,
     steps: str = "all",
+    energy_unit: str | None = None,
+    force_unit: str | None = None,
+    stress_unit: str | None = None,
     limits: Limits | None = None,
     checks: Mapping[str, str] | None = None,
     overwrite: bool = False,
@@ -188,6 +203,7 @@ def ingest(
     progress: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
+    look: Look | None = None,
 ) -> IngestSummary:
     """Stream files into a store; frames that cannot be used are listed, by name and reason, in its ``rejects.csv``.
 
@@ -202,6 +218,9 @@ def ingest(
         energy_key: as for :func:`read`.
         energy: as for :func:`read`.
         steps: as for :func:`read`.
+        energy_unit: as for :func:`read`.
+        force_unit: as for :func:`read`.
+        stress_unit: as for :func:`read`.
         limits: what the audit still believes.
         checks: check -> ``"reject"``, ``"warn"`` or ``"off"``, see :func:`xclimb.ingest.audit.audit`.
         overwrite: replace an existing store.
@@ -209,9 +228,11 @@ def ingest(
         progress: show a progress bar.
         workers: processes that decode; 1 for this one alone.
         scheduler: address of a Dask scheduler whose workers decode instead (they must see the same paths).
+        look: what looks at all frames before the store appears, such as :class:`xclimb.analysis.model_audit.ModelAudit`.
 
     Raises:
-        DataError: if there is nothing to read, no frame can be used (the rejects then lie beside ``out``), or ``out`` exists.
+        DataError: if there is nothing to read, no frame can be used (the rejects then lie beside ``out``), or ``out`` exists;
+            if labels cannot be in the unit they were read in.
         TheoryError: if files state different levels of theory, or another than the one given.
     """
     out = Path(out)
@@ -222,8 +243,9 @@ def ingest(
     passed = tuple(path for _, others in found for path in others)
     if append:
         sources = [Source(out, "store", out.name), *sources]
-    reading = Reading(functional, energy_key, energy, steps, limits or Limits(), dict(checks or {}))
-    job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None)
+    units = LabelUnits(energy_unit, force_unit, stress_unit)
+    reading = Reading(functional, energy_key, energy, steps, limits or Limits(), dict(checks or {}), units)
+    job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
     return job.run(workers, scheduler, progress)
 
 
@@ -257,6 +279,7 @@ def retry(
     wanted = rejected_files(table)
     manifest = read_manifest(store)
     how = manifest["provenance"].get("reading", {})
+    how["units"] = LabelUnits(**how.get("units", {}))
     files = [source for path in wanted for source in find_sources(Path(path))[0]]
     reading = Reading(limits=limits or Limits(), checks=dict(checks or {}), **how)
     theory = LevelOfTheory.from_dict(manifest["theory"])
@@ -289,6 +312,7 @@ class _Job:
     passed: tuple[Path, ...]
     carry: Path | None = None  # rejects of the store that is appended to
     only: dict[str, set[int] | None] | None = None  # file -> frames that are wanted, None: all that are new
+    look: Look | None = None
 
     def run(self, workers: int, scheduler: str | None, progress: bool) -> IngestSummary:
         with StoreWriter(self.out, self.overwrite, job=self.description()) as writer:
@@ -305,6 +329,8 @@ class _Job:
                 receiver.flush()
                 shutil.copyfile(writer.work / REJECTS, beside)
                 raise DataError(f"none of the {receiver.n_rejected} frames can be used, see {beside} for the reasons")
+            if self.look is not None:
+                receiver.look_again(self.look, self.reading)
             writer.provenance = self.provenance(receiver)
         receiver.names.warn()
         n_out = receiver.n_out - (receiver.first_source if self.only is not None else 0)
@@ -333,7 +359,8 @@ class _Job:
                 read_from += before.get("sources", []) or [{"name": source.path.name, "format": "store"}]
             else:
                 read_from.append({"name": source.path.name, "format": source.kind, "bytes": source.path.stat().st_size})
-        how = {"energy": self.reading.energy, "energy_key": self.reading.energy_key, "steps": self.reading.steps}
+        how: dict = {"energy": self.reading.energy, "energy_key": self.reading.energy_key, "steps": self.reading.steps}
+        how |= {"units": self.reading.units.given or None}
         return {
             "sources": read_from,
             "reading": {name: value for name, value in how.items() if value is not None},

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,15 +13,16 @@ import numpy as np
 
 from xclimb.data.store_writer import StoreWriter
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import TheoryError
-from xclimb.ingest.audit import Reject
+from xclimb.errors import DataError, TheoryError, XclimbWarning
+from xclimb.ingest.audit import Reject, resolve_checks
 from xclimb.ingest.names import Names
 from xclimb.ingest.parts import Part
+from xclimb.ingest.second_look import Files, Look, rejects_of
 from xclimb.ingest.sources import Source
-from xclimb.ingest.tasks import Done
+from xclimb.ingest.tasks import Done, Reading
 
 REJECTS, WARNINGS = "rejects.csv", "warnings.csv"
-_PRINTS = "fingerprints"
+_PRINTS, _FILES = "fingerprints", "files.jsonl"
 _HEADER = ["file", "frame_id", "index", "reason", "detail"]
 _BETWEEN = 0.5  # seconds between checkpoints
 
@@ -74,6 +77,7 @@ class Receiver:
         if str(done.source.path) != self.path:
             self.names.next_file()
             self.path, self.rows_before, self.n_files = str(done.source.path), self.n_out, self.n_files + 1
+            self.writer.side(_FILES).write((json.dumps([self.n_out, self.path, done.source.kind]) + "\n").encode())
         for part, prints in zip(done.parts, done.fingerprints, strict=True):
             self._take(part, prints, done.source)
         if done.theory_error:
@@ -85,6 +89,28 @@ class Receiver:
             self.first_source = self.n_out
         if time.monotonic() - self._last > _BETWEEN:
             self.flush()
+
+    def look_again(self, look: Look, reading: Reading) -> None:
+        """Have all frames looked at; list what is found, and leave out frames that are rejected.
+
+        Raises:
+            DataError: if labels are in another unit than they were read in, unless that is to be a warning.
+        """
+        self.writer.side(_FILES).flush()
+        files = Files.read(self.writer.work / _FILES, self.n_out)
+        parts, checks = self.writer.written(), resolve_checks(reading.checks)
+        found = look(parts, files.groups(), checks, reading.limits)
+        ids = np.concatenate([part.frame_id[:0] for part in parts] + [part.frame_id for part in parts if found.outliers])
+        told = rejects_of(found, files, reading.units, {row: str(ids[row]) for row in found.outliers}, checks)
+        wrong = [reject for reject in told if not reject.frame_id]  # of whole files
+        if any(reject.action == "reject" for reject in wrong):
+            raise DataError("; also ".join(reject.detail for reject in wrong))
+        for reject in wrong:
+            warnings.warn(reject.detail, XclimbWarning, stacklevel=2)
+        self._list(told)
+        if found.outliers and checks["outlier"] == "reject":
+            self.writer.keep(~np.isin(np.arange(self.n_out), list(found.outliers)))
+            self.n_out -= len(found.outliers)
 
     def flush(self) -> None:
         """Make a checkpoint."""
@@ -100,6 +126,7 @@ class Receiver:
         ids = self.writer.frame_ids()
         self.names.seen, self.names.own = set(ids[: self.rows_before]), set(ids[self.rows_before :])
         self.writer.side(REJECTS)
+        self.writer.side(_FILES)
         if (self.writer.work / WARNINGS).is_file():
             self.writer.side(WARNINGS)
         prints = self.writer.work / _PRINTS

@@ -10,6 +10,7 @@ from xclimb.data.store import iter_store
 from xclimb.errors import DataError, TheoryError
 from xclimb.ingest.audit import Limits, Reject, audit
 from xclimb.ingest.json_spans import Chunk
+from xclimb.ingest.label_units import LabelUnits
 from xclimb.ingest.names import fingerprints
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
@@ -28,6 +29,7 @@ class Reading:
         steps: ionic steps of a VASP run: ``"all"`` or ``"last"``.
         limits: what the audit believes.
         checks: check -> action, see :func:`xclimb.ingest.audit.audit`.
+        units: units of the labels, where they are not the usual of a format.
     """
 
     functional: str | None = None
@@ -36,6 +38,7 @@ class Reading:
     steps: str = "all"
     limits: Limits = field(default_factory=Limits)
     checks: Mapping[str, str] = field(default_factory=dict)
+    units: LabelUnits = field(default_factory=LabelUnits)
 
     def __post_init__(self):
         if self.energy not in (None, "uncorrected", "corrected", "e_0", "free"):
@@ -151,6 +154,8 @@ def _decoded(task: Task) -> Iterator[Part]:
 
 def _audited(part: Part, task: Task) -> Part:
     """The sound frames of a part; those that are not join its rejects."""
+    if task.source.kind != "store":
+        part = replace(part, frames=task.reading.units.convert(part.frames, task.source.kind))
     found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=task.reading.checks)
     sound = np.ones(len(part.frames), dtype=bool)
     sound[[reject.index for reject in found if reject.action == "reject"]] = False

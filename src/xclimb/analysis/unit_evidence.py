@@ -1,0 +1,149 @@
+"""Evidence that labels are in another unit, of the other sign, or energies per atom: labels against predictions.
+
+Forces and stress of any two functionals agree to some tens of percent, so a slope of labels on predictions far from one tells
+the unit. Energies of two functionals differ by elemental references (Huang et al., arXiv 2504.05565), which are fitted away
+before anything is concluded: what the potential leaves over is small in the right unit only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xclimb.data.frames import Frames
+from xclimb.references.linear import Design, design_of, fit_fractions
+from xclimb.units import LABEL_UNITS, full_to_voigt
+
+_OWN = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3"}
+_FLOOR = {"forces": 0.05, "stress": 0.003}  # eV/Å, eV/Å^3 (0.5 GPa): below, predictions are noise
+_CORRELATED = 0.75  # rank correlation; noise alone flattens a slope to its square
+_HONEST = 3.0  # slopes between a third and this need no other unit
+_NAMED = 1.6  # a slope within this factor of a unit's has its name
+_AGREE = 2.0  # slopes with and without an offset differ by less
+_ENTRIES, _FRAMES = 30, 5
+_BETTER = 3.0  # times that another unit must leave less of the energies
+_SPARE = 10  # frames more than elements
+_MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A label that looks like being in another unit than the one it was read in.
+
+    Args:
+        label: ``"energy"``, ``"forces"`` or ``"stress"``.
+        factor: what labels are too large by, -1 for the other sign.
+        per_atom: energies per atom, read as total ones.
+        told: what was seen, with its numbers, and what it looks like.
+    """
+
+    label: str
+    factor: float
+    per_atom: bool
+    told: str
+
+
+def suspects(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -> list[Suspect]:
+    """The labels of some frames that cannot be in the unit they were read in.
+
+    Args:
+        frames: labelled frames.
+        predicted: the same, labelled by a potential.
+        interaction: the part of the predicted energies without references, eV ``[S]``.
+        name: the potential, for the text.
+    """
+    found = [_of_slope("forces", frames.forces, predicted.forces, frames.system, name)]
+    whole = np.where(np.all(frames.pbc, axis=1, keepdims=True), full_to_voigt(frames.stress), np.nan)
+    found.append(_of_slope("stress", whole, full_to_voigt(predicted.stress), np.arange(len(frames)), name))
+    found.append(_of_energy(frames, interaction, name))
+    return [one for one in found if one is not None]
+
+
+# -- forces and stress ----------------------------------------------------------------------------------------------------
+
+
+def _of_slope(label: str, labels: np.ndarray, predictions: np.ndarray, frame: np.ndarray, name: str) -> Suspect | None:
+    used = np.isfinite(labels) & np.isfinite(predictions) & (np.abs(predictions) > _FLOOR[label])
+    frames = len(np.unique(np.broadcast_to(frame[:, None], used.shape)[used]))
+    x, y = predictions[used], labels[used]
+    if len(x) < _ENTRIES or frames < _FRAMES:
+        return None
+    correlation = float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+    slope, centred = _slope(x, y), _slope(x - np.median(x), y - np.median(y))
+    if not abs(correlation) >= _CORRELATED or not 1 / _AGREE < centred / slope < _AGREE or slope * correlation < 0:
+        return None
+    if 1 / _HONEST < slope < _HONEST:
+        return None
+    factor, looks = _named(label, slope)
+    told = (
+        f"{label} are {slope:.3g} times what {name} predicts (rank correlation {correlation:.2f} over {len(x)} components of "
+        f"{frames} frames): {looks}"
+    )
+    return Suspect(label, factor, False, told if label == "forces" else told.replace("stress are", "stress is", 1))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(values)).astype(float)
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Slope through the origin of least absolute deviations: the median of y / x, weighted by abs(x)."""
+    moved = x != 0
+    ratio, weight = y[moved] / x[moved], np.abs(x[moved])
+    order = np.argsort(ratio)
+    total = np.cumsum(weight[order])
+    return float(ratio[order][np.searchsorted(total, 0.5 * total[-1])])
+
+
+def _named(label: str, slope: float) -> tuple[float, str]:
+    """The factor that a slope stands for, and in words."""
+    names, size = _factors(label), abs(slope)
+    sign = "of the wrong sign" if slope < 0 else ""
+    near = min(names, key=lambda factor: abs(np.log(size / factor)))
+    if abs(np.log(size / near)) > np.log(_NAMED):
+        return slope, " and ".join(word for word in ("in an unknown unit", sign) if word)
+    return float(np.copysign(near, slope)), " and ".join(word for word in (names[near], sign) if word)
+
+
+def _factors(label: str) -> dict[float, str]:
+    """What a label is too large by -> how that comes about; 1 without words."""
+    sizes = {unit: size for unit, size in LABEL_UNITS[label].items() if size != 1.0}
+    names = {1.0: ""} | {1.0 / size: f"{unit} read as {_OWN[label]}" for unit, size in sizes.items()}
+    if label == "stress":  # some formats have kbar as a rule
+        names |= {size: f"{_OWN[label]} read as {unit}" for unit, size in sizes.items() if unit in ("GPa", "kbar")}
+        names |= {10.0: "kbar read as GPa", 0.1: "GPa read as kbar"}
+    return names
+
+
+# -- energies -------------------------------------------------------------------------------------------------------------
+
+
+def _of_energy(frames: Frames, interaction: np.ndarray, name: str) -> Suspect | None:
+    known = np.isfinite(frames.energy) & np.isfinite(interaction)
+    if known.sum() < _SPARE + 1:
+        return None
+    some, network = frames[known], interaction[known]
+    design, size = design_of(some), some.n_atoms
+    if len(some) < len(design.elements) + _SPARE:
+        return None
+    left = {  # (factor, per atom) -> what references and the potential leave over, eV/atom
+        (factor, per_atom): _left_over(design, (some.energy / factor * (size if per_atom else 1) - network) / size)
+        for factor in _factors("energy")
+        for per_atom in ((False, True) if (size > 1).any() else (False,))
+    }
+    best, given = min(left, key=lambda one: left[one]), left[1.0, False]
+    nothing = _left_over(design, -network / size)  # of labels that tell nothing
+    if best == (1.0, False) or left[best] * _BETTER > min(given, nothing):
+        return None
+    factor, per_atom = best
+    looks = " and ".join(word for word in (_factors("energy")[factor], "energies per atom given as total" * per_atom) if word)
+    told = (
+        f"energies differ from {name} by {given:.3g} eV/atom once elemental references are fitted, but by {left[best]:.3g} if "
+        f"they are taken for {looks} ({len(some)} frames)"
+    )
+    return Suspect("energy", factor, per_atom, told)
+
+
+def _left_over(design: Design, target: np.ndarray) -> float:
+    """Robust spread of what elemental references leave of energies per atom, eV/atom; as many as they fit are left out."""
+    size = np.sort(np.abs(fit_fractions(design, target, robust=True).residuals))
+    return _MAD_TO_SIGMA * float(np.median(size[min(len(design.elements), len(size) - 1) :]))
