@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xclimb.analysis.metrics import Metrics, evaluate
     from xclimb.analysis.shift import ShiftReport, shift
     from xclimb.calculators.ase import Calculator
+    from xclimb.data.export import export
     from xclimb.data.frames import Frames
     from xclimb.data.samples import load_sample
     from xclimb.data.splits import split_frames
@@ -38,6 +39,7 @@ __all__ = [
     "XclimbError",
     "__version__",
     "evaluate",
+    "export",
     "fit_references",
     "load",
     "load_sample",
@@ -60,6 +62,7 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "Run": ("xclimb.transfer.fit", "Run"),
     "ShiftReport": ("xclimb.analysis.shift", "ShiftReport"),
     "evaluate": ("xclimb.analysis.metrics", "evaluate"),
+    "export": ("xclimb.data.export", "export"),
     "fit_references": ("xclimb.references", "fit_references"),
     "load": ("xclimb.models.zoo", "load"),
     "load_sample": ("xclimb.data.samples", "load_sample"),

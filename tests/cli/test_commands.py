@@ -41,6 +41,13 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     assert "energy (eV/atom)" in seen.out
     assert json.loads((tmp_path / "seen.json").read_text())["labels"]["forces"] == 18
 
+    assert "store:train-6" in xclimb_cli("split", "store", "--ratios", "7:2", "--subsets", "2,6").out
+    written = xclimb_cli("export", "store:train-6", "six.db")
+    assert "6 frames at r2SCAN" in written.flat
+    assert "6 frames of 3 materials" in xclimb_cli("inspect", "six.db").flat
+    assert "split already" in xclimb_cli("split", "store", status=2).err
+    assert "no part 'test': its split has train, val, train-2, train-6" in xclimb_cli("inspect", "store:test", status=2).err
+
     shifted = xclimb_cli("shift", low, "store", "--low", "PBE", "--json", "shift.json")
     assert "shift PBE to r2SCAN" in shifted.out
     assert json.loads((tmp_path / "shift.json").read_text())["n_pairs"] == 18
@@ -51,7 +58,7 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     assert "correlation with Z²" in xclimb_cli("references", "compare", "refs.json", "chgnet-r2scan").out
 
     settings = ["--epochs", "1", "--out", "run", "--set", "batch_size=8", "--set", "loss.magmom=0"]
-    trained = xclimb_cli("transfer", "store", "--method", "residual", *settings)
+    trained = xclimb_cli("transfer", "store:train", "--val", "store:val", "--method", "residual", *settings)
     assert "best epoch" in trained.out
     assert "xclimb predict run POSCAR" in trained.flat
     assert "magmom: 0" in (tmp_path / "run" / "config.yaml").read_text()

@@ -28,6 +28,7 @@ def frames_sets(draw, max_frames=5, whole_labels=False, extras=True):
 
     stress = label("system", 3, 3)
     kinds = {"source": st.sampled_from(["wbm", "µ", ""]), "rank": st.integers(-9, 9), "sigma": NUMBERS, "flag": st.booleans()}
+    kinds["charge"] = st.integers(-3, 3)
     chosen = draw(st.sets(st.sampled_from(sorted(kinds)))) if extras and size else set()
     ids = draw(st.lists(NAMES, min_size=size, max_size=size, unique=True))
     materials = draw(st.lists(NAMES, min_size=size, max_size=size))

@@ -1,4 +1,4 @@
-"""``ingest``, ``inspect`` and ``shift``: data in, what is in them, and how two functionals differ."""
+"""``ingest``, ``inspect``, ``split``, ``export``, ``shift``: data in, what they hold, parts, data out, and how two differ."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import typer
 
 from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, named_limits, pairs, read_data
 from xclimb.cli.shell import console, error_console
-from xclimb.cli.tables import fresh_file, to_json, write_whole
+from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,6 +119,65 @@ def _against(potential: str) -> "Look":
         return ModelAudit(potential)(parts, groups, checks, limits)
 
     return look
+
+
+def export(
+    data: Data,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: .extxyz, .db, .aselmdb or .parquet.", show_default=False)
+    ],
+    functional: Functional = None,
+    energy_key: EnergyKey = None,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="extxyz, db, aselmdb or parquet, if the suffix does not say it.", show_default=False),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a store (or other data) to a file of another program; names, labels and level of theory go along.
+
+    [bold]Examples:[/bold] xclimb export data/r2scan r2scan.extxyz
+
+    xclimb export data/r2scan r2scan.parquet     (opens in Hugging Face datasets, pandas, polars)
+    """
+    from xclimb.data.export import export as write
+
+    frames = read_data(data, functional, energy_key)
+    path = write(frames, out, format, overwrite=overwrite)
+    console().print(f"{count(len(frames))} frames at {frames.theory}: {path}", soft_wrap=True)
+
+
+def split(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.", show_default=False)],
+    ratios: Annotated[str, typer.Option(metavar="A:B:C", help="Shares of train, validation and test frames.")] = "8:1:1",
+    subsets: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of nested subsets of train.", show_default=False)] = "",
+    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same split.")] = 0,
+    by: Annotated[str, typer.Option(metavar="WHAT", help="What stays together: material or composition.")] = "material",
+    overwrite: Overwrite = False,
+) -> None:
+    """Split a store by material, and keep the split with it: STORE:train, STORE:val and STORE:test are data then.
+
+    [bold]Example:[/bold] xclimb split data/r2scan --ratios 8:1:1 --subsets 1000,10000
+
+    xclimb transfer data/r2scan:train-1000 --val data/r2scan:val --out runs/1000
+    """
+    from xclimb.data.stored_split import split_store
+
+    shares, sizes = _numbers(ratios, ":", "ratios"), [int(size) for size in _numbers(subsets, ",", "subsets")]
+    found = split_store(store, shares, sizes, seed, by, overwrite=overwrite)
+    table = make_table("part", "frames", "materials")
+    for name, index in found.parts.items():
+        table.add_row(f"{store}:{name}", count(len(index)), count(found.materials[name]))
+    console().print(table)
+    if found.split.names:
+        console().print(f"moved to train, for their elements: {listed(found.split.names)}", soft_wrap=True)
+
+
+def _numbers(text: str, between: str, option: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(between) if word]
+    except ValueError:
+        raise ConfigError(f"--{option} {text}: give numbers with {between!r} between them") from None
 
 
 def inspect(data: Data, functional: Functional = None, energy_key: EnergyKey = None, json: Json = None) -> None:

@@ -17,7 +17,7 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="File (extxyz, Parquet, vasprun.xml, traj, db, ...), folder, xclimb store, or sample:dft_pairs (embedded).",
+        help="File (extxyz, Parquet, vasprun.xml, db, ...), folder, store, part of a store (STORE:train), or sample:dft_pairs.",
         show_default=False,
     ),
 ]
@@ -49,12 +49,20 @@ def read_data(data: str, functional: str | None = None, energy_key: str | None =
         from xclimb.data.samples import load_sample
 
         return load_sample(data.removeprefix(SAMPLE), functional)
-    from xclimb.data.store import is_store, iter_store
+    from xclimb.data.store import is_store, iter_store, open_store
+    from xclimb.data.stored_split import named_part
     from xclimb.ingest import read
 
-    if is_store(data):
-        for _ in iter_store(data, verify=True):
+    named = named_part(data)
+    store = named[0] if named else data
+    if is_store(store):
+        for _ in iter_store(store, verify=True):
             pass
+        if energy_key is None:  # memory-mapped: it was audited when it was made
+            from xclimb.ingest.pipeline import resolve_theory
+
+            frames = open_store(data)
+            return frames.with_theory(resolve_theory(frames.theory, functional, None, data))
     return read(data, functional, energy_key=energy_key, **settings)
 
 

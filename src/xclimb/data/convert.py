@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _MATERIAL_KEYS = ("material_id", "mp_id")
+THEORY = "level_of_theory"  # key of the whole level of theory in ``atoms.info``
 
 
 def from_ase(
@@ -27,8 +28,8 @@ def from_ase(
 
     Labels are taken from the attached calculator's stored results (nothing is computed, constraints are not applied, and
     results of another geometry do not count), then from ``atoms.info`` / ``atoms.arrays`` under their own names. Ids come from
-    ``atoms.info["frame_id"]`` and ``["material_id"]`` (or ``["mp_id"]``), the functional from ``["functional"]`` unless a
-    theory is given; further scalars in ``atoms.info`` (or a database row's key-value pairs) become extras.
+    ``atoms.info["frame_id"]`` and ``["material_id"]`` (or ``["mp_id"]``), the level of theory from ``["level_of_theory"]``, or
+    ``["functional"]``, unless one is given; further scalars in ``atoms.info`` (or a row's key-value pairs) become extras.
 
     Args:
         atoms: one or many.
@@ -60,7 +61,7 @@ def from_ase(
         stress=np.stack([label["stress"] for label in labels]),
         magmoms=np.concatenate([label["magmoms"] for label in labels]),
         frame_id=np.array([str(info.get("frame_id", name)) for info, name in zip(infos, names, strict=True)]),
-        theory=theory or LevelOfTheory(functional=_stated_functional(infos)),
+        theory=theory or _stated_theory(infos),
         extras=_extras(infos, energy_key),
     )
     materials = [next((str(info[key]) for key in _MATERIAL_KEYS if key in info), None) for info in infos]
@@ -71,9 +72,23 @@ def from_ase(
 
 
 def _info(atoms: "Atoms") -> dict:
-    """``atoms.info`` with the key-value pairs of a database row laid open."""
-    pairs = atoms.info.get("key_value_pairs")
-    return atoms.info | pairs if isinstance(pairs, dict) else atoms.info
+    """``atoms.info`` with the key-value pairs of a database row, and what xclimb wrote into it, laid open."""
+    pairs, data = atoms.info.get("key_value_pairs"), atoms.info.get("data")
+    own = data.get("xclimb") if isinstance(data, dict) else None
+    if not isinstance(own, dict):
+        return atoms.info | pairs if isinstance(pairs, dict) else atoms.info
+    return own  # a row has an id of its own besides
+
+
+def _stated_theory(infos: list[dict]) -> LevelOfTheory:
+    levels = [info.get(THEORY) for info in infos]
+    if not any(isinstance(level, dict) for level in levels):
+        return LevelOfTheory(functional=_stated_functional(infos))
+    found = [LevelOfTheory.from_dict(level) if isinstance(level, dict) else LevelOfTheory() for level in levels]
+    for other in found:
+        if other != found[0]:
+            found[0].require_same(other, "frames of one file")
+    return found[0]
 
 
 def _stated_functional(infos: list[dict]) -> str | None:
@@ -132,7 +147,7 @@ def _labels(atoms: "Atoms", info: dict, index: int, energy_key: str | None) -> d
 
 def _extras(infos: list[dict], energy_key: str | None) -> dict[str, np.ndarray]:
     """Scalars of ``atoms.info`` as columns: text where any is text, NaN or empty where a frame has none."""
-    taken = {"frame_id", *_MATERIAL_KEYS, "functional", *LABELS, *label_keys(energy_key).values()}
+    taken = {"frame_id", *_MATERIAL_KEYS, "functional", THEORY, *LABELS, *label_keys(energy_key).values()}
     names = dict.fromkeys(
         str(key)
         for info in infos
@@ -150,16 +165,19 @@ def _extra(values: list) -> np.ndarray:
 
 
 def to_ase(frames: Frames) -> "list[Atoms]":
-    """Frames -> ASE atoms: finite labels in a SinglePointCalculator; ids, functional and extras in ``atoms.info``."""
+    """Frames -> ASE atoms: finite labels in a SinglePointCalculator; ids, level of theory and extras in ``atoms.info``."""
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    many = []
+    many, stated = [], frames.theory.to_dict()
+    stated = {} if list(stated) == ["functional"] else stated
     for s in range(len(frames)):
         rows = slice(frames.offsets[s], frames.offsets[s + 1])
-        info = {"frame_id": str(frames.frame_id[s]), "material_id": str(frames.material_id[s])}
+        info: dict[str, Any] = {"frame_id": str(frames.frame_id[s]), "material_id": str(frames.material_id[s])}
         if frames.theory.functional:
             info["functional"] = frames.theory.functional
+        if stated:
+            info[THEORY] = dict(stated)
         info |= {name: value[s].item() if value.ndim == 1 else value[s].copy() for name, value in frames.extras.items()}
         atoms = Atoms(frames.numbers[rows], frames.positions[rows], cell=frames.cells[s], pbc=frames.pbc[s], info=info)
         labels: dict[str, Any] = {
@@ -168,7 +186,11 @@ def to_ase(frames: Frames) -> "list[Atoms]":
             "stress": full_to_voigt(frames.stress[s]),
             "magmoms": frames.magmoms[rows].copy(),
         }
-        labels = {name: value for name, value in labels.items() if np.isfinite(value).all()}
+        labels = {  # moments may be known for some atoms only
+            name: value
+            for name, value in labels.items()
+            if (np.isfinite(value).any() if name == "magmoms" else np.isfinite(value).all())
+        }
         if labels:
             atoms.calc = SinglePointCalculator(atoms, **labels)
         many.append(atoms)

@@ -23,6 +23,7 @@ from xclimb.units import voigt_to_full
 
 _DERIVED = ("natoms", "formula")  # recomputed from the structure, checked or dropped on reading
 _METADATA = b"xclimb"
+_ROWS = 10_000  # frames of a row group
 
 
 @dataclass(frozen=True)
@@ -268,33 +269,36 @@ def _extras(table, labels: frozenset[str]) -> dict[str, np.ndarray]:
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def to_table(frames: Frames) -> pa.Table:
+def to_table(frames: Frames, labels: frozenset[str] | None = None) -> pa.Table:
     """Frames -> a table that :func:`frames_from_table` reads back without loss; labels no frame has are left out.
+
+    Lists as Arrow has them: ``[n]`` numbers and magmoms, ``[n][3]`` positions and forces, ``[3][3]`` cell and stress; null
+    where a frame lacks a label.
+
+    Args:
+        frames: some ten thousand, since lists of a table count in 32 bits.
+        labels: those to write; by default those that any frame has.
 
     Raises:
         DataError: on an extra column that is no column of numbers or text.
     """
-
-    def lists(values: np.ndarray, per_row: np.ndarray) -> pa.Array:
-        offsets = np.concatenate([[0], np.cumsum(per_row)])
-        return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(values).reshape(-1)))
-
     rows, n = len(frames), frames.n_atoms
+    three = np.full(rows, 3)
     columns = {
-        "frame_id": pa.array(frames.frame_id.tolist(), pa.large_string()),
-        "material_id": pa.array(frames.material_id.tolist(), pa.large_string()),
-        "formula": pa.array(frames.formulas().tolist(), pa.large_string()),
+        "frame_id": pa.array(frames.frame_id.tolist(), pa.string()),
+        "material_id": pa.array(frames.material_id.tolist(), pa.string()),
+        "formula": pa.array(frames.formulas().tolist(), pa.string()),
         "natoms": pa.array(n),
-        "numbers": lists(frames.numbers, n),
-        "cell": lists(frames.cells, np.full(rows, 9)),
-        "pbc": lists(frames.pbc, np.full(rows, 3)),
-        "positions": lists(frames.positions, 3 * n),
-        "energy": pa.array(frames.energy),
-        "forces": lists(frames.forces, 3 * n),
-        "stress": lists(frames.stress, np.full(rows, 9)),
-        "magmoms": lists(frames.magmoms, n),
+        "numbers": _lists(frames.numbers, n),
+        "cell": _lists(frames.cells.reshape(-1, 3), three),
+        "pbc": _lists(frames.pbc.reshape(-1), three),
+        "positions": _lists(frames.positions, n),
+        "energy": pa.array(frames.energy, mask=np.isnan(frames.energy)),
+        "forces": _lists(frames.forces, n, label=True),
+        "stress": _lists(frames.stress.reshape(-1, 3), three, label=True),
+        "magmoms": _lists(frames.magmoms, n, label=True),
     }
-    given = {name for name in LABELS if not np.isnan(getattr(frames, name)).all()}
+    given = labels_of(frames) if labels is None else labels
     columns = {name: column for name, column in columns.items() if name not in LABELS or name in given}
     for name, value in frames.extras.items():
         values = np.asarray(value)
@@ -302,9 +306,28 @@ def to_table(frames: Frames) -> pa.Table:
             raise DataError(
                 f"extra column {name!r} cannot be written: it must be one number or text a frame, under a name of its own"
             )
-        columns[name] = pa.array(values.tolist(), pa.large_string()) if values.dtype.kind == "U" else pa.array(values)
+        columns[name] = pa.array(values.tolist(), pa.string()) if values.dtype.kind == "U" else pa.array(values)
     metadata = {_METADATA: json.dumps({"schema": 1, "theory": frames.theory.to_dict()}).encode()}
     return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def labels_of(frames: Frames) -> frozenset[str]:
+    """The labels that any frame has."""
+    return frozenset(name for name in LABELS if not np.isnan(getattr(frames, name)).all())
+
+
+def _lists(values: np.ndarray, per_row: np.ndarray, label: bool = False) -> pa.Array:
+    """A list column ``[S][n]``, or ``[S][n][3]``; null in rows of a label that hold nothing but NaN."""
+    row = np.repeat(np.arange(len(per_row)), per_row)
+    known = ~np.isnan(values).reshape(len(values), values.size // max(len(values), 1)).all(axis=1) if label else None
+    mask = None
+    if known is not None:
+        mask = (np.bincount(row, known, len(per_row)) == 0) & (per_row > 0)
+        values, per_row = values[~mask[row]], np.where(mask, 0, per_row)
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    inner = pa.ListArray.from_arrays(np.arange(0, values.size + 1, 3, dtype=np.int32), flat) if values.ndim == 2 else flat
+    offsets = pa.array(np.concatenate([[0], np.cumsum(per_row)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, inner, mask=None if mask is None else pa.array(mask))
 
 
 def to_parquet(frames: Frames, path: str | os.PathLike) -> Path:
@@ -317,7 +340,12 @@ def to_parquet(frames: Frames, path: str | os.PathLike) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.writing")
     try:
-        pq.write_table(to_table(frames), beside, compression="zstd")
+        labels = labels_of(frames)
+        first = to_table(frames[:_ROWS], labels)
+        with pq.ParquetWriter(beside, first.schema, compression="zstd") as writer:
+            writer.write_table(first)
+            for start in range(_ROWS, len(frames), _ROWS):
+                writer.write_table(to_table(frames[start : start + _ROWS], labels))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

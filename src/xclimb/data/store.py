@@ -67,12 +67,17 @@ def open_store(path: str | os.PathLike, *, verify: bool = False) -> Frames:
     The arrays are read-only. A store of several shards is joined in memory; :func:`iter_store` avoids that.
 
     Args:
-        path: the store's folder.
+        path: the store's folder; with a part of its split behind a colon (``"STORE:train"``) that part, in memory.
         verify: read everything once and compare with the checksums; sizes are compared always.
 
     Raises:
         DataError: if the store is missing, incomplete, damaged or too new.
     """
+    from xclimb.data.stored_split import named_part, open_part
+
+    named = named_part(path)
+    if named is not None:
+        return open_part(*named)
     parts = list(iter_store(path, verify=verify))
     return parts[0] if len(parts) == 1 else Frames.concatenate(parts)
 

@@ -6,8 +6,10 @@ and ends. Text is looked at as arrays of bytes; memory holds one block, and the 
 """
 
 import io
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,7 +126,7 @@ def _marks(text: bytes) -> tuple[np.ndarray, np.ndarray]:
 def _key(before: bytes) -> str | None:
     """The key of an object, from the bytes before it."""
     found = _LAST_KEY.search(before[-1000:])
-    return found[1].decode("utf-8", errors="replace") if found else None
+    return _told(found[1]) if found else None
 
 
 def keys_of(chunk: Chunk) -> list[tuple[str | None, str | None]]:
@@ -133,7 +135,14 @@ def keys_of(chunk: Chunk) -> list[tuple[str | None, str | None]]:
     for begin, end in chunk.spans.tolist():
         found = _KEYS.findall(chunk.text[behind:begin])
         if len(found) > 1:
-            material = found[-2].decode("utf-8", errors="replace")
-        keys.append((material, found[-1].decode("utf-8", errors="replace") if found else None))
+            material = _told(found[-2])
+        keys.append((material, _told(found[-1]) if found else None))
         behind = end
     return keys
+
+
+def _told(key: bytes) -> str:
+    """A key as text: what JSON escapes is what it stands for."""
+    with suppress(ValueError):
+        return str(json.loads(b'"' + key + b'"')) if b"\\" in key else key.decode("utf-8")
+    return key.decode("utf-8", errors="replace")

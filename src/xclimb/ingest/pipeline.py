@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 from xclimb.data.frames import Frames
-from xclimb.data.store import MANIFEST, is_store, read_manifest
+from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter
+from xclimb.data.stored_split import named_part
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.ingest.audit import Limits, Reject, resolve_checks
@@ -87,7 +88,7 @@ def read(
     ``"<file>#<n>"``. Structures without labels are welcome.
 
     Args:
-        path: file or folder.
+        path: file or folder, or a part of a store's split (``"STORE:train"``).
         functional: the functional of the labels (``"PBE"``, ``"r2SCAN"``, ...); for a Parquet file with several, which to
             read. Left out, it is what the file states, or unknown; never guessed.
         theory: the whole level of theory, where more than the functional is known.
@@ -105,6 +106,9 @@ def read(
         DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
         TheoryError: if the file states another functional than the one given.
     """
+    if named_part(path) is not None:
+        frames = open_store(path)
+        return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
     sources, _ = find_sources(Path(path))
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     reading = Reading(functional, energy_key, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)

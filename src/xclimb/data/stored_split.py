@@ -1,0 +1,109 @@
+"""A split kept in its store: ``STORE:train``, ``STORE:val``, ``STORE:test`` and nested subsets ``STORE:train-1000`` are data.
+
+``split.json`` in the folder of the store holds the frame ids of each part, and how they were chosen. A store that is written
+anew, or appended to, has no split until it is split again: frames are never in a part that nobody chose.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from xclimb.data.frames import Frames
+from xclimb.data.splits import PARTS, Split, nested_subsets, split_frames
+from xclimb.data.store import is_store, open_store
+from xclimb.errors import DataError
+
+SPLIT = "split.json"
+
+
+@dataclass(frozen=True)
+class StoredSplit:
+    """What :func:`split_store` found.
+
+    Args:
+        split: the three parts.
+        parts: name of every part, subsets included -> sorted frame indices.
+        materials: name -> how many materials.
+    """
+
+    split: Split
+    parts: dict[str, np.ndarray] = field(default_factory=dict)
+    materials: dict[str, int] = field(default_factory=dict)
+
+
+def split_store(
+    store: str | os.PathLike,
+    ratios: Sequence[int | float] = (8, 1, 1),
+    subsets: Sequence[int] = (),
+    seed: int = 0,
+    by: str = "material",
+    *,
+    overwrite: bool = False,
+) -> StoredSplit:
+    """Split the frames of a store by material and keep the split with it.
+
+    Args:
+        store: its folder.
+        ratios: shares of train, validation and (if there are three) test; any positive numbers.
+        subsets: sizes of nested subsets of train: each within the next.
+        seed: of the shuffle.
+        by: ``"material"`` or ``"composition"``.
+        overwrite: replace the split that is there.
+
+    Raises:
+        DataError: if there is no store, a split already, or too few materials; on ratios or sizes that make no sense.
+    """
+    path = Path(store)
+    frames = open_store(path)
+    if (path / SPLIT).exists() and not overwrite:
+        raise DataError(f"{path} is split already: overwrite=True (--overwrite) to split it anew")
+    if len(ratios) not in (2, 3) or not all(np.isfinite(ratios)) or min(ratios) < 0 or not sum(ratios) > 0:
+        raise DataError(f"ratios are {':'.join(f'{r:g}' for r in ratios)}: give two or three shares, such as 8:1:1")
+    shares = [ratio / sum(ratios) for ratio in (*ratios, 0)[:3]]
+    split = split_frames(frames, shares, by, seed)
+    train = frames[split.train]
+    nested = nested_subsets(train, sorted(set(subsets)), seed, by) if subsets else {}
+    parts = {name: getattr(split, name) for name in PARTS if len(getattr(split, name))}
+    parts |= {f"train-{size}": split.train[index] for size, index in nested.items()}
+    told = split.to_dict() | {"subsets": {str(size): train.frame_id[index].tolist() for size, index in nested.items()}}
+    beside = path / f".{SPLIT}.{os.getpid()}"
+    try:
+        beside.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        beside.replace(path / SPLIT)
+    finally:
+        beside.unlink(missing_ok=True)
+    return StoredSplit(split, parts, {name: len(np.unique(frames.material_id[index])) for name, index in parts.items()})
+
+
+def named_part(name: str | os.PathLike) -> tuple[Path, str] | None:
+    """``"STORE:train"`` -> the store and the part; None for anything else."""
+    text = os.fspath(name)
+    store, colon, part = text.rpartition(":")
+    return (Path(store), part) if colon and store and not Path(text).exists() and is_store(store) else None
+
+
+def open_part(store: Path, part: str) -> Frames:
+    """The frames of one part of a store's split, in the order of the store.
+
+    Raises:
+        DataError: if the store has no split, or the split no such part.
+    """
+    path = store / SPLIT
+    if not path.is_file():
+        raise DataError(f"{store} has no parts yet: make them with xclimb split {store}")
+    split = Split.load(path)
+    subsets = json.loads(path.read_text(encoding="utf-8")).get("subsets", {})
+    ids = {name: split.frame_id[getattr(split, name)] for name in PARTS}
+    ids |= {f"train-{size}": np.array(names, dtype=np.str_) for size, names in subsets.items()}
+    ids = {name: chosen for name, chosen in ids.items() if len(chosen)}
+    if part not in ids:
+        raise DataError(f"{store} has no part {part!r}: its split has {', '.join(ids)}")
+    frames = open_store(store)
+    chosen = np.flatnonzero(np.isin(frames.frame_id, ids[part]))
+    if len(chosen) != len(ids[part]):
+        raise DataError(f"{path} is the split of other frames: split the store again, overwrite=True")
+    return frames[chosen]
