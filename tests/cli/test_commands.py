@@ -39,7 +39,9 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     assert "r2SCAN" in seen.out
     assert "18 frames of 9 materials" in seen.flat
     assert "energy (eV/atom)" in seen.out
-    assert json.loads((tmp_path / "seen.json").read_text())["labels"]["forces"] == 18
+    found = json.loads((tmp_path / "seen.json").read_text())
+    assert found["labels"]["forces"] == 18
+    assert sum(found["histograms"]["energy (eV/atom)"]["counts"]) == sum(found["histograms"]["atoms a frame"]["counts"]) == 18
 
     assert "store:train-6" in xclimb_cli("split", "store", "--ratios", "7:2", "--subsets", "2,6").out
     written = xclimb_cli("export", "store:train-6", "six.db")

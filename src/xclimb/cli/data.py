@@ -180,18 +180,37 @@ def _numbers(text: str, between: str, option: str) -> list[float]:
         raise ConfigError(f"--{option} {text}: give numbers with {between!r} between them") from None
 
 
-def inspect(data: Data, functional: Functional = None, energy_key: EnergyKey = None, json: Json = None) -> None:
-    """Show what a data set holds: counts, elements, labels and their ranges, level of theory, frames that cannot be used.
+def inspect(
+    data: Data,
+    functional: Functional = None,
+    energy_key: EnergyKey = None,
+    json: Json = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="PAGE", help="Also a page with a periodic table, page.html.", show_default=False),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show what a data set holds: counts, elements, labels, histograms, level of theory, frames that cannot be used.
 
-    [bold]Example:[/bold] xclimb inspect sample:dft_pairs --functional r2SCAN
+    [bold]Examples:[/bold] xclimb inspect sample:dft_pairs --functional r2SCAN
+
+    xclimb inspect data/r2scan --out r2scan.html
     """
     from xclimb.cli.overview import overview
     from xclimb.cli.show import show_overview
 
+    page = fresh_file(out, overwrite) if out is not None else None
     found = overview(read_data(data, functional, energy_key, strict=False))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(found))
+    if page is not None:
+        from xclimb.report.data_page import data_page
+
+        write_whole(page, data_page(data, found))
     show_overview(console(), data, found)
+    if page is not None:
+        console().print(f"page: {page}", soft_wrap=True)
 
 
 def shift(

@@ -30,13 +30,21 @@ def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
     for label, n in found["labels"].items():
         labels.add_row(label, count(n), number(100 * n / found["frames"], 1) if found["frames"] else NONE)
     screen.print(labels)
-    ranges = make_table("quantity", "min", "mean", "max")
+    ranges = make_table("quantity", "min", "mean", "max", "from", "histogram", "to", left=(0, 5, 6))
     for quantity, values in found["ranges"].items():
-        ranges.add_row(quantity, *(number(values[key]) for key in ("min", "mean", "max")))
+        bins = found["histograms"][quantity]
+        ends = (f"{bins['edges'][0]:.3g}", _bars(bins["counts"]), f"{bins['edges'][-1]:.3g}")
+        ranges.add_row(quantity, *(number(values[key]) for key in ("min", "mean", "max")), *ends)
     if found["ranges"]:
         screen.print(ranges)
     if found["extras"]:
         screen.print(f"further columns: {', '.join(found['extras'])}")
+
+
+def _bars(counts: list[int]) -> str:
+    """A histogram in one line; a bin that is not empty is never blank."""
+    most = max(counts)
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // most)] for n in counts)
 
 
 def show_ingest(screen: "Console", summary: "IngestSummary") -> None:

@@ -63,12 +63,34 @@ def shift_table(values: dict[str, float], std: dict[str, float] | None = None, l
         std: element symbol -> eV/atom, shown on hovering.
         label: what the values are, for the colour bar.
     """
-    rows = [line.split() for line in _TABLE.strip().splitlines()]
     known = {symbol: value for symbol, value in values.items() if math.isfinite(value)}
+    spread = {symbol: f" ± {value:.3f}" for symbol, value in (std or {}).items()}
+    hover = {symbol: f"{value:.3f}{spread.get(symbol, '')} eV/atom" for symbol, value in known.items()}
+    text = {symbol: f"{value:.2f}".replace("-", "−") for symbol, value in known.items()}
+    return _periodic_table(known, text, hover, colour_bar(f"{label} (eV/atom)"))
+
+
+def count_table(counts: dict[str, int], label: str) -> go.Figure:
+    """A periodic table coloured by how often each element occurs, logarithmic.
+
+    Args:
+        counts: element symbol -> frames with it, at least one.
+        label: what is counted, for the colour bar.
+    """
+    text = {symbol: f"{n / 1000:.3g}k" if n >= 10_000 else str(n) for symbol, n in counts.items()}
+    powers = list(range(int(math.log10(max(counts.values(), default=1))) + 1))
+    bar = colour_bar(label) | {"tickvals": powers, "ticktext": [f"{10**power:,}".replace(",", " ") for power in powers]}
+    hover = {symbol: f"{n:,} {label}".replace(",", " ") for symbol, n in counts.items()}
+    return _periodic_table({symbol: math.log10(n) for symbol, n in counts.items()}, text, hover, bar)
+
+
+def _periodic_table(known: dict[str, float], text: dict[str, str], hover: dict[str, str], bar: dict) -> go.Figure:
+    """A periodic table: element -> colour, text below the symbol, text on hovering."""
+    rows = [line.split() for line in _TABLE.strip().splitlines()]
     shown = np.array([[known.get(symbol, np.nan) for symbol in row] for row in rows])
     empty = np.array([[0.0 if symbol != "." and symbol not in known else np.nan for symbol in row] for row in rows])
     short = [[symbol if symbol in known else "" for symbol in row] for row in rows]
-    full = [[_element_text(symbol, known) for symbol in row] for row in rows]
+    full = [[f"<b>{symbol}</b><br>{text[symbol]}" if symbol in known else "" for symbol in row] for row in rows]
     greyed = [["" if symbol == "." or symbol in known else symbol for symbol in row] for row in rows]
     fig = figure(
         500,
@@ -81,10 +103,10 @@ def shift_table(values: dict[str, float], std: dict[str, float] | None = None, l
         z=empty, text=greyed, colorscale=[[0, EMPTY], [1, EMPTY]], showscale=False, texttemplate="%{text}",
         textfont={"color": MUTED, "size": 12}, hovertemplate="%{text}: no data<extra></extra>", **gaps,
     )  # fmt: skip
-    hover = [[_element_hover(symbol, known, std or {}) for symbol in row] for row in rows]
+    told = [[f"<b>{symbol}</b> {hover[symbol]}" if symbol in known else "" for symbol in row] for row in rows]
     fig.add_heatmap(
         z=shown, text=full, **colour_scale(list(known.values())), texttemplate="%{text}", textfont={"size": 12},
-        customdata=hover, hovertemplate="%{customdata}<extra></extra>", colorbar=colour_bar(f"{label} (eV/atom)"), **gaps,
+        customdata=told, hovertemplate="%{customdata}<extra></extra>", colorbar=bar, **gaps,
     )  # fmt: skip
     hidden = {"visible": False, "fixedrange": True}
     fig.update_layout(xaxis={**hidden, "range": [-0.5, 17.5]}, yaxis={**hidden, "range": [len(rows) - 0.5, -0.5]})
@@ -92,17 +114,6 @@ def shift_table(values: dict[str, float], std: dict[str, float] | None = None, l
     closer = {f"data.{n}.{gap}": 1.5 for n in (0, 1) for gap in gaps}
     fig.layout.meta["narrow"].update({**narrow, **closer, "data.1.colorbar.tickfont.size": 9, "data.1.colorbar.nticks": 4})
     return fig
-
-
-def _element_text(symbol: str, values: dict[str, float]) -> str:
-    return f"<b>{symbol}</b><br>{values[symbol]:.2f}".replace("-", "−") if symbol in values else ""
-
-
-def _element_hover(symbol: str, values: dict[str, float], std: dict[str, float]) -> str:
-    if symbol not in values:
-        return ""
-    spread = f" ± {std[symbol]:.3f}" if symbol in std else ""
-    return f"<b>{symbol}</b> {values[symbol]:.3f}{spread} eV/atom"
 
 
 def energy_before_after(shift: dict, low: str = "low", high: str = "high") -> go.Figure:

@@ -1,0 +1,81 @@
+"""The page of a data set: how many frames of what, at which level of theory, and how their labels are distributed."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from xclimb.report import tables
+from xclimb.report.figures import count_table
+from xclimb.report.html import figures_json, render
+from xclimb.report.style import COLOURS, axis, figure
+from xclimb.report.summary import Tile
+from xclimb.report.tables import Cell, Table
+
+_TILES = (("frames", "Frames"), ("materials", "Materials"), ("formulas", "Formulas"), ("atoms", "Atoms"))
+
+
+def data_page(name: str, found: dict[str, Any]) -> str:
+    """One self-contained HTML page.
+
+    Args:
+        name: of the data set.
+        found: what :func:`xclimb.cli.overview.overview` found.
+    """
+    drawn = {f"histogram-{n}": histogram(told, bins) for n, (told, bins) in enumerate(found["histograms"].items())}
+    if found["elements"]:
+        drawn["elements"] = count_table(found["elements"], "frames")
+    sizes = found["atoms_per_frame"]
+    told = f"{sizes['min']:.0f} to {sizes['max']:.0f} atoms a frame, {sizes['mean']:.1f} on average" if sizes else "no atoms"
+    labelled = [f"{label} of {_count(n)}" for label, n in found["labels"].items() if n]
+    return render(
+        "data.html.j2",
+        title=name,
+        kind="Data set",
+        verdict=[
+            f"{_count(found['frames'])} frames of {_count(found['materials'])} materials at {found['theory']}:",
+            f"{told}.",
+        ],
+        tiles=[Tile(label, _count(found[key]), "", "") for key, label in _TILES],
+        figures=figures_json(drawn),
+        names=list(found["histograms"]),
+        any_elements=bool(found["elements"]),
+        labelled=", ".join(labelled) or "no labels",
+        ranges=range_table(found["ranges"]),
+        elements=element_table(found["elements"], found["frames"]),
+        theories=tables.theories({"all frames": found["level_of_theory"]}),
+        extras=found["extras"],
+    )
+
+
+def histogram(name: str, bins: dict[str, list]) -> go.Figure:
+    """How a quantity is distributed; the outermost bars hold all that lies beyond."""
+    edges, counts = np.asarray(bins["edges"]), np.asarray(bins["counts"])
+    fig = figure(250, {"height": 220}, showlegend=False, bargap=0.06)
+    hover = [f"{a:.4g} to {b:.4g}: {_count(int(n))}" for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)]
+    fig.add_bar(
+        x=0.5 * (edges[1:] + edges[:-1]), y=counts, marker={"color": COLOURS["residual"], "line": {"width": 0}},
+        customdata=hover, hovertemplate="%{customdata}<extra></extra>",
+    )  # fmt: skip
+    fig.update_layout(xaxis=axis(name), yaxis=axis("number"))
+    return fig
+
+
+def range_table(ranges: dict[str, dict[str, float]]) -> Table:
+    """Smallest, mean and largest value of each quantity."""
+    keys = ("min", "mean", "max")
+    body = [[Cell(name), *(Cell(f"{values[key]:.4g}".replace("-", "−")) for key in keys)] for name, values in ranges.items()]
+    return Table([("Quantity", ""), ("Smallest", ""), ("Mean", ""), ("Largest", "")], body)
+
+
+def element_table(elements: dict[str, int], frames: int) -> Table:
+    """How many frames hold each element."""
+    body = [
+        [Cell(symbol, float(z)), Cell(_count(n), float(n)), Cell(f"{100 * n / frames:.2f} %", n / frames)]
+        for z, (symbol, n) in enumerate(elements.items())
+    ]
+    return Table([("Element", ""), ("Frames", ""), ("Share", "")], body)
+
+
+def _count(n: int) -> str:
+    return f"{n:,}".replace(",", "\u2009")
