@@ -111,6 +111,76 @@ def test_levels_of_theory_do_not_mix(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+OSZICAR = """DAV:   1    -0.89E+01   -0.16096E-05   -0.83449E-06  8576   0.996E-03    0.307E-03
+   1 F= -.95000000E+01 E0= -.94000000E+01  d E =-.511277E-24  mag=     3.7000
+   2 F= -.95000000E+01 E0= -.94000000E+01  d E =-.1E-02  mag=     3.8000
+   3 F= -.97000000E+01 E0= -.96000000E+01  d E =-.2E-02  mag=     3.9000
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*frames dropped .1 file cannot be read")
+def test_a_step_that_lacks_nothing_but_its_end_is_kept(tmp_path):
+    third = STEP.format(electronic=ELECTRONIC * 2, z=0.52, force="0.5")
+    behind_energy = third.split("</energy>\n </calc")[0] + "</energy>\n <dos><i "
+    before_energy = third.split('  <energy><i name="e_fr_energy">-9.5')[0]
+    whole = read(run(tmp_path / "a", tail=behind_energy), strict=False)
+    np.testing.assert_allclose(whole.energy, -9.4)
+    assert len(whole) == 3
+    assert len(read(run(tmp_path / "b", tail=before_energy), strict=False)) == 2
+    folder = run(tmp_path / "c", tail=before_energy)
+    (folder / "OSZICAR").write_text(OSZICAR)
+    told = read(folder, strict=False)
+    np.testing.assert_allclose(told.energy, [-9.4, -9.4, -9.6])
+    assert told.extras["total_magmom"].tolist() == [3.7, 3.8, 3.9]
+    np.testing.assert_allclose(told.positions[5], [2.0, 2.0, 2.08])
+    assert read(folder, strict=False, energy="free").energy.tolist() == [-9.5, -9.5, -9.7]
+    (folder / "OSZICAR").write_text(OSZICAR.replace("-.95", "-.94"))  # of another run
+    other = read(folder, strict=False)
+    assert (len(other), "total_magmom" in other.extras) == (2, False)
+
+
+def test_cutoff_and_titles_of_the_potcar(tmp_path):
+    theory = read(run(tmp_path / "a", incar='<i name="ENCUT">    520.00000000</i>')).theory
+    assert theory.cutoff == 520.0
+    assert theory.potcar == {"Fe": "PAW_PBE Fe_pv 02Aug2007", "O": "PAW_PBE O 08Apr2002"}
+    assert theory.pseudopotentials == "PAW_PBE"
+
+
+def test_other_cutoffs_and_potentials_mix_only_if_told_to(tmp_path):
+    runs = tmp_path / "runs"
+    run(runs / "a", incar='<i name="ENCUT">520</i>')
+    run(runs / "b", incar='<i name="ENCUT">680</i>')
+    with pytest.raises(TheoryError, match=r"cutoff: 520.0 against 680.0\).*ingest them with mix='cutoff'"):
+        ingest(runs, tmp_path / "store")
+    summary = ingest(runs, tmp_path / "store", mix="cutoff", checks={"duplicate": "off"})
+    assert (summary.n_out, summary.theory.cutoff) == (4, None)
+    with pytest.raises(TheoryError, match="levels that differ in 'dispersion' cannot be mixed"):
+        ingest(runs, tmp_path / "other", mix="dispersion")
+    run(runs / "b", incar='<i name="ENCUT">520</i>')
+    path = runs / "b" / "vasprun.xml.gz"
+    text = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(text.replace(b"<c>O </c><c>", b"<c>S </c><c>").replace(b"PAW_PBE O ", b"PAW_PBE S ")))
+    joined = ingest(runs, tmp_path / "third").theory  # of different elements: all titles are known
+    assert joined.potcar.keys() == {"Fe", "O", "S"}
+    path.write_bytes(gzip.compress(text.replace(b"PAW_PBE Fe_pv", b"PAW_PBE Fe")))
+    with pytest.raises(TheoryError, match=r"potcar: Fe PAW_PBE Fe_pv 02Aug2007 against Fe PAW_PBE Fe 02Aug2007\)"):
+        ingest(runs, tmp_path / "fourth")
+
+
+@real
+@pytest.mark.parametrize("name", ["no-magmoms", "with-magmoms"])
+def test_real_runs_agree_with_their_oszicar(name):
+    from xclimb.ingest.vasp_oszicar import read_oszicar
+
+    steps = read_oszicar(RUNS / name / "vasprun.xml.gz")
+    frames = read(RUNS / name, steps="last")
+    assert frames.energy[0] == pytest.approx(steps[-1].zero, abs=1e-5)
+    assert frames.theory.cutoff == {"no-magmoms": 400.0, "with-magmoms": 520.0}[name]
+    assert frames.theory.potcar["O" if name == "no-magmoms" else "Li"].startswith("PAW_PBE")
+    if name == "with-magmoms":
+        assert frames.extras["total_magmom"].tolist() == [0.0002]
+
+
 @real
 @pytest.mark.parametrize("name", ["no-magmoms", "with-magmoms"])
 @pytest.mark.filterwarnings("ignore")

@@ -33,6 +33,12 @@ def ingest(
         str | None,
         typer.Option(metavar="WHICH", help="uncorrected or corrected (JSON), e_0 or free (VASP).", show_default=False),
     ] = None,
+    mix: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...", help="What files may differ in: cutoff, potcar, pseudopotentials, code, ...", show_default=False
+        ),
+    ] = "",
     steps: Annotated[str, typer.Option(metavar="WHICH", help="Ionic steps of VASP runs: all or last.")] = "all",
     check: Annotated[
         list[str] | None,
@@ -99,9 +105,10 @@ def ingest(
         raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
     else:
         summary = ingest_files(
-            list(paths), out, functional, energy_key=energy_key, energy=energy, steps=steps, limits=limits, checks=checks,
-            energy_unit=energy_unit, force_unit=force_unit, stress_unit=stress_unit, overwrite=overwrite, append=append,
-            progress=watched, workers=many, scheduler=scheduler, look=None if potential == "none" else _against(potential),
+            list(paths), out, functional, energy_key=energy_key, energy=energy, steps=steps, mix=mix, limits=limits,
+            checks=checks, energy_unit=energy_unit, force_unit=force_unit, stress_unit=stress_unit, overwrite=overwrite,
+            append=append, progress=watched, workers=many, scheduler=scheduler,
+            look=None if potential == "none" else _against(potential),
         )  # fmt: skip
     show_ingest(console(), summary)
 

@@ -248,13 +248,15 @@ class Frames:
         """
         if not sets:
             raise DataError("nothing to concatenate: give at least one Frames")
+        theory = sets[0].theory
         for other in sets[1:]:
-            sets[0].theory.require_same(other.theory, "the frames to concatenate")
+            theory.require_same(other.theory, "the frames to concatenate")
+            theory = theory.joined(other.theory)
         columns = {name: np.concatenate([getattr(frames, name) for frames in sets]) for name in COLUMNS}
         counts = np.concatenate([frames.n_atoms for frames in sets])
         extras = join_extras([frames.extras for frames in sets], [len(frames) for frames in sets])
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return cls(**columns, offsets=offsets, theory=sets[0].theory, extras=extras)
+        return cls(**columns, offsets=offsets, theory=theory, extras=extras)
 
     @classmethod
     def empty(cls, theory: LevelOfTheory | None = None) -> "Frames":

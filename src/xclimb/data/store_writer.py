@@ -94,6 +94,7 @@ class StoreWriter:
         if self.theory is None:
             self.theory = frames.theory
         self.theory.require_same(frames.theory, "the frames of a store")
+        self.theory = self.theory.joined(frames.theory)
         self._open.append(frames)
         if self._open.atoms >= self.shard_atoms:
             self._close_shard()

@@ -1,6 +1,8 @@
 """Level of theory: what a set of energies was calculated with, and what may be mixed with what."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from xclimb.errors import TheoryError
 
@@ -24,6 +26,10 @@ def is_known_functional(name: str) -> bool:
     return name.strip().lower() in _FUNCTIONALS
 
 
+# fields that may be unknown; of the others, nothing stated means none
+MAY_BE_UNKNOWN = ("pseudopotentials", "potcar", "cutoff", "code", "energy_flavour")
+
+
 @dataclass(frozen=True)
 class LevelOfTheory:
     """What the labels of a data set, or the outputs of a potential, are at.
@@ -33,6 +39,8 @@ class LevelOfTheory:
         hubbard_u: element symbol -> U in eV; empty for none.
         dispersion: name of the dispersion correction (``"D3(BJ)"``); None for none.
         pseudopotentials: family of the pseudopotentials, if known.
+        potcar: element symbol -> title of its pseudopotential, of the elements where it is known.
+        cutoff: of the plane waves, eV, if known.
         code: program that computed the labels, if known.
         energy_flavour: which of a code's energies the labels are, if known (``"e_0"``: extrapolated to zero smearing;
             ``"free"``).
@@ -43,6 +51,8 @@ class LevelOfTheory:
     hubbard_u: dict[str, float] = field(default_factory=dict)
     dispersion: str | None = None
     pseudopotentials: str | None = None
+    potcar: dict[str, str] = field(default_factory=dict)
+    cutoff: float | None = None
     code: str | None = None
     energy_flavour: str | None = None
     corrections: str | None = None
@@ -61,13 +71,16 @@ class LevelOfTheory:
     def differences(self, other: "LevelOfTheory") -> dict[str, tuple]:
         """Fields in which the two disagree; a field that one side does not know is no disagreement.
 
-        The functional, +U values, dispersion and corrections always count: there, "none" is a statement. The code,
-        the pseudopotentials and the energy flavour count only where both sides state them.
+        The functional, +U values, dispersion and corrections always count: there, "none" is a statement. What is in
+        :data:`MAY_BE_UNKNOWN` counts only where both sides state it, pseudopotentials element by element.
         """
         found = {}
         for name in asdict(self):
             mine, theirs = getattr(self, name), getattr(other, name)
-            unstated = name in ("code", "pseudopotentials", "energy_flavour") and (mine is None or theirs is None)
+            if name == "potcar":
+                both = [symbol for symbol in mine if theirs.get(symbol, mine[symbol]) != mine[symbol]]
+                mine, theirs = ({symbol: side[symbol] for symbol in both} for side in (mine, theirs))
+            unstated = name in MAY_BE_UNKNOWN and (mine is None or theirs is None)
             if mine != theirs and not unstated:
                 found[name] = (mine, theirs)
         return found
@@ -84,11 +97,28 @@ class LevelOfTheory:
         """
         found = self.differences(other)
         if found:
-            told = "; ".join(f"{name}: {mine or 'none'} against {theirs or 'none'}" for name, (mine, theirs) in found.items())
-            raise TheoryError(
-                f"{what} are at different levels of theory ({told}); if they belong together, give both the same one "
-                "with frames.with_theory(...) or functional=..."
-            )
+            told = "; ".join(f"{name}: {_text(mine)} against {_text(theirs)}" for name, (mine, theirs) in found.items())
+            way = "give both the same one with frames.with_theory(...) or functional=..."
+            if found.keys() <= set(MAY_BE_UNKNOWN):
+                way = f"ingest them with mix='{','.join(found)}', or {way}"
+            raise TheoryError(f"{what} are at different levels of theory ({told}); if they belong together, {way}")
+
+    def joined(self, other: "LevelOfTheory") -> "LevelOfTheory":
+        """What two levels that do not differ state together."""
+        known = {name: getattr(other, name) for name in MAY_BE_UNKNOWN if getattr(self, name) is None}
+        return replace(self, **known | {"potcar": other.potcar | self.potcar})
+
+    def without(self, names: Iterable[str]) -> "LevelOfTheory":
+        """The same level that leaves some of :data:`MAY_BE_UNKNOWN` unstated.
+
+        Raises:
+            TheoryError: on any other field: there, unstated means none.
+        """
+        wrong = [name for name in names if name not in MAY_BE_UNKNOWN]
+        if wrong:
+            raise TheoryError(f"levels that differ in {wrong[0]!r} cannot be mixed: only {', '.join(MAY_BE_UNKNOWN)} can")
+        blank: dict[str, Any] = {name: {} if name == "potcar" else None for name in names}
+        return replace(self, **blank)
 
     def with_functional(self, functional: str) -> "LevelOfTheory":
         """The same level with another functional."""
@@ -111,3 +141,11 @@ class LevelOfTheory:
                 f"unknown level-of-theory field(s) {sorted(unknown)}; known are {sorted(cls.__dataclass_fields__)}"
             )
         return cls(**fields)
+
+
+def _text(value) -> str:
+    return (
+        ", ".join(f"{name} {told}" for name, told in value.items())
+        if value and isinstance(value, dict)
+        else str(value or "none")
+    )

@@ -208,6 +208,7 @@ def ingest(
     workers: int = 1,
     scheduler: str | None = None,
     look: Look | None = None,
+    mix: str = "",
 ) -> IngestSummary:
     """Stream files into a store; frames that cannot be used are listed, by name and reason, in its ``rejects.csv``.
 
@@ -232,6 +233,8 @@ def ingest(
         progress: show a progress bar.
         workers: processes that decode; 1 for this one alone.
         scheduler: address of a Dask scheduler whose workers decode instead (they must see the same paths).
+        mix: what files may differ in, with commas: ``"cutoff"``, ``"potcar"``, ``"pseudopotentials"``, ``"code"``,
+            ``"energy_flavour"``; the store then does not state it.
         look: what looks at all frames before the store appears, such as :class:`xclimb.analysis.model_audit.ModelAudit`.
 
     Raises:
@@ -250,6 +253,7 @@ def ingest(
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     reading = Reading(functional, energy_key, energy, steps, limits or Limits(), dict(checks or {}), units)
     job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
+    job.mix = tuple(name for name in mix.split(",") if name)
     return job.run(workers, scheduler, progress)
 
 
@@ -317,6 +321,7 @@ class _Job:
     carry: Path | None = None  # rejects of the store that is appended to
     only: dict[str, set[int] | None] | None = None  # file -> frames that are wanted, None: all that are new
     look: Look | None = None
+    mix: tuple[str, ...] = ()
 
     def run(self, workers: int, scheduler: str | None, progress: bool) -> IngestSummary:
         with StoreWriter(self.out, self.overwrite, job=self.description()) as writer:
@@ -346,14 +351,14 @@ class _Job:
         )  # fmt: skip
 
     def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:
-        return resolve_theory(stated, self.reading.functional, self.theory, str(source.path))
+        return resolve_theory(stated, self.reading.functional, self.theory, str(source.path)).without(self.mix)
 
     def description(self) -> dict:
         """What tells this job from another: inputs as they are now, and every setting."""
         files = [[str(source.path.resolve()), source.kind, *_stamp(source.path)] for source in self.sources]
         only = None if self.only is None else {name: sorted(rows) if rows else None for name, rows in self.only.items()}
         theory = None if self.theory is None else self.theory.to_dict()
-        return {"schema": 1, "files": files, "reading": asdict(self.reading), "theory": theory, "only": only}
+        return {"schema": 1, "files": files, "reading": asdict(self.reading), "theory": theory, "only": only, "mix": self.mix}
 
     def provenance(self, receiver: Receiver) -> dict:
         read_from: list[dict] = []

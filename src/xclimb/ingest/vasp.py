@@ -1,10 +1,12 @@
-"""Frames of a VASP run: ``vasprun.xml``, with the magnetic moments of the OUTCAR beside it.
+"""Frames of a VASP run: ``vasprun.xml``, with the magnetic moments of the OUTCAR beside it, and the OSZICAR.
 
-The XML is read as a stream, so that of an unfinished or broken run every whole ionic step is kept.
+The XML is read as a stream, so that of an unfinished or broken run every whole ionic step is kept: also the last, if the file
+breaks off behind its labels, or before the energy alone and the OSZICAR has that.
 """
 
 import re
 import xml.etree.ElementTree as ET
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from xclimb.ingest.audit import Reject
 from xclimb.ingest.compressed import open_compressed
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
+from xclimb.ingest.vasp_oszicar import OszicarStep, beside, of_this_run, read_oszicar
 from xclimb.ingest.vasp_theory import vasprun_theory
 from xclimb.units import vasp_kbar_to_ev_a3
 
@@ -29,7 +32,7 @@ class _StepError(Exception):
 
 
 def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") -> Iterator[Part]:
-    """Ionic steps of a run as frames, ``"converged"`` of the electrons among their extras.
+    """Ionic steps of a run as frames; extras: ``"converged"`` of the electrons, ``"total_magmom"`` (µB) from the OSZICAR.
 
     Args:
         source: the ``vasprun.xml``.
@@ -45,13 +48,15 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
     theory = vasprun_theory(source.path, flavour)
     found: list[dict | _StepError] = []
     broken = None
+    oszicar = read_oszicar(source.path)
     try:
-        found.extend(_iter_steps(source.path, found, flavour))
-    except (ET.ParseError, OSError, EOFError, ValueError, KeyError, IndexError) as error:
+        for step in _iter_steps(source.path, flavour, oszicar, found):
+            found.append(step)  # noqa: PERF402 (what came before an error is kept)
+    except (ET.ParseError, OSError, EOFError, zlib.error, ValueError, KeyError, IndexError) as error:
         broken = str(error)[:100]
     if not found:
         raise DataError(f"{source.path} has no whole ionic step ({broken or 'none was calculated'}): run it again")
-    moments = _magmoms(source.path, found)
+    moments, summed = _magmoms(source.path, found), of_this_run(oszicar, _free_energies(found))
     first = len(found) - 1 if steps == "last" else 0
     frames, rejects, places = [], [], []
     for n in range(first, len(found)):
@@ -59,7 +64,8 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
         if isinstance(step, _StepError):
             rejects.append(Reject(f"{source.stem}#{n}", n, "incomplete ionic step", str(step), str(source.path)))
             continue
-        frames.append(_frame(step, moments[n], f"{source.stem}#{n}"))
+        total = summed[n].moment if n < len(summed) else np.nan
+        frames.append(_frame(step, moments[n], total, f"{source.stem}#{n}"))
         places.append(n)
     joined = Frames.concatenate(frames).with_theory(theory) if frames else Frames.empty(theory)
     yield Part(joined, first, rejects, np.array(places, dtype=np.int64))
@@ -67,31 +73,53 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
         raise DataError(f"{source.path} breaks off after ionic step {len(found)} ({broken}): the run is unfinished or damaged")
 
 
-def _iter_steps(path: Path, done: list, flavour: str) -> "Iterator[dict | _StepError]":
-    """Each ionic step as it is read; nothing of the file is kept but what the next steps need."""
+def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list) -> "Iterator[dict | _StepError]":
+    """Each ionic step as it is read; nothing of the file is kept but what the next steps need.
+
+    Where the file breaks off in a step behind its energy, or behind its stress and the OSZICAR has its energy, that step is
+    given before the error; ``done`` are the steps given so far.
+    """
     numbers: list[int] = []
-    most, inside = 0, 0
-    with open_compressed(path) as file:
-        for event, element in ET.iterparse(file, events=("start", "end")):
-            if element.tag == "calculation":
-                inside += 1 if event == "start" else -1
-            if event == "start":
-                continue
-            if element.tag == "atominfo":
-                numbers = [_atomic_number(rc[0].text) for rc in element.findall("array[@name='atoms']/set/rc")]
-            elif element.tag == "i" and element.get("name") == "NELM" and not inside:
-                most = int(element.text or 0)
-            elif element.tag == "calculation":
-                try:
-                    yield _step(element, numbers, most, flavour)
-                except _StepError as error:
-                    yield error
-                element.clear()
-            elif element.tag in ("dos", "eigenvalues", "projected", "kpoints"):  # large, and not needed
-                element.clear()
+    most, current, ended = 0, None, set[str]()
+    try:
+        with open_compressed(path) as file:
+            for event, element in ET.iterparse(file, events=("start", "end")):
+                if element.tag == "calculation":
+                    current, ended = (element if event == "start" else None), set()
+                if event == "start":
+                    continue
+                if element.tag == "atominfo":
+                    numbers = [_atomic_number(rc[0].text) for rc in element.findall("array[@name='atoms']/set/rc")]
+                elif element.tag == "i" and element.get("name") == "NELM" and current is None:
+                    most = int(element.text or 0)
+                elif element.tag in ("structure", "varray"):
+                    ended.add(element.get("name") or element.tag)
+                elif element.tag == "energy" and "structure" in ended:  # those of electronic steps come before
+                    ended.add("energy")
+                elif element.tag == "calculation":
+                    yield _tried(element, numbers, most, flavour)
+                    element.clear()
+                elif element.tag in ("dos", "eigenvalues", "projected", "kpoints"):  # large, and not needed
+                    element.clear()
+    except (ET.ParseError, OSError, EOFError, zlib.error):
+        told = of_this_run(oszicar, _free_energies(done))[len(done) :]
+        if current is not None and "energy" in ended:
+            yield _tried(current, numbers, most, flavour)
+        elif current is not None and "stress" in ended and told:
+            yield _tried(current, numbers, most, flavour, told[0])
+        raise
 
 
-def _step(element: ET.Element, numbers: list[int], most: int, flavour: str) -> dict:
+def _tried(
+    element: ET.Element, numbers: list[int], most: int, flavour: str, told: OszicarStep | None = None
+) -> "dict | _StepError":
+    try:
+        return _step(element, numbers, most, flavour, told)
+    except _StepError as error:
+        return error
+
+
+def _step(element: ET.Element, numbers: list[int], most: int, flavour: str, told: OszicarStep | None) -> dict:
     cell, places = (
         _varray(element, "structure/crystal/varray[@name='basis']"),
         _varray(element, "structure/varray[@name='positions']"),
@@ -104,12 +132,20 @@ def _step(element: ET.Element, numbers: list[int], most: int, flavour: str) -> d
     if stress is not None and stress.shape != (3, 3):
         raise _StepError(f"stress has shape {stress.shape}, expected (3, 3)")
     electronic = element.findall("scstep")
+    if told is None:
+        energy, free = _energy(element, electronic, flavour), _scalar(element, "energy/i[@name='e_fr_energy']")
+    else:
+        energy, free = told.free if flavour == "free" else told.zero, told.free
     return {
-        "numbers": numbers, "cell": cell, "positions": places @ cell, "energy": _energy(element, electronic, flavour),
+        "numbers": numbers, "cell": cell, "positions": places @ cell, "energy": energy, "free": free,
         "forces": np.full(places.shape, np.nan) if forces is None else forces,
         "stress": np.full((3, 3), np.nan) if stress is None else vasp_kbar_to_ev_a3(stress),
         "electronic_steps": len(electronic), "converged": not (most and len(electronic) >= most),
     }  # fmt: skip
+
+
+def _free_energies(steps: list) -> list[float]:
+    return [step["free"] if isinstance(step, dict) else np.nan for step in steps]
 
 
 def _energy(element: ET.Element, electronic: list[ET.Element], flavour: str) -> float:
@@ -164,12 +200,13 @@ def _atomic_number(symbol: str | None) -> int:
     return atomic_numbers.get((symbol or "").strip(), 0)
 
 
-def _frame(step: dict, magmoms: np.ndarray, name: str) -> Frames:
+def _frame(step: dict, magmoms: np.ndarray, total: float, name: str) -> Frames:
     size = len(step["numbers"])
+    extras = {"converged": np.array([step["converged"]])} | ({"total_magmom": np.array([total])} if np.isfinite(total) else {})
     return Frames(
         numbers=np.array(step["numbers"]), positions=step["positions"], cells=step["cell"][None], pbc=np.ones((1, 3), bool),
         offsets=np.array([0, size]), energy=np.array([step["energy"]]), forces=step["forces"], stress=step["stress"][None],
-        magmoms=magmoms, frame_id=np.array([name]), extras={"converged": np.array([step["converged"]])},
+        magmoms=magmoms, frame_id=np.array([name]), extras=extras,
     )  # fmt: skip
 
 
@@ -182,7 +219,7 @@ def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
     VASP writes them once an ionic step, or at the end only: then they belong to the last step.
     """
     missing = [np.full(len(step["numbers"]) if isinstance(step, dict) else 0, np.nan) for step in steps]
-    outcar = _beside(vasprun)
+    outcar = beside(vasprun, "OUTCAR")
     if outcar is None:
         return missing
     with suppress(OSError, EOFError):
@@ -199,13 +236,6 @@ def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
             tables = [np.zeros(0)] * (len(steps) - 1) + tables
         return [table if len(table) == len(empty) else empty for table, empty in zip(tables, missing, strict=True)]
     return missing
-
-
-def _beside(vasprun: Path) -> Path | None:
-    """The OUTCAR of the same run: ``vasprun.relax1.xml.gz`` goes with ``OUTCAR.relax1.gz``."""
-    middle = vasprun.name.removeprefix("vasprun").split(".xml")[0]
-    names = [f"OUTCAR{middle}{end}" for end in ("", ".gz", ".bz2", ".xz")]
-    return next((vasprun.with_name(name) for name in names if vasprun.with_name(name).is_file()), None)
 
 
 def _table(text: bytes) -> np.ndarray:

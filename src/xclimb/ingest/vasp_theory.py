@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xclimb.data.theory import LevelOfTheory
 from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.vasp_oszicar import beside
 
 _GGA = {"PE": "PBE", "PS": "PBEsol", "RP": "RPBE", "91": "PW91"}
 _METAGGA = {"R2SCAN": "r2SCAN", "RSCAN": "rSCAN", "SCAN": "SCAN"}
@@ -15,8 +16,9 @@ _HEAD = 4_000_000  # characters: everything before the first ionic step
 
 
 def vasprun_theory(path: Path, flavour: str = "e_0") -> LevelOfTheory:
-    """Functional, +U, dispersion, pseudopotentials and cutoff as the head of a ``vasprun.xml`` states them.
+    """Functional, +U, dispersion, titles of the POTCAR and cutoff, as the head of a ``vasprun.xml`` states them.
 
+    The cutoff is ENCUT, or what VASP took where the INCAR has none.
     Hybrids, van der Waals functionals and unusual tags leave the functional unknown: it is never guessed.
     """
     head = b""
@@ -29,25 +31,25 @@ def vasprun_theory(path: Path, flavour: str = "e_0") -> LevelOfTheory:
 
 def _incar(path: Path) -> str:
     """Tags of the INCAR beside the file that VASP before 6 leaves out of the XML, in the manner of the XML."""
-    middle = path.name.removeprefix("vasprun").split(".xml")[0]
-    names = [f"INCAR{middle}{end}" for end in ("", ".gz", ".bz2", ".xz")]
-    beside = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+    incar = beside(path, "INCAR")
     text = ""
-    if beside is not None:
-        with suppress(OSError, EOFError, zlib.error), open_compressed(beside) as file:
+    if incar is not None:
+        with suppress(OSError, EOFError, zlib.error), open_compressed(incar) as file:
             text = file.read(_HEAD).decode("utf-8", errors="replace")
     tags = re.findall(r"^\s*(IVDW|LUSE_VDW)\s*=\s*([\w.]+)", text, re.MULTILINE | re.IGNORECASE)
     return "".join(f'<i name="{name.upper()}">{value}</i>' for name, value in tags)
 
 
 def _stated(head: str, flavour: str) -> LevelOfTheory:
-    potentials = re.findall(r"<c>\s*(PAW_\w+|PAW|US)\s+(\w+)[^<]*</c>", head)
-    family = potentials[0][0] if potentials else None
+    titles = _titles(head)
+    family = next(iter(titles.values())).split()[0] if titles else None
     return LevelOfTheory(
         functional=_functional(head, family),
         hubbard_u=_hubbard(head),
         dispersion=_dispersion(head),
         pseudopotentials=family,
+        potcar=titles,
+        cutoff=_cutoff(head),
         code="VASP",
         energy_flavour=flavour,
     )
@@ -57,6 +59,20 @@ def _tag(head: str, name: str) -> str | None:
     """Value of a tag; the INCAR stands first in the file, the full parameter list later."""
     found = re.search(rf'name="{name}">\s*([^<]*?)\s*<', head)
     return found.group(1) if found else None
+
+
+def _titles(head: str) -> dict[str, str]:
+    """Element -> title of its POTCAR, ``"PAW_PBE Fe_pv 02Aug2007"``."""
+    rows = re.findall(r"<c>\s*(\w+)\s*</c>\s*<c>[^<]*</c>\s*<c>[^<]*</c>\s*<c>\s*((?:PAW|US)[^<]*?)\s*</c>", head)
+    return {symbol: " ".join(title.split()) for symbol, title in rows}
+
+
+def _cutoff(head: str) -> float | None:
+    """Of the plane waves, eV: ENCUT, else ENMAX of the parameter list, which is what VASP took."""
+    try:
+        return float(_tag(head, "ENCUT") or _tag(head, "ENMAX") or "")
+    except ValueError:
+        return None
 
 
 def _true(head: str, name: str) -> bool:

@@ -286,6 +286,7 @@ def _record_cell(value) -> Cell:
 
 _THEORY_FIELDS = {
     "functional": "Functional", "hubbard_u": "+U (eV)", "dispersion": "Dispersion", "pseudopotentials": "Pseudopotentials",
+    "potcar": "POTCAR", "cutoff": "Cutoff (eV)",
     "code": "Code", "energy_flavour": "Energy", "corrections": "Corrections",
 }  # fmt: skip
 
