@@ -203,5 +203,5 @@ def test_records_do_not_depend_on_the_blocks_they_are_read_in(tmp_path, block):
 
 
 def test_spans_of_an_empty_text():
-    spans, outer, level = find_records(b"", 3, 2)
-    assert (len(spans), len(outer), level) == (0, 0, 2)
+    found = find_records(b"", 3, 2)
+    assert (len(found.spans), found.outer, found.level, found.low) == (0, None, 2, None)

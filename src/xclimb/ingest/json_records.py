@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,11 @@ ENERGIES = ("uncorrected", "corrected")
 _NESTED = {"uncorrected_total_energy", "force", "mp_id"}  # any of these: MPtrj or MP-r2SCAN
 _MATPES = {"matpes_id", "functional", "cohesive_energy_per_atom"}
 _RUN_TYPES = {"GGA": "PBE", "GGA+U": "PBE+U", "R2SCAN": "r2SCAN", "r2SCAN": "r2SCAN", "SCAN": "SCAN", "LDA": "LDA"}
-_USED = {"structure", "force", "forces", "stress", "magmom", "magmoms", "bader_magmoms", "mp_id", "material_id", "matpes_id"}
-_USED |= {"entry_id", "functional", "frame_id"}
+USED = {"structure", "force", "forces", "stress", "magmom", "magmoms", "bader_magmoms", "mp_id", "material_id", "matpes_id"}
+USED |= {"entry_id", "functional", "frame_id"}
+
+
+Keys = tuple[str | None, str | None]  # of the object around a record, and its own; None in a list
 
 
 class _UnusableError(Exception):
@@ -65,18 +69,21 @@ def decode_chunk(chunk: Chunk, kind: str, energy: str, stem: str, file: str) -> 
     Returns:
         one part for each level of theory that records in a row state.
     """
-    spans = zip(chunk.spans.tolist(), keys_of(chunk), strict=True)
-    records = ((_parsed(chunk.text[begin:end]), keys) for (begin, end), keys in spans)  # one at a time in memory
-    return decode_records(records, kind, energy, stem, file, chunk.first)
+    spans = zip(count(chunk.first), chunk.spans.tolist(), keys_of(chunk), strict=False)
+    return decode_some(((n, chunk.text[begin:end], keys) for n, (begin, end), keys in spans), kind, energy, stem, file)
 
 
-def decode_records(
-    records: Iterable[tuple[Any, tuple[str | None, str | None]]], kind: str, energy: str, stem: str, file: str, first: int
-) -> list[Part]:
-    """As :func:`decode_chunk`, for records that are parsed: (record or the error in it, (material's key, own key))."""
+def decode_some(texts: Iterable[tuple[int, bytes, Keys]], kind: str, energy: str, stem: str, file: str) -> list[Part]:
+    """As :func:`decode_chunk`, for records that are cut out: (number in the file, text, keys)."""
+    records = ((n, _parsed(text), keys) for n, text, keys in texts)  # one at a time in memory
+    return decode_records(records, kind, energy, stem, file)
+
+
+def decode_records(records: Iterable[tuple[int, Any, Keys]], kind: str, energy: str, stem: str, file: str) -> list[Part]:
+    """As :func:`decode_chunk`, for records that are parsed: (number in the file, record or the error in it, keys)."""
     rows: list[_Row] = []
     rejects: list[Reject] = []
-    for n, (record, (material, name)) in enumerate(records, first):
+    for n, record, (material, name) in records:
         named = name if name is not None and kind == "entry" else f"{stem}#{n}"
         try:
             if isinstance(record, Exception):
@@ -84,8 +91,8 @@ def decode_records(
             rows.append(_row(record, kind, energy, material, named, n))
         except _UnusableError as error:
             rejects.append(Reject(named, n, error.args[0], error.args[1], file))
-    parts = [Part(_frames(some), first, places=np.array([row.place for row in some])) for some in _grouped(rows)]
-    return [Part(Frames.empty(), first, rejects), *parts] if rejects or not parts else parts
+    parts = [Part(_frames(some), some[0].place, places=np.array([row.place for row in some])) for some in _grouped(rows)]
+    return [Part(Frames.empty(), rejects=rejects), *parts] if rejects or not parts else parts
 
 
 def _parsed(text: bytes) -> Any:
@@ -147,7 +154,7 @@ def _structure(structure: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, lis
         raise _UnusableError("no atoms", "the frame has 0 atoms")
     if len(pbc) != 3:
         raise _UnusableError("unusable structure", "pbc needs three entries")
-    known = _atomic_numbers()
+    known = atomic_numbers()
     try:
         numbers = np.array([known[symbol] for symbol in symbols], dtype=np.int32)
     except (KeyError, TypeError) as error:
@@ -232,7 +239,7 @@ def _extras(record: dict, structure: dict, kind: str) -> dict[str, Any]:
         found = {
             key: value
             for key, value in record.items()
-            if key not in _USED and key[0] != "@" and key != "energy" and isinstance(value, str | int | float)
+            if key not in USED and not key.startswith("@") and key != "energy" and isinstance(value, str | int | float)
         }
     return found | (
         {"charge": structure["charge"]} if isinstance(structure.get("charge"), int | float) and structure["charge"] else {}
@@ -240,7 +247,8 @@ def _extras(record: dict, structure: dict, kind: str) -> dict[str, Any]:
 
 
 @cache
-def _atomic_numbers() -> dict[str, int]:
+def atomic_numbers() -> dict[str, int]:
+    """Symbol -> atomic number; D and T are hydrogen."""
     from ase.data import atomic_numbers
 
     return {symbol: z for symbol, z in atomic_numbers.items() if 1 <= z <= MAX_Z} | {"D": 1, "T": 1}

@@ -10,7 +10,9 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
@@ -20,10 +22,15 @@ from xclimb.ingest.compressed import read_on
 BLOCK = 4_000_000  # bytes read in one go
 LONGEST = 256_000_000  # bytes: a record beyond that is a file with a brace missing
 _QUOTE, _OPEN, _CLOSE, _BACKSLASH = b'"{}\\'
-_RECORD_KEY = re.compile(rb'"(structure|lattice)"\s*:\s*\{')
+_RECORD_KEYS = (("entry", re.compile(rb'"structure"\s*:\s*\{')), ("structure", re.compile(rb'"lattice"\s*:\s*\{')))
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 _KEYS = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\{?')
 _LAST_KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\Z')
+_STRING = rb'"(?:[^"\\]|\\.)*"'
+_FIRST_KEY = re.compile(rb"\{\s*(" + _STRING + rb")\s*:")
+_INNER_KEY = re.compile(rb'"structure"\s*:\s*\Z')
+_BETWEEN = b" \t\r\n,{}[]"
+_PIECE = 1_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,27 @@ class Chunk:
 
     Args:
         text: the bytes from the end of the record before the first to the end of the last; keys stand between records.
+            Empty where a worker reads them from the file itself.
         spans: where each record begins and ends in the text ``[n, 2]``.
         material: key of the object around the first record, if it was opened earlier.
         first: number of the first record in the file.
+        begin: where the text begins in the (decompressed) file.
     """
 
     text: bytes
     spans: np.ndarray
     material: str | None
     first: int
+    begin: int = 0
+
+    def filled(self, path: Path) -> "Chunk":
+        """The chunk with its text, read from an uncompressed file if need be."""
+        if self.text:
+            return self
+        with path.open("rb", buffering=0) as file:
+            file.seek(self.begin)
+            text = file.read(int(self.spans[-1, 1]))
+        return replace(self, text=text)
 
 
 def record_depth(head: bytes) -> tuple[int, str] | None:
@@ -52,32 +71,47 @@ def record_depth(head: bytes) -> tuple[int, str] | None:
     Returns:
         None if no record begins there.
     """
-    found = _RECORD_KEY.search(head)
-    if not found or head.lstrip(_BLANK)[:1] not in (b"{", b"["):
+    if head.lstrip(_BLANK)[:1] not in (b"{", b"["):
         return None
-    _, steps = _marks(head[: found.start()])
-    return max(int(steps.sum()), 1), "entry" if found[1] == b"structure" else "structure"
+    for kind, key in _RECORD_KEYS:
+        if found := key.search(head):
+            _, steps = _marks(head[: found.start()])
+            return max(int(steps.sum()), 1), kind
+    return None
 
 
-def iter_chunks(file: io.BufferedIOBase, depth: int, name: str, block: int = BLOCK) -> Iterator[Chunk]:
+def iter_chunks(file: io.BufferedIOBase, depth: int, name: str, block: int = BLOCK, by_place: bool = False) -> Iterator[Chunk]:
     """The records of an open file, about a block of bytes at a time.
 
+    Where brackets do not match, records are told by how they begin, until they match again: the damaged one is a record
+    that is no JSON, those around it are whole.
+
+    Args:
+        file: what is read.
+        depth: from :func:`record_depth`.
+        name: the file, for messages.
+        block: bytes.
+        by_place: leave the text out; it is for workers to read.
+
     Raises:
-        DataError: if the file breaks off, or a brace is missing; all records before have been given by then.
+        DataError: if the file breaks off, or brackets do not match from some place on; all records before have been given
+            by then.
     """
-    text, level, material, first, opening = b"", 0, None, 0, b""
+    text, level, material, first, begin, opening = b"", 0, None, 0, 0, b""
+    pattern = None
     while True:
         more, broken = read_on(file, max(block, len(text)))  # a long record: twice as much each time
         text += more
         opening = opening or text.lstrip(_BLANK)[:1]
-        spans, outer, last = find_records(text, depth, level)
-        if len(spans):
-            end = int(spans[-1, 1])
-            chunk = Chunk(text[:end], spans, material, first)
-            before = outer[outer < end]
-            material = _key(text[: before[-1]]) if len(before) else material
-            first, text, level = first + len(spans), text[end:], depth - 1
-            yield chunk
+        found = find_records(text, depth, level)
+        pattern = pattern or beginning(text, found.spans)
+        if pattern is not None and (place := off_course(text, found, depth, pattern, more == b"", 2 * block)) is not None:
+            found = recovered(text, found, place, depth, pattern, more == b"")
+        if len(found.spans):
+            end = int(found.spans[-1, 1])
+            yield Chunk(b"" if by_place else text[:end], found.spans, material, first, begin)
+            material = _key(text[: found.outer]) if found.outer is not None else material
+            first, text, level, begin = first + len(found.spans), text[end:], depth - 1, begin + end
         if broken is not None:
             raise DataError(f"{name} cannot be read after record {first} ({broken}): fetch or write it again")
         if not more:
@@ -85,42 +119,145 @@ def iter_chunks(file: io.BufferedIOBase, depth: int, name: str, block: int = BLO
         if len(text) > LONGEST:
             raise DataError(f"{name} has no whole record in {len(text):,} bytes after record {first}: a brace is missing there")
     open_ended = (opening == b"[" or depth > 1) and text.strip(_BLANK)[-1:] not in (b"]", b"}")
-    if last != 0 or open_ended:
+    if found.level != 0 or open_ended:
         raise DataError(f"{name} breaks off after record {first}, {len(text):,} bytes are left over: fetch or write it again")
 
 
-def find_records(text: bytes, depth: int, level: int) -> tuple[np.ndarray, np.ndarray, int]:
+@dataclass(frozen=True)
+class Found:
     """Whole records in a text.
 
     Args:
-        text: bytes that begin outside of a string.
+        spans: begin and end of each ``[n, 2]``.
+        outer: where the object around the last of them opens, if in this text.
+        level: braces open at the end of the text.
+        low: first place where fewer braces are open than around any record, before more text; None if there is none.
+    """
+
+    spans: np.ndarray
+    outer: int | None
+    level: int
+    low: int | None
+
+
+def find_records(text: bytes, depth: int, level: int) -> Found:
+    """Whole records in a text that begins outside of a string.
+
+    Args:
+        text: the bytes.
         depth: braces open inside a record.
         level: braces open where the text begins.
-
-    Returns:
-        begin and end of each record ``[n, 2]``; where objects that hold records open ``[m]``; braces open at the end.
     """
     places, steps = _marks(text)
-    levels = level + np.cumsum(steps)
+    levels = level + np.cumsum(steps, dtype=np.int32)
     begin = places[(levels == depth) & (steps > 0)]
     end = places[(levels == depth - 1) & (steps < 0)] + 1
+    begin, end = begin[: len(end)], end[: len(begin)]
     outer = places[(levels == depth - 1) & (steps > 0)]
-    return np.stack([begin[: len(end)], end], axis=1), outer, int(levels[-1]) if len(levels) else level
+    outer = outer[outer < end[-1]] if len(end) else outer[:0]
+    low = places[levels < min(depth - 1, 1)]
+    under = int(low[0]) if len(low) and text[low[0] + 1 :].strip(_BLANK + b"]") else None
+    last = int(levels[-1]) if len(levels) else level
+    return Found(np.stack([begin, end], axis=1), int(outer[-1]) if len(outer) else None, last, under)
 
 
 def _marks(text: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Braces outside strings: their places ``[n]``, and +1 or -1 for each."""
     array = np.frombuffer(text, dtype=np.uint8)
-    places = np.flatnonzero((array == _QUOTE) | (array == _OPEN) | (array == _CLOSE))
-    kinds = array[places]
-    quotes = kinds == _QUOTE
-    if b"\\" in text:  # a quote behind an odd number of backslashes does not end a string
-        for n in np.flatnonzero(quotes & (array[places - 1] == _BACKSLASH) & (places > 0)):
-            before = text[max(0, places[n] - 1000) : places[n]]
-            quotes[n] = (len(before) - len(before.rstrip(b"\\"))) % 2 == 0
-    outside = (np.cumsum(quotes, dtype=np.int32) & 1 == 0) & (kinds != _QUOTE)
-    places = places[outside]
-    return places, np.where(kinds[outside] == _OPEN, 1, -1)
+    escapes, inside = b"\\" in text, False
+    found = []
+    for start in range(0, len(array), _PIECE):  # what fits a cache
+        piece = array[start : start + _PIECE]
+        places = np.flatnonzero((piece == _QUOTE) | (piece == _OPEN) | (piece == _CLOSE))
+        quotes = piece[places] == _QUOTE
+        if escapes:
+            _drop_escaped(text, array, places + start, quotes)
+        within = np.logical_xor.accumulate(quotes) ^ inside
+        inside = bool(within[-1]) if len(within) else inside
+        found.append(places[~within & (piece[places] != _QUOTE)] + start)
+    places = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    return places, np.where(array[places] == _OPEN, 1, -1)
+
+
+def _drop_escaped(text: bytes, array: np.ndarray, places: np.ndarray, quotes: np.ndarray) -> None:
+    """A quote behind an odd number of backslashes does not end a string."""
+    for n in np.flatnonzero(quotes & (array[places - 1] == _BACKSLASH) & (places > 0)):
+        before = text[max(0, places[n] - 1000) : places[n]]
+        quotes[n] = (len(before) - len(before.rstrip(b"\\"))) % 2 == 0
+
+
+# -- where brackets do not match ------------------------------------------------------------------------------------------
+
+
+def beginning(text: bytes, spans: np.ndarray) -> re.Pattern[bytes] | None:
+    """How records begin: with the keys that they stand under, if any, and their own first key; group 1 ends at the brace.
+
+    Returns:
+        None if there is no whole record, or the pattern fits inside it again.
+    """
+    if not len(spans):
+        return None
+    begin, end = spans[0].tolist()
+    key = _FIRST_KEY.match(text, begin)
+    if key is None or _INNER_KEY.search(text[max(0, begin - 30) : begin]):
+        return None
+    keyed = _LAST_KEY.search(text[max(0, begin - 1000) : begin]) is not None
+    before = rb"((?:" + _STRING + rb"\s*:\s*\{\s*)?" + _STRING + rb"\s*:\s*)" if keyed else rb"(?:^|[\[,\n])(\s*)"
+    pattern = re.compile(before + rb"\{\s*" + re.escape(key[1]) + rb"\s*:")
+    return None if pattern.search(text, begin + 1, end) else pattern
+
+
+def off_course(text: bytes, found: Found, depth: int, pattern: re.Pattern[bytes], ended: bool, long: int) -> int | None:
+    """The end of the last record before braces stop to tell records, if they do."""
+    spans = found.spans.tolist()
+    good = next((n for n, (begin, _) in enumerate(spans) if _INNER_KEY.search(text[max(0, begin - 30) : begin])), len(spans))
+    if text.count(b'"structure"', 0, spans[-1][1] if spans else 0) != len(spans):
+        good = min(good, next((n for n, span in enumerate(spans) if pattern.search(text, span[0] + 1, span[1])), good))
+    if found.low is not None:
+        good = min(good, sum(end <= found.low for _, end in spans))
+    end = spans[good - 1][1] if good else 0
+    stuck = good == len(spans) == 0 and len(text) > long and len(pattern.findall(text)) > 1
+    unclosed = ended and found.level != 0 and pattern.search(text, end) is not None
+    return end if good < len(spans) or found.low is not None or stuck or unclosed else None
+
+
+def recovered(text: bytes, found: Found, place: int, depth: int, pattern: re.Pattern[bytes], ended: bool) -> Found:
+    """Records from a place on by how they begin. Those that do not close where they should, and anything between records, are
+    records too: such as cannot be read. The last is left for more text, or for the end of the file to complain of, unless
+    it is whole.
+    """
+    spans = []
+    for span in found.spans.tolist():
+        following = pattern.search(text, span[1])
+        if span[1] > place or (following and _rest(text, span[1], following.start())):  # it closed too early
+            break
+        spans.append(span)
+    place = spans[-1][1] if spans else 0
+    starts = list(pattern.finditer(text, place))
+    spans += _rest(text, place, starts[0].start() if starts else len(text) if ended else place)
+    level, outer = depth - 1, found.outer if found.outer is not None and found.outer < place else None
+    for match, following in zip_longest(starts, starts[1:]):
+        begin, stop = match.end(1), following.start() if following else len(text)
+        if text.count(b"{", match.start(), begin):
+            outer = text.index(b"{", match.start())
+        inner = find_records(text[begin:stop], 1, 0).spans
+        if following is None and not (ended and len(inner)):
+            level = depth
+            break
+        end = begin + int(inner[0, 1]) if len(inner) else stop
+        rest = _rest(text, end, stop)
+        apart = not rest or b'"structure"' in text[end:stop]  # else it belongs to the record
+        spans += [[begin, end], *rest] if apart else [[begin, stop]]
+    else:
+        level = 0 if ended else level
+    return Found(np.array(spans, dtype=np.int64).reshape(-1, 2), outer, level, None)
+
+
+def _rest(text: bytes, begin: int, stop: int) -> list[list[int]]:
+    """What stands between two records, if it is more than punctuation."""
+    rest = text[begin:stop]
+    left = len(rest) - len(rest.lstrip(_BETWEEN))
+    return [[begin + left, stop]] if rest.strip(_BETWEEN) else []
 
 
 def _key(before: bytes) -> str | None:

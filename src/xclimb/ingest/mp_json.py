@@ -1,9 +1,11 @@
 """JSON files of the Materials Project, MatPES and pymatgen, plain or compressed, streamed record by record."""
 
+import io
 from collections.abc import Iterator
 
 from xclimb.errors import DataError
 from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.json_columns import decode_columns
 from xclimb.ingest.json_records import ENERGIES, decode_chunk
 from xclimb.ingest.json_spans import Chunk, iter_chunks
 from xclimb.ingest.parts import Part
@@ -18,12 +20,15 @@ def iter_record_chunks(source: Source) -> Iterator[Chunk]:
     """
     depth, _ = _layout(source)
     with open_compressed(source.path) as file:
-        yield from iter_chunks(file, depth, str(source.path))
+        yield from iter_chunks(file, depth, str(source.path), by_place=isinstance(file, io.BufferedReader))
 
 
 def decode(chunk: Chunk, source: Source, energy: str | None) -> list[Part]:
     """The records of a chunk as frames; see :func:`xclimb.ingest.json_records.decode_chunk`."""
-    return decode_chunk(chunk, _layout(source)[1], which_energy(energy), source.stem, str(source.path))
+    chunk = chunk.filled(source.path)
+    how = (_layout(source)[1], which_energy(energy), source.stem, str(source.path))
+    part = decode_columns(chunk, *how)
+    return [part] if part is not None else decode_chunk(chunk, *how)
 
 
 def iter_records(source: Source, energy: str | None) -> Iterator[Part]:

@@ -42,8 +42,8 @@ def iter_parquet(
             raise DataError(f"{path} has no rows: there is nothing to read")
         if "structure" in file.schema_arrow.names:
             for batch in file.iter_batches(batch_size=_RECORDS):
-                rows = [(record, (None, None)) for record in batch.to_pylist()]
-                yield from decode_records(rows, "entry", which_energy(energy), source.stem, str(path), first)
+                rows = [(n, record, (None, None)) for n, record in enumerate(batch.to_pylist(), first)]
+                yield from decode_records(rows, "entry", which_energy(energy), source.stem, str(path))
                 first += batch.num_rows
             return
         labels = label_columns(file.schema_arrow, functional, energy_key, str(path))

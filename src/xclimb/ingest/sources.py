@@ -1,13 +1,12 @@
 """Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
 
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from xclimb.data.store import is_store
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import head_of, open_compressed
+from xclimb.ingest.compressed import head_of, open_compressed, read_on
 from xclimb.ingest.json_spans import record_depth
 
 _HEAD = 4096
@@ -104,11 +103,15 @@ def detect(path: Path) -> str:
 
 def _kind(path: Path, by_name: bool = True) -> str | None:
     """Format of a file or None; without ``by_name``, a name that could be anything's does not count."""
-    try:
-        with open_compressed(path) as file:
-            head = file.read(_HEAD)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be opened ({error}): fetch or write it again") from None
+    with open_compressed(path) as file:
+        head, broken = read_on(file, _HEAD)
+    kind = _kind_of(path, head, by_name) if head or broken is None else None
+    if kind is None and broken is not None:
+        raise DataError(f"{path} cannot be opened ({broken}): fetch or write it again")
+    return kind
+
+
+def _kind_of(path: Path, head: bytes, by_name: bool) -> str | None:
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"ARROW1"):
