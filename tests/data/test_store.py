@@ -36,7 +36,36 @@ def test_shards_are_joined_and_given_one_by_one(tmp_path):
         for s in range(0, len(frames), 3):
             writer.append(frames[s : s + 3])
     assert [len(part) for part in iter_store(tmp_path / "store")] == [3, 3, 3, 3]
-    same(open_store(tmp_path / "store"), frames)
+    opened = open_store(tmp_path / "store")
+    same(opened, frames)
+    rng = np.random.default_rng(0)
+    for key in (rng.integers(-12, 12, 20), slice(2, 11, 3), rng.random(12) < 0.4, 7, [], np.arange(12)):
+        same(opened[key], frames[key])
+        assert type(opened[key].positions) is np.ndarray
+    assert opened.checksum() == frames.checksum()
+    np.testing.assert_array_equal(opened.energy_per_atom, frames.energy_per_atom)
+    np.testing.assert_array_equal(opened.material_id == frames.material_id[0], frames.material_id == frames.material_id[0])
+    assert opened.composition().sum() == frames.total_atoms
+    with pytest.raises(IndexError, match="of 12"):
+        opened[[12]]
+
+
+def test_a_shard_is_not_read_to_fetch_rows_of_another(tmp_path):
+    frames = crystals(copies=4)
+    with StoreWriter(tmp_path / "store", shard_atoms=6) as writer:
+        for s in range(0, len(frames), 3):
+            writer.append(frames[s : s + 3])
+    opened = open_store(tmp_path / "store")
+    for piece in opened.positions.pieces:
+        assert not piece.flags.owndata
+        assert not piece.flags.writeable
+    assert opened.extras == {}
+    with StoreWriter(tmp_path / "store", overwrite=True, shard_atoms=6) as writer:
+        writer.append(crystals().replace(extras={"kind": np.array(["a", "b", "c"]), "x": np.arange(3.0)}))
+        writer.append(crystals().replace(extras={"x": np.arange(3.0)}))
+    extras = open_store(tmp_path / "store").extras
+    assert extras["kind"].tolist() == ["a", "b", "c", "", "", ""]
+    assert extras["x"][np.array([5, 0, 1])].tolist() == [2.0, 0.0, 1.0]
 
 
 def test_extras_that_some_pieces_lack(tmp_path):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xclimb.data.chunks import Chunks
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
+    Values = np.ndarray
     LeftOut = np.ndarray
 else:
-    LeftOut = np.ndarray | None  # None when given, filled in after that
+    Values = np.ndarray | Chunks  # chunks in a store of several files
+    LeftOut = Values | None  # None when given, filled in after that
 
 MAX_Z = 118
 
@@ -60,6 +63,11 @@ def _alphabet() -> tuple[list[str], np.ndarray]:
 
     symbols = chemical_symbols[: MAX_Z + 1]
     return sorted(symbols), np.argsort(np.argsort(symbols))
+
+
+def _array(value: Any, dtype: type | None = None) -> Any:
+    """A column as an array; chunks stay where they are."""
+    return value if isinstance(value, Chunks) else np.asarray(value, dtype=dtype)
 
 
 def join_extras(parts: Sequence[dict[str, np.ndarray]], rows: Sequence[int]) -> dict[str, np.ndarray]:
@@ -109,10 +117,10 @@ class Frames:
         DataError: on shapes that do not fit each other.
     """
 
-    numbers: np.ndarray
-    positions: np.ndarray
-    cells: np.ndarray
-    pbc: np.ndarray
+    numbers: Values
+    positions: Values
+    cells: Values
+    pbc: Values
     offsets: np.ndarray
     energy: LeftOut = None  # type: ignore[assignment]
     forces: LeftOut = None  # type: ignore[assignment]
@@ -121,7 +129,7 @@ class Frames:
     material_id: LeftOut = None  # type: ignore[assignment]
     frame_id: LeftOut = None  # type: ignore[assignment]
     theory: LevelOfTheory = field(default_factory=LevelOfTheory)
-    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    extras: dict[str, Values] = field(default_factory=dict)
 
     def __post_init__(self):
         offsets = np.asarray(self.offsets, dtype=np.int64)
@@ -136,11 +144,11 @@ class Frames:
             expected = (rows[column.scope], *column.shape)
             if value is None:  # numbers and offsets stand first in COLUMNS, so formulas() can be asked for here
                 value = self.formulas() if name == "material_id" else np.full(expected, np.nan)
-            value = np.asarray(value, dtype=column.dtype)
+            value = _array(value, column.dtype)
             if value.shape != expected:
                 raise DataError(f"column {name!r} has shape {value.shape}, expected {expected} ({column.scope} scope)")
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "extras", {name: np.asarray(value) for name, value in self.extras.items()})
+        object.__setattr__(self, "extras", {name: _array(value) for name, value in self.extras.items()})
         for name, value in self.extras.items():
             if len(value) != rows["system"]:
                 raise DataError(f"extra column {name!r} has {len(value)} rows, expected {rows['system']}")
@@ -224,9 +232,8 @@ class Frames:
 
     def __getitem__(self, key) -> "Frames":
         """Frames by index, slice, boolean mask or integer array; always a Frames, copied rows in the order asked for."""
-        key = np.asarray(key, dtype=np.int64) if not isinstance(key, slice) and np.size(key) == 0 else key
-        index = np.atleast_1d(np.arange(len(self))[key])
-        counts = self.n_atoms[index]
+        index = self._index(key)
+        counts = self.offsets[index + 1] - self.offsets[index]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         # atom rows of the chosen systems: their start, repeated, plus a running index inside each system
         atoms = np.repeat(self.offsets[index] - offsets[:-1], counts) + np.arange(offsets[-1])
@@ -234,6 +241,17 @@ class Frames:
         columns = {name: getattr(self, name)[rows[column.scope]] for name, column in COLUMNS.items()}
         extras = {name: value[index] for name, value in self.extras.items()}
         return Frames(**columns, offsets=offsets, theory=self.theory, extras=extras)
+
+    def _index(self, key: Any) -> np.ndarray:
+        """Numbers of the frames that a key means; what it costs depends on how many those are, not on how many there are."""
+        if isinstance(key, slice):
+            return np.arange(*key.indices(len(self)))
+        index = np.atleast_1d(np.asarray(key, dtype=np.int64 if np.size(key) == 0 else None))
+        if index.dtype.kind not in "iu":  # a mask, or nothing that NumPy takes
+            return np.arange(len(self))[index]
+        if ((index < -len(self)) | (index >= len(self))).any():
+            raise IndexError(f"frames {index.min()} to {index.max()} are asked for of {len(self)}")
+        return np.where(index < 0, index + len(self), index).astype(np.int64)
 
     def __iter__(self):
         return (self[s] for s in range(len(self)))

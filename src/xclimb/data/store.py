@@ -8,7 +8,8 @@ A store is a folder::
 
 Each file holds one record batch, so a column is one piece of memory and becomes a NumPy array as it lies there; text is kept
 as NumPy keeps it, in four bytes a character, so that ids need no memory either. A set beyond ``shard_atoms`` atoms is cut into
-several such pairs, which :func:`iter_store` gives one by one. :mod:`xclimb.data.store_writer` writes them.
+several such pairs, which :func:`iter_store` gives one by one and :func:`open_store` as one set.
+:mod:`xclimb.data.store_writer` writes them.
 """
 
 import hashlib
@@ -16,11 +17,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from xclimb.data.frames import COLUMNS, Frames
+from xclimb.data.chunks import Chunks
+from xclimb.data.frames import COLUMNS, Frames, join_extras
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
 
@@ -62,9 +65,10 @@ def read_manifest(path: str | os.PathLike) -> dict:
 
 
 def open_store(path: str | os.PathLike, *, verify: bool = False) -> Frames:
-    """Open a store memory-mapped: columns of a store with one shard are views of the files, read when they are used.
+    """Open a store memory-mapped: columns are views of the files, read when they are used.
 
-    The arrays are read-only. A store of several shards is joined in memory; :func:`iter_store` avoids that.
+    The arrays are read-only. Columns of a store of several shards are :class:`xclimb.data.chunks.Chunks`, which fetch rows from
+    where they lie.
 
     Args:
         path: the store's folder; with a part of its split behind a colon (``"STORE:train"``) that part, in memory.
@@ -79,7 +83,20 @@ def open_store(path: str | os.PathLike, *, verify: bool = False) -> Frames:
     if named is not None:
         return open_part(*named)
     parts = list(iter_store(path, verify=verify))
-    return parts[0] if len(parts) == 1 else Frames.concatenate(parts)
+    return parts[0] if len(parts) == 1 else _together(parts)
+
+
+def _together(parts: list[Frames]) -> Frames:
+    """Shards as one set, nothing of them joined but what some shards lack."""
+    columns: dict[str, Any] = {name: Chunks([getattr(part, name) for part in parts]) for name in COLUMNS}
+    everywhere = set.intersection(*(set(part.extras) for part in parts))
+    extras: dict[str, Any] = {
+        name: Chunks([part.extras[name] for part in parts]) for name in parts[0].extras if name in everywhere
+    }
+    lacking = [{name: value for name, value in part.extras.items() if name not in everywhere} for part in parts]
+    extras |= join_extras(lacking, [len(part) for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.n_atoms for part in parts]))])
+    return Frames(**columns, offsets=offsets, theory=parts[0].theory, extras=extras)
 
 
 def iter_store(path: str | os.PathLike, *, verify: bool = False) -> Iterator[Frames]:

@@ -1,11 +1,14 @@
 """Who works on tasks: this process, processes beside it, or a Dask cluster; results come in the order of the tasks."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 
 from xclimb.errors import ConfigError
 from xclimb.ingest.tasks import Done, Task, run_task
@@ -26,11 +29,19 @@ def workers_of(workers: int, scheduler: str | None) -> Iterator[tuple[Executor |
     elif workers <= 1:
         yield None, 1
     else:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # a copy of a process with threads may hang
+        context = get_context("spawn")  # a copy of a process with threads may hang
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
         try:
             yield pool, workers
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that it works for is killed: it would wait for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 @contextmanager
