@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +76,14 @@ def test_extras_that_some_pieces_lack(tmp_path):
     extras = open_store(tmp_path / "store").extras
     assert extras["kind"].tolist() == ["a", "b", "c", "", "", ""]
     np.testing.assert_array_equal(extras["axis"], np.repeat([[1.0, 1.0], [np.nan, np.nan]], 3, axis=0))
+
+
+def test_a_store_that_an_older_xclimb_wrote():
+    """Written with schema 1, where text was kept as Arrow keeps it."""
+    path = Path(__file__).parent / "store_schema1"
+    assert read_manifest(path)["schema"] == 1
+    extras = {"kind": np.array(["a", "bc", "d"]), "axis": np.arange(6.0).reshape(3, 2), "count": np.array([1, 2, 3])}
+    same(open_store(path, verify=True), crystals().replace(extras=extras))
 
 
 def test_an_empty_store(tmp_path):

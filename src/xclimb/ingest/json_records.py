@@ -188,7 +188,11 @@ def _energy(labels: dict, record: dict, energy: str) -> float:
 
 
 def _stress(value: Any) -> np.ndarray:
-    """3 x 3, or 6 in the order xx yy zz yz xz xy; kbar in VASP's sign."""
+    """3 x 3, or 6 in the order xx yy zz yz xz xy; kbar in VASP's sign.
+
+    The order is the one that emmet-core states, whose MatPESTrainDoc is the schema of MatPES; its pressure is plus a third of
+    the first three, which is VASP's sign.
+    """
     voigt = isinstance(value, list) and len(value) == 6
     full = voigt_to_full(_numbers("stress", value, (6,))) if voigt else _numbers("stress", value, (3, 3))
     return vasp_kbar_to_ev_a3(full)
