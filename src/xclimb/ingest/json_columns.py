@@ -206,7 +206,7 @@ def _elements(species: pa.Array) -> np.ndarray:
     names = items.field("element").dictionary_encode()
     known = atomic_numbers()
     table = np.array([*(known.get(name, 0) for name in names.dictionary.to_pylist()), 0], dtype=np.int32)
-    numbers = table[from_arrow(names.indices.fill_null(-1), ())]
+    numbers = table[_filled(names.indices, -1)]
     numbers = np.where(_floats(items.field("occu")) > 0.999, numbers, 0).astype(np.int32)
     if (lengths == 1).all():
         return numbers
@@ -278,7 +278,7 @@ def _stated(values: np.ndarray) -> bool:
 
 def _lengths(lists: pa.Array) -> np.ndarray:
     """Entries of each list; 0 for null."""
-    return from_arrow(lists.value_lengths().fill_null(0), ()).astype(np.int64)
+    return _filled(lists.value_lengths(), 0).astype(np.int64)
 
 
 def _missing(column: pa.Array) -> np.ndarray:
@@ -289,5 +289,10 @@ def _floats(column: pa.Array) -> np.ndarray:
     """Numbers as float64, NaN for null."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
-    column = column if column.type == pa.float64() else pc.cast(column, pa.float64(), safe=False)
-    return from_arrow(column.fill_null(np.nan) if column.null_count else column, ())
+    return _filled(column if column.type == pa.float64() else pc.cast(column, pa.float64(), safe=False), np.nan)
+
+
+def _filled(column: pa.Array, value: int | float) -> np.ndarray:
+    """A column of numbers with a value for null (Arrow's own fill_null would import pandas)."""
+    values = from_arrow(column, ())
+    return np.where(_missing(column), value, values) if column.null_count else values
