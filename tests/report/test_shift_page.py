@@ -2,8 +2,6 @@ import csv
 import html
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from functools import cache
 
@@ -12,11 +10,12 @@ import pytest
 
 from analysis.pairs import DFT_PAIRS, read_pairs
 from analysis.planted import plant
-from report.test_browser import CHROMIUM, FLAGS
+from report.browser import needs_chromium, probe
 from xclimb.analysis.shift import ShiftReport, shift
 from xclimb.errors import DataError
 from xclimb.report.shift_figures import family_figure, held_out_figure, histogram_bound, left_over_histogram, trend_figure
 from xclimb.report.shift_page import shift_page, write_shift
+from xclimb.report.structures import scene
 
 
 @cache
@@ -108,51 +107,43 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         write_shift(report(), tmp_path / "file")
 
 
-PROBE = """
-<script>
-addEventListener("load", async () => {
-  const troubles = [];
-  addEventListener("error", (event) => troubles.push(event.message));
-  addEventListener("securitypolicyviolation", (event) => troubles.push(event.blockedURI));
-  while (!document.body.dataset.drawn) await new Promise((done) => setTimeout(done, 50));
-  const table = document.querySelector("#outliers table");
+SCRIPT = """
+  const table = document.querySelector("#outliers table"), svg = document.querySelector("#structure svg");
   const first = () => table.tBodies[0].rows[0].cells[1].textContent;
-  const before = first();
+  const said = { before: first(), caption: document.querySelector("#structure figcaption").textContent };
+  said.balls = svg.querySelectorAll("circle").length;
+  said.edges = svg.querySelectorAll("line.edge").length;
   table.querySelectorAll("thead button")[1].click();
-  const up = first();
+  said.up = first();
+  const places = () => [...svg.querySelectorAll("circle")].map((ball) => ball.getAttribute("cx")).join();
+  const before = places();
+  svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+  said.turned = places() !== before;
+  svg.dispatchEvent(new KeyboardEvent("keydown", { key: "0", bubbles: true }));
+  said.back = places() === before;
+  table.querySelector("tbody button").click();
+  said.other = document.querySelector("#structure figcaption").textContent;
+  said.marked = document.querySelectorAll("#outliers tr[aria-current]").length;
+  said.stays = svg.getBoundingClientRect().width > 100;
   document.getElementById("theme").click();
-  await new Promise((done) => setTimeout(done, 1000));
-  const said = {
-    troubles, before, up, width: innerWidth, overflow: document.documentElement.scrollWidth - innerWidth,
-    plots: [...document.querySelectorAll(".plot")].map((plot) => plot.querySelectorAll(".main-svg").length),
-    surface: getComputedStyle(document.body).backgroundColor,
-  };
-  const text = "PROBE" + JSON.stringify(said) + "PROBE";
-  if (parent === window) document.body.textContent = text;
-  else parent.postMessage(text, "*");
-});
-</script>
+  await wait(1000);
+  return said;
 """
-FRAME = """<body style="margin:0"><iframe src="page.html?theme=light" style="width:400px;height:900px;border:0"></iframe>
-<script>addEventListener("message", (event) => { document.body.textContent = event.data; });</script></body>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-@pytest.mark.parametrize(("name", "width"), [("page.html?theme=light", 1280), ("frame.html", 400)])
-def test_page_in_a_browser(folder, tmp_path, name, width):
-    probed = (folder / "report.html").read_text().replace("</body>", PROBE + "</body>")
-    (tmp_path / "page.html").write_text(probed)
-    (tmp_path / "frame.html").write_text(FRAME)
-    command = [CHROMIUM, *FLAGS.split(), "--window-size=1280,900", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([*command, f"file://{tmp_path / name}"], capture_output=True, text=True, timeout=120, check=False)
-    shutil.rmtree(tmp_path / "profile", ignore_errors=True)
-    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    said = json.loads(html.unescape(re.search(r"PROBE(\{.*\})PROBE", done.stdout, flags=re.S).group(1)))
-    assert said["width"] == width
-    assert said["overflow"] <= 0
-    assert said["troubles"] == []
+@needs_chromium
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (400, "dark")])
+def test_page_in_a_browser(folder, tmp_path, width, theme):
+    said = probe(folder / "report.html", tmp_path, SCRIPT, width, theme)
     assert len(said["plots"]) == 6
-    assert all(count > 0 for count in said["plots"])
-    assert said["before"] == "+458"
+    assert said["surface"] == (
+        "rgb(23, 27, 34)" if theme == "light" else "rgb(254, 254, 254)"
+    )  # the other one, after the click
+    assert (said["before"], said["caption"]) == ("+458", "S, frame S-trig/0: +458 meV/atom left over.")
     assert said["up"].startswith("−")
-    assert said["surface"] == "rgb(23, 27, 34)"
+    assert said["other"].startswith("NiO, frame NiO-afm")
+    assert (said["edges"], said["marked"]) == (12, 1)
+    assert said["balls"] == len(scene(report().structures[0]["low"])["atoms"]) // 4
+    assert said["turned"]
+    assert said["back"]
+    assert said["stays"]

@@ -14,6 +14,7 @@ from xclimb.analysis.advice import give_advice
 from xclimb.analysis.depth import held_out_errors, z_trend
 from xclimb.analysis.families import family_table
 from xclimb.analysis.intervals import bootstrap
+from xclimb.analysis.outlying import outlying_structures
 from xclimb.analysis.pair_sums import Sums, energy_sums, label_sums, measure
 from xclimb.analysis.pairing import Pairs, pair_frames
 from xclimb.analysis.shift_report import ShiftReport
@@ -99,6 +100,7 @@ def _measured(pairs: Pairs, network: np.ndarray | None = None) -> ShiftReport:
         families=family_table(design, sums, offset),
         reference_depth=_depth(design, fit, x, y, network),
         outliers=_outliers(fit.residuals, pairs.low.frame_id, formula),
+        structures=outlying_structures(pairs, fit.residuals),
         notes=(*pairs.notes, *_notes(pairs, design, fit)),
         frame_id=pairs.low.frame_id,
         material_id=pairs.low.material_id,

@@ -50,6 +50,8 @@ class ShiftReport:
         n_magmoms: atoms with magnetic moments on both sides.
         magmom_mae: mean absolute difference of absolute magnetic moments, µB.
         outliers: the pairs with the largest left-over: ``{"frame_id", "formula", "left_over"}``, meV/atom.
+        structures: the structures of the pairs with the largest left-over, most outlying first
+            (:func:`xclimb.analysis.outlying.outlying_structures`).
         intervals: name of a number above -> ends of its 95 % interval, by bootstrap over materials, in its unit.
         element_intervals: element symbol -> ends of its 95 % interval by jackknife over materials, eV; infinite where
             undetermined, NaN where no uncertainty can be stated.
@@ -100,6 +102,7 @@ class ShiftReport:
     shift_per_atom: np.ndarray
     left_over: np.ndarray
     outliers: list[dict] = field(default_factory=list)
+    structures: list[dict] = field(default_factory=list)
     n_forces: int = 0
     forces_low: float = _NAN
     forces_high: float = _NAN

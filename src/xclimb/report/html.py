@@ -35,7 +35,7 @@ def render(template: str, **context) -> str:
     loader: BaseLoader = FunctionLoader(_template_source)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     raw = {"css": Markup(_template_source("page.css")), "script": Markup(_template_source("page.js"))}
-    dark = _json_for_html(style.DARK)
+    dark = json_for_html(style.DARK)
     return environment.get_template(template).render(**raw, **context, plotly=_packed_plotly(), dark=dark, missing="—")
 
 
@@ -47,13 +47,18 @@ def _packed_plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode("utf-8"), 9, mtime=0)).decode("ascii")
 
 
-def _json_for_html(content) -> Markup:
+def json_for_html(content) -> Markup:
     """JSON that may stand inside a script element whatever the strings in it say."""
     text = content if isinstance(content, str) else json.dumps(content)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
+def script(name: str) -> Markup:
+    """A script of the templates, for pages that need more than the common one."""
+    return Markup(_template_source(name))
+
+
 def figures_json(drawn: dict[str, go.Figure]) -> Markup:
     """Figures by name, as the page's script reads them."""
     inside = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in drawn.items())
-    return _json_for_html("{" + inside + "}")
+    return json_for_html("{" + inside + "}")

@@ -14,7 +14,8 @@ from xclimb.analysis.shift_report import ShiftReport
 from xclimb.errors import DataError
 from xclimb.report import figures, shift_figures, tables
 from xclimb.report.folder import number
-from xclimb.report.html import figures_json, render, replace_file
+from xclimb.report.html import figures_json, json_for_html, render, replace_file, script
+from xclimb.report.structures import scenes
 from xclimb.report.summary import MISSING, Tile
 from xclimb.report.tables import Cell, Table
 
@@ -151,6 +152,8 @@ def shift_page(shift: dict) -> str:
         elements=element_table(shift),
         families=family_table(shift),
         outliers=outlier_table(shift),
+        scenes=json_for_html(scenes(shift["structures"])) if shift.get("structures") else "",
+        viewer=script("structure.js"),
         numbers=number_table(shift),
         trend_told=f"; correlation with Z²: {_text(trend, 3)}" if math.isfinite(trend) else "",
         energies_caption=(

@@ -1,0 +1,80 @@
+"""Crystals as the page draws them: atoms of one cell with its faces closed, bonds, edges; the page turns and projects them."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+_ON_FACE = 0.03  # of a lattice vector: such atoms are drawn on the opposite face too
+_BOND = 1.2  # of the sum of two covalent radii
+_RADIUS = 0.42  # of a covalent radius: bonds stay visible between the balls
+_NON_METALS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 51, 52, 53)
+_CORNERS = np.array(list(product((0, 1), repeat=3)), dtype=float)  # [8, 3]
+_EDGES = [(a, b) for a in range(8) for b in range(a) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
+
+
+def scenes(structures: Sequence[dict]) -> list[list[dict]]:
+    """What to draw of each structure of a shift report, largest left-over first: one scene, or two if the sides differ."""
+    return [[scene(side) for side in (one["low"], one["high"]) if side] for one in structures]
+
+
+def scene(side: dict) -> dict:
+    """One structure to draw.
+
+    Args:
+        side: ``numbers``, ``positions``, ``cell``, ``pbc`` (:func:`xclimb.analysis.outlying.outlying_structures`).
+
+    Returns:
+        ``elements``: ``[symbol, colour, radius in Å]`` each; ``atoms``: flat ``element, x, y, z`` (Å, the middle of the cell at
+        the origin); ``bonds``: flat pairs of atoms; ``edges``: flat ``x, y, z`` of the two ends of each edge of the cell.
+    """
+    from ase.data import chemical_symbols, covalent_radii
+    from ase.data.colors import jmol_colors
+
+    numbers = np.asarray(side["numbers"], dtype=int)
+    cell, pbc = np.reshape(side["cell"], (3, 3)), np.asarray(side["pbc"], dtype=bool)
+    numbers, positions = _closed(numbers, np.reshape(side["positions"], (-1, 3)), cell, pbc)
+    bonds = _bonds(numbers, positions, covalent_radii)
+    periodic = bool(pbc.all())
+    middle = 0.5 * cell.sum(0) if periodic else 0.5 * (positions.min(0) + positions.max(0))
+    corners = _CORNERS @ cell - middle
+    edges = [corners[[a, b]] for a, b in _EDGES] if periodic else []
+    kinds, kind = np.unique(numbers, return_inverse=True)
+    colours = (255 * jmol_colors[kinds]).astype(int)
+    return {
+        "elements": [
+            [chemical_symbols[z], "#{:02x}{:02x}{:02x}".format(*colour), round(_RADIUS * float(covalent_radii[z]), 2)]
+            for z, colour in zip(kinds.tolist(), colours.tolist(), strict=True)
+        ],
+        "atoms": [one for k, place in zip(kind.tolist(), positions - middle, strict=True) for one in (k, *_short(place))],
+        "bonds": bonds.ravel().tolist(),
+        "edges": _short(np.ravel(edges)),
+    }
+
+
+def _short(values: np.ndarray) -> list[float]:
+    return np.round(values, 2).tolist()
+
+
+def _closed(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms inside the cell, and those on its faces, edges and corners on the opposite ones too."""
+    if not pbc.any():
+        return numbers, positions
+    inverse = np.linalg.pinv(cell)
+    fractions = positions @ inverse
+    wrapped = np.where(pbc, fractions - np.floor(fractions + _ON_FACE), fractions)  # [A, 3], from -0.03 on
+    on_face = (wrapped < _ON_FACE) & pbc
+    drawn = [(on_face | (corner == 0)).all(1) for corner in _CORNERS]
+    moved = [(wrapped - fractions + corner)[chosen] @ cell for corner, chosen in zip(_CORNERS, drawn, strict=True)]
+    at = np.concatenate([np.flatnonzero(chosen) for chosen in drawn])
+    return numbers[at], positions[at] + np.concatenate(moved)
+
+
+def _bonds(numbers: np.ndarray, positions: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Pairs of drawn atoms closer than 1.2 covalent radii ``[B, 2]``; no metal with a metal beside non-metals."""
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    near = distances < _BOND * (radii[numbers][:, None] + radii[numbers][None])
+    metal = ~np.isin(numbers, _NON_METALS)
+    if not metal.all():
+        near &= ~(metal[:, None] & metal[None])
+    return np.argwhere(np.triu(near, 1))
