@@ -219,7 +219,7 @@ def test_not_a_run_folder(tmp_path, make):
         folder.write_text("")
     elif make == "empty":
         folder.mkdir()
-    with pytest.raises(DataError, match="give the run or study folder") as error:
+    with pytest.raises(DataError, match="give the folder that") as error:
         write_report(folder)
     assert one_sentence(error)
 

@@ -13,8 +13,11 @@ from analysis.planted import plant
 from report.browser import needs_chromium, probe
 from xclimb.analysis.shift import ShiftReport, shift
 from xclimb.errors import DataError
+from xclimb.references import AtomRef
+from xclimb.report import write_report
 from xclimb.report.shift_figures import family_figure, held_out_figure, histogram_bound, left_over_histogram, trend_figure
-from xclimb.report.shift_page import shift_page, write_shift
+from xclimb.report.shift_files import csv_files, write_shift
+from xclimb.report.shift_page import drawn_figures, shift_page
 from xclimb.report.structures import scene
 
 
@@ -36,8 +39,14 @@ def table(file) -> list[dict]:
 
 
 def test_files_hold_the_report(folder):
-    names = {"shift.json", "numbers.csv", "elements.csv", "families.csv", "pairs.csv", "report.html"}
-    assert {file.name for file in folder.iterdir()} == names
+    tables = {
+        f"{name}.csv" for name in ["numbers", "elements", "references", "families", "held_out", "pairs", "outliers", "advice"]
+    }
+    assert {file.name for file in folder.iterdir()} == {"shift.json", "report.html", "figures"} | tables
+    drawn = drawn_figures(report().to_dict())
+    assert {file.name for file in (folder / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in drawn for kind in ("svg", "png")
+    }
     again = ShiftReport.from_dict(json.loads((folder / "shift.json").read_text()))
     assert again.to_dict() == report().to_dict()
     numbers = {row["number"]: row for row in table(folder / "numbers.csv")}
@@ -50,6 +59,69 @@ def test_files_hold_the_report(folder):
     assert [row["frame_id"] for row in pairs] == report().frame_id.tolist()
     np.testing.assert_allclose([float(row["left_over_meV"]) for row in pairs], report().left_over, rtol=1e-8)
     assert sum(int(row["n_pairs"]) for row in table(folder / "families.csv")) == 263
+    held_out = {row["references"]: float(row["held_out_mae_meV"]) for row in table(folder / "held_out.csv")}
+    assert held_out == pytest.approx(report().reference_depth["errors"])
+    outliers = table(folder / "outliers.csv")
+    assert (len(outliers), outliers[0]["frame_id"]) == (50, "S-trig/0")
+    assert [row["advice"] for row in table(folder / "advice.csv")] == [one["sentence"] for one in report().advice]
+
+
+def test_references_beside_those_of_the_low_side(folder):
+    for row in table(folder / "references.csv"):
+        known = report().reference_rows["elements"][row["element"]]
+        assert float(row["difference_eV"]) == pytest.approx(report().elements[row["element"]], abs=1e-6)
+        assert float(row["fitted_eV"]) - float(row["source_eV"]) == pytest.approx(float(row["difference_eV"]), abs=1e-6)
+        assert float(row["std_eV"]) == pytest.approx(known["std"])
+    text = (folder / "report.html").read_text()
+    assert "fitted to the r2SCAN energies alone (raw), beside the same fit to the PBE energies" in text
+
+
+def test_references_beside_those_of_a_potential():
+    low, high = read_pairs(DFT_PAIRS)
+    values = np.full(119, np.nan)
+    values[8] = -5.0
+
+    class Potential:
+        name, theory, references = "<mine>", low.theory, AtomRef(values, np.isfinite(values))
+
+        def label(self, frames):
+            return low
+
+    text = shift_page(shift(low, high, source=Potential()).to_dict())
+    assert "beside the table of &lt;mine&gt;" in text
+    rows = shift(low, high, source=Potential()).reference_rows
+    assert rows["kind"] == "raw"
+    assert rows["elements"]["O"]["source"] == -5.0
+    assert np.isnan(rows["elements"]["H"]["difference"])
+
+
+def test_an_older_report_without_references_and_structures_makes_a_page():
+    plain = {name: value for name, value in report().to_dict().items() if name not in ("reference_rows", "structures")}
+    again = ShiftReport.from_dict(plain)
+    assert (again.reference_rows, again.structures) == ({}, [])
+    text = shift_page(again.to_dict())
+    assert '<section id="outliers">' in text
+    assert "References of all" not in text
+
+
+def test_the_page_is_made_again_from_its_folder(folder, tmp_path):
+    (tmp_path / "shift.json").write_bytes((folder / "shift.json").read_bytes())
+    assert write_report(tmp_path) == tmp_path / "report.html"
+    again = {file.relative_to(tmp_path): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert again == {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert write_report(tmp_path, tmp_path / "elsewhere" / "page.html").name == "page.html"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda plain: plain.pop("elements"), lambda plain: plain.update(left_over="no"), lambda plain: plain.update(mean=[])],
+)
+def test_a_broken_report_is_named(tmp_path, change):
+    plain = report().to_dict()
+    change(plain)
+    (tmp_path / "shift.json").write_text(json.dumps(plain))
+    with pytest.raises(DataError, match=r"shift.json is not what xclimb shift --out writes"):
+        write_report(tmp_path)
 
 
 def test_page_is_whole_and_small(folder):
@@ -65,7 +137,20 @@ def test_page_is_whole_and_small(folder):
 
 def test_ten_thousand_pairs_stay_small():
     low, high = plant(np.random.default_rng(0), n_materials=2500, frames_each=4)
-    assert len(shift_page(shift(low, high).to_dict())) < 5e6
+    found = shift(low, high)
+    text = shift_page(found.to_dict())
+    assert len(text.encode()) < 5e6
+    assert "1,500 of 10,000 pairs are drawn" in text
+    assert len(json.dumps(found.to_dict())) < 300 * 10_000  # bytes a pair
+    assert sum(map(len, csv_files(found).values())) < 150 * 10_000
+
+
+def test_a_page_of_more_pairs_is_no_larger():
+    sizes = [
+        len(shift_page(shift(*plant(np.random.default_rng(0), n_materials=600, frames_each=each)).to_dict()))
+        for each in (4, 40)
+    ]
+    assert sizes[1] < 1.05 * sizes[0]
 
 
 def test_few_pairs_without_labels():
@@ -115,6 +200,14 @@ SCRIPT = """
   said.edges = svg.querySelectorAll("line.edge").length;
   table.querySelectorAll("thead button")[1].click();
   said.up = first();
+  for (const format of ["svg", "png"]) {
+    const image = await Plotly.toImage(document.querySelector("#energies .plot"), { format, width: 600, height: 300 });
+    said[format] = image.slice(0, 14);
+  }
+  const asked = [];
+  Plotly.downloadImage = (place, options) => asked.push(`${options.filename}.${options.format}`);
+  document.querySelectorAll("#elements button[data-save]").forEach((button) => button.click());
+  said.asked = asked.join(" ");
   const places = () => [...svg.querySelectorAll("circle")].map((ball) => ball.getAttribute("cx")).join();
   const before = places();
   svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
@@ -144,6 +237,8 @@ def test_page_in_a_browser(folder, tmp_path, width, theme):
     assert said["other"].startswith("NiO, frame NiO-afm")
     assert (said["edges"], said["marked"]) == (12, 1)
     assert said["balls"] == len(scene(report().structures[0]["low"])["atoms"]) // 4
+    assert said["asked"] == "shift.svg shift.png trend.svg trend.png"
+    assert (said["svg"], said["png"]) == ("data:image/svg", "data:image/png")
     assert said["turned"]
     assert said["back"]
     assert said["stays"]

@@ -17,6 +17,7 @@ from xclimb.analysis.intervals import bootstrap
 from xclimb.analysis.outlying import outlying_structures
 from xclimb.analysis.pair_sums import Sums, energy_sums, label_sums, measure
 from xclimb.analysis.pairing import Pairs, pair_frames
+from xclimb.analysis.reference_rows import Source, reference_rows
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
@@ -44,7 +45,7 @@ class CanLabel(Protocol):
         """The same structures with the potential's predictions as labels."""
 
 
-def shift(low: Frames | CanLabel, high: Frames, by: str | None = None) -> ShiftReport:
+def shift(low: Frames | CanLabel, high: Frames, by: str | None = None, source: CanLabel | None = None) -> ShiftReport:
     """Measure how the labels of two functionals differ.
 
     Args:
@@ -53,6 +54,7 @@ def shift(low: Frames | CanLabel, high: Frames, by: str | None = None) -> ShiftR
         high: frames of the higher functional.
         by: pair by ``"frame_id"`` or ``"material_id"``; by default frame ids if any agree. By material, the frame of lowest
             energy stands for it on each side.
+        source: a potential whose elemental references are set beside the fitted ones; ``low`` itself if that is one.
 
     Forces and stress are compared for pairs of the same structure only.
 
@@ -61,10 +63,11 @@ def shift(low: Frames | CanLabel, high: Frames, by: str | None = None) -> ShiftR
         TheoryError: if both sets are stated to be at the same level of theory.
         ConfigError: on another ``by``.
     """
+    beside = None if source is None else Source(_name_of(source), source.references)
     if low.theory.functional is not None and not low.theory.differences(high.theory):
         raise TheoryError(f"both sets are at {low.theory}: a shift needs two levels; state the other with functional=...")
     if isinstance(low, Frames):
-        return _measured(pair_frames(low, high, by))
+        return _measured(pair_frames(low, high, by), source=beside)
     labelled = high[np.isfinite(high.energy) & (high.n_atoms > 0)]
     if not len(labelled):
         raise DataError(f"none of the {len(high)} frames has an energy to compare a potential with: read labelled frames")
@@ -72,12 +75,16 @@ def shift(low: Frames | CanLabel, high: Frames, by: str | None = None) -> ShiftR
     network = (pairs.low.energy - low.references.energy(pairs.low)) / pairs.low.n_atoms
     missing = len(high) - len(labelled)
     told = (f"{missing} of {len(high)} frames of the second set carry no energy and were left out.",) if missing else ()
-    name = getattr(low, "name", "the potential")
-    note = f"The first side are predictions of {name}: what is left over holds its errors too."
-    return _measured(replace(pairs, notes=(*told, *pairs.notes, note)), network)
+    note = f"The first side are predictions of {_name_of(low)}: what is left over holds its errors too."
+    beside = beside or Source(_name_of(low), low.references, predicted=True)
+    return _measured(replace(pairs, notes=(*told, *pairs.notes, note)), network, beside)
 
 
-def _measured(pairs: Pairs, network: np.ndarray | None = None) -> ShiftReport:
+def _name_of(potential: CanLabel) -> str:
+    return getattr(potential, "name", "the potential")
+
+
+def _measured(pairs: Pairs, network: np.ndarray | None = None, source: Source | None = None) -> ShiftReport:
     x, y = pairs.low.energy_per_atom, pairs.high.energy_per_atom
     design = design_of(pairs.low)
     fit = fit_fractions(design, y - x)
@@ -99,6 +106,7 @@ def _measured(pairs: Pairs, network: np.ndarray | None = None) -> ShiftReport:
         intervals=_intervals(sums, labels, design, offset),
         families=family_table(design, sums, offset),
         reference_depth=_depth(design, fit, x, y, network),
+        reference_rows=reference_rows(design, fit, (x, y), source),
         outliers=_outliers(fit.residuals, pairs.low.frame_id, formula),
         structures=outlying_structures(pairs, fit.residuals),
         notes=(*pairs.notes, *_notes(pairs, design, fit)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from xclimb.analysis.reference_rows import from_plain
 from xclimb.data.theory import LevelOfTheory
 
 _NAN = math.nan
@@ -60,6 +61,8 @@ class ShiftReport:
         families: a row for each chemical family (:func:`xclimb.analysis.families.family_table`).
         reference_depth: errors of kinds of references on held-out materials
             (:func:`xclimb.analysis.depth.held_out_errors`), and ``z_squared``: correlation of the elements' shifts with Z^2.
+        reference_rows: references fitted to the pairs beside those of the source, element by element
+            (:func:`xclimb.analysis.reference_rows.reference_rows`).
         advice: what to do, ``{"topic", "sentence", "numbers"}`` (:mod:`xclimb.analysis.advice`).
         notes: what a reader of these numbers should know, a sentence each.
         frame_id: names of the pairs (of the first set's frames) ``[P]``.
@@ -123,6 +126,7 @@ class ShiftReport:
     element_data: dict[str, dict] = field(default_factory=dict)
     families: list[dict] = field(default_factory=list)
     reference_depth: dict = field(default_factory=dict)
+    reference_rows: dict = field(default_factory=dict)
     advice: list[dict] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
@@ -150,6 +154,7 @@ class ShiftReport:
         for name in ("families", "reference_depth", "advice"):
             if name in values:
                 values[name] = _numbers(values[name])
+        values["reference_rows"] = from_plain(values.get("reference_rows") or {}, grouped)
         values["theory_low"] = LevelOfTheory.from_dict(values["theory_low"])
         values["theory_high"] = LevelOfTheory.from_dict(values["theory_high"])
         return cls(**values | {"notes": tuple(values["notes"])})

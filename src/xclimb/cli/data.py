@@ -247,10 +247,26 @@ def shift(
             metavar="ID", help="Pair by frame_id or material_id; by default frame_id where any agree.", show_default=False
         ),
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            "-s",
+            metavar="POTENTIAL",
+            help="Its references are set beside the fitted ones.",
+            show_default="LOW, if that is a potential",
+        ),
+    ] = None,
     json: Json = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Folder for a page, CSV tables and shift.json.", show_default=False),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for a page, its figures, CSV tables and shift.json.",
+            show_default=False,
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -275,12 +291,13 @@ def shift(
         raise ConfigError(
             f"which two functionals of {low} are to be compared? give --low PBE --high r2SCAN, or a second data set"
         )
-    report = measure_shift(_low_side(low, functional_low, predicted), read_data(high or low, functional_high), by)
+    sides = _low_side(low, functional_low, predicted), read_data(high or low, functional_high)
+    report = measure_shift(*sides, by, source=None if source is None else _potential(source))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
     page = None
     if out is not None:
-        from xclimb.report.shift_page import write_shift
+        from xclimb.report.shift_files import write_shift
 
         page = write_shift(report, out)
     show_shift(console(), report)
@@ -289,8 +306,10 @@ def shift(
 
 
 def _low_side(low: str, functional: str | None, predicted: bool) -> "Frames | Potential":
-    if not predicted:
-        return read_data(low, functional)
+    return _potential(low) if predicted else read_data(low, functional)
+
+
+def _potential(name: str) -> "Potential":
     from xclimb.models.zoo import load
 
-    return load(low)
+    return load(name)

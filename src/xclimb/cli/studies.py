@@ -230,7 +230,8 @@ def _study_data(
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Run folder of xclimb transfer, or study folder.", show_default=False)
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder of xclimb transfer, xclimb study or xclimb shift.", show_default=False),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.", show_default="FOLDER/report.html")
@@ -244,6 +245,8 @@ def report(
     [bold]Examples:[/bold] xclimb report runs/residual-0
 
     xclimb report runs/residual-0 --watch
+
+    xclimb report shift
     """
     if watch:
         from xclimb.cli.watch import watch as watch_run

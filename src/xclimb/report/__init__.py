@@ -1,6 +1,6 @@
-"""One self-contained HTML page out of a run or study folder."""
+"""One self-contained HTML page out of a run, study or shift folder."""
 
-from xclimb.report.folder import RunFolder, StudyFolder, read_folder
+from xclimb.report.folder import RunFolder, ShiftFolder, StudyFolder, read_folder
 from xclimb.report.page import write_report
 
-__all__ = ["RunFolder", "StudyFolder", "read_folder", "write_report"]
+__all__ = ["RunFolder", "ShiftFolder", "StudyFolder", "read_folder", "write_report"]

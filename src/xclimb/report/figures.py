@@ -27,6 +27,7 @@ from xclimb.report.style import (
     panel_title,
     panels,
     shares,
+    words_on,
 )
 from xclimb.report.summary import QUANTITIES, ModelErrors, by_model, written
 
@@ -89,14 +90,13 @@ def _periodic_table(known: dict[str, float], text: dict[str, str], hover: dict[s
     rows = [line.split() for line in _TABLE.strip().splitlines()]
     shown = np.array([[known.get(symbol, np.nan) for symbol in row] for row in rows])
     empty = np.array([[0.0 if symbol != "." and symbol not in known else np.nan for symbol in row] for row in rows])
-    short = [[symbol if symbol in known else "" for symbol in row] for row in rows]
-    full = [[f"<b>{symbol}</b><br>{text[symbol]}" if symbol in known else "" for symbol in row] for row in rows]
     greyed = [["" if symbol == "." or symbol in known else symbol for symbol in row] for row in rows]
     fig = figure(
         500,
         {"height": 290, "margin.l": 2, "margin.r": 2, "margin.t": 6},
         margin={"l": 4, "r": 4, "t": 30, "b": 6},
         dragmode=False,
+        showlegend=False,
     )
     gaps = {"xgap": 3, "ygap": 3}
     fig.add_heatmap(
@@ -105,15 +105,28 @@ def _periodic_table(known: dict[str, float], text: dict[str, str], hover: dict[s
     )  # fmt: skip
     told = [[f"<b>{symbol}</b> {hover[symbol]}" if symbol in known else "" for symbol in row] for row in rows]
     fig.add_heatmap(
-        z=shown, text=full, **colour_scale(list(known.values())), texttemplate="%{text}", textfont={"size": 12},
-        customdata=told, hovertemplate="%{customdata}<extra></extra>", colorbar=bar, **gaps,
+        z=shown, **colour_scale(list(known.values())), customdata=told, hovertemplate="%{customdata}<extra></extra>",
+        colorbar=bar, **gaps,
     )  # fmt: skip
+    narrow = _add_element_words(fig, rows, known, text)
     hidden = {"visible": False, "fixedrange": True}
     fig.update_layout(xaxis={**hidden, "range": [-0.5, 17.5]}, yaxis={**hidden, "range": [len(rows) - 0.5, -0.5]})
-    narrow = {"data.1.text": short, "data.0.textfont.size": 9, "data.1.textfont.size": 10}
     closer = {f"data.{n}.{gap}": 1.5 for n in (0, 1) for gap in gaps}
-    fig.layout.meta["narrow"].update({**narrow, **closer, "data.1.colorbar.tickfont.size": 9, "data.1.colorbar.nticks": 4})
+    smaller = {"data.0.textfont.size": 9, "data.1.colorbar.tickfont.size": 9, "data.1.colorbar.nticks": 4}
+    fig.layout.meta["narrow"].update({**narrow, **closer, **smaller})
     return fig
+
+
+def _add_element_words(fig: go.Figure, rows: list[list[str]], values: dict[str, float], text: dict[str, str]) -> dict:
+    """Symbols and texts on the cells that have a value, in a colour that can be read there; what differs when narrow."""
+    bound = max((abs(value) for value in values.values()), default=0.0) or 1.0
+    cells = [(x, y, symbol) for y, row in enumerate(rows) for x, symbol in enumerate(row) if symbol in values]
+    fig.add_scatter(
+        x=[x for x, _, _ in cells], y=[y for _, y, _ in cells], text=[f"<b>{symbol}</b><br>{text[symbol]}" for *_, symbol in cells],
+        mode="text", textfont={"size": 12, "color": [words_on(abs(values[symbol]) / bound) for *_, symbol in cells]},
+        hoverinfo="skip",
+    )  # fmt: skip
+    return {"data.2.text": [symbol for *_, symbol in cells], "data.2.textfont.size": 10}
 
 
 def energy_before_after(shift: dict, low: str = "low", high: str = "high") -> go.Figure:
@@ -137,7 +150,7 @@ def energy_before_after(shift: dict, low: str = "low", high: str = "high") -> go
         if not len(a):
             continue
         at = _thinned(len(a))
-        ends = [float(min(a.min(), b.min())), float(max(a.max(), b.max()))]
+        ends = [float(a.min()), float(a.max())]  # no further: the line must not squeeze the points
         axes = {"xaxis": f"x{i}", "yaxis": f"y{i}"}
         fig.add_scatter(
             x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", **axes

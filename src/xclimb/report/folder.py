@@ -1,13 +1,16 @@
-"""Run and study folders, read into plain dataclasses: the only input of the report.
+"""Run, study and shift folders, read into plain dataclasses: the only input of the report.
 
 A file that is missing leaves its field empty and its name in ``missing``; a file that is there but broken is an error.
 """
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
+from xclimb.analysis.shift_report import ShiftReport
 from xclimb.errors import DataError
 
 SHIFT_ARRAYS = ("low_energy_per_atom", "high_energy_per_atom", "low_referenced", "high_referenced")
@@ -131,22 +134,38 @@ class StudyFolder:
         return str(self.study.get("source", "source"))
 
 
-def read_folder(path: str | Path) -> RunFolder | StudyFolder:
-    """Read a run folder (run.json) or a study folder (study.json).
+@dataclass(frozen=True)
+class ShiftFolder:
+    """A shift folder: how two functionals differ.
+
+    Args:
+        path: the folder.
+        report: shift.json.
+    """
+
+    path: Path
+    report: ShiftReport
+
+
+_WANTED = "give the folder that xclimb transfer, xclimb study or xclimb shift --out wrote"
+
+
+def read_folder(path: str | Path) -> RunFolder | StudyFolder | ShiftFolder:
+    """Read a run folder (run.json), a study folder (study.json) or a shift folder (shift.json alone).
 
     Raises:
-        DataError: if the folder is neither, or if one of its files is broken.
+        DataError: if the folder is none of them, or if one of its files is broken.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give the run or study folder that a transfer or study wrote")
+        raise DataError(f"{folder} is not a folder; {_WANTED}")
     if (folder / "study.json").is_file():
         return _read_study(folder)
     if (folder / "run.json").is_file():
         return _read_run(folder)
-    raise DataError(
-        f"{folder} holds neither run.json nor study.json; give the run or study folder that a transfer or study wrote"
-    )
+    if (folder / "shift.json").is_file():
+        return _read_shift(folder)
+    raise DataError(f"{folder} holds neither run.json nor study.json nor shift.json; {_WANTED}")
 
 
 def number(value) -> float:
@@ -275,6 +294,18 @@ def _read_study(folder: Path) -> StudyFolder:
         references=references,
         missing=tuple(name for name, content in found.items() if content is None),
     )
+
+
+def _read_shift(folder: Path) -> ShiftFolder:
+    file = folder / "shift.json"
+    try:
+        report = ShiftReport.from_dict(_read_json(file))
+        for column in (one.name for one in fields(report) if one.type is np.ndarray):
+            if (shape := getattr(report, column).shape) != (report.n_pairs,):
+                raise ValueError(f"{column} has shape {shape} for {report.n_pairs} pairs")
+        return ShiftFolder(folder, report)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{file} is not what xclimb shift --out writes ({_first_line(error)}): run it again") from error
 
 
 # -- from JSON to dataclasses ------------------------------------------------------------------------

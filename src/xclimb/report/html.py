@@ -16,11 +16,11 @@ from markupsafe import Markup
 from xclimb.report import style
 
 
-def replace_file(file: Path, text: str) -> None:
+def replace_file(file: Path, content: str | bytes) -> None:
     """Write beside, then rename: readers see the old file or the new one, never half of one."""
     beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8", newline="")
+        beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)

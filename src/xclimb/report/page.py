@@ -1,4 +1,4 @@
-"""The report page: one self-contained HTML file, and the numbers as CSV beside it, out of a run or study folder."""
+"""The report page: one self-contained HTML file, and the numbers as CSV beside it, out of a run, study or shift folder."""
 
 import csv
 import io
@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 
 from xclimb.errors import DataError
 from xclimb.report import figures, tables
-from xclimb.report.folder import Row, RunFolder, StudyFolder, number, read_folder
+from xclimb.report.folder import Row, RunFolder, ShiftFolder, StudyFolder, number, read_folder
 from xclimb.report.html import figures_json, render, replace_file
+from xclimb.report.shift_files import write_shift
 from xclimb.report.summary import (
     best_of,
     by_model,
@@ -26,22 +27,27 @@ from xclimb.report.summary import (
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a run or study folder: one HTML page that works without network, and ``results.csv`` beside it.
+    """Write the report of a run, study or shift folder: one HTML page that works without network, and tables beside it.
+
+    Beside the page of a run or study stands ``results.csv``; beside that of a shift all that
+    :func:`xclimb.report.shift_files.write_shift` writes.
 
     Args:
-        folder: a run folder (run.json) or a study folder (study.json); nothing else is read.
+        folder: a run folder (run.json), a study folder (study.json) or a shift folder (shift.json); nothing else is read.
         out: the page to write (``.html``), or a folder for ``report.html``; by default ``report.html`` in the folder itself.
 
     Returns:
         The page that was written; an older one is replaced only when the new one is complete.
 
     Raises:
-        DataError: if the folder is neither, or one of its files is broken, or the page cannot be written.
+        DataError: if the folder is none of them, or one of its files is broken, or the page cannot be written.
     """
     content = read_folder(folder)
     page = Path(folder) / "report.html" if out is None else Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
         page = page / "report.html"
+    if isinstance(content, ShiftFolder):
+        return write_shift(content.report, page.parent, page.name)
     if isinstance(content, StudyFolder):
         html, rows = _study_page(content), content.results
     else:

@@ -97,16 +97,16 @@ def held_out_figure(errors: dict) -> go.Figure:
         errors: kind -> meV/atom.
     """
     kinds = [kind for kind in KINDS if number(errors.get(kind)) > 0][::-1]
-    fig = figure(110 + 34 * len(kinds), {"margin.r": 44}, showlegend=False)
+    fig = figure(110 + 34 * len(kinds), {"margin.r": 44, "height": 110 + 42 * len(kinds)}, showlegend=False)
     values = [float(errors[kind]) for kind in kinds]
     if not values:
         return fig
     span = [math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.35]
     fig.update_layout(
-        xaxis=axis("error on held-out materials (meV/atom)", range=span, **log_ticks(values, decades=1.2)),
+        xaxis=axis("error on held-out materials (meV/atom)", range=span, **log_ticks(values, decades=1.7)),
         yaxis=axis(tickvals=list(range(len(kinds))), ticktext=[KINDS[k] for k in kinds], range=[-0.6, len(kinds) - 0.4]),
     )
-    broken = [KINDS[k].replace(" (", "<br>(").replace(": ", ":<br>").replace(" in ", "<br>in ") for k in kinds]
+    broken = [KINDS[k].replace(" (", "<br>(").replace(": ", ":<br>").replace(" in composition", "") for k in kinds]
     fig.layout.meta["narrow"].update({"yaxis.ticktext": [text.replace(" references", "<br>references") for text in broken]})
     for place, (kind, value) in enumerate(zip(kinds, values, strict=True)):
         tint = _HELD if kind == "quadratic" else _MAIN if kind in ("residual", "robust") else BASELINE
@@ -131,14 +131,17 @@ def trend_figure(shift: dict) -> go.Figure:
     values = np.array([float(shift["elements"][symbol]) for symbol in known])
     ends = [(shift.get("element_intervals") or {}).get(symbol) or (None, None) for symbol in known]
     half = [0.5 * (number(b) - number(a)) for a, b in ends]
+    bars = {"type": "data", "array": [_none(one) for one in half], "color": MUTED, "thickness": 1.2, "width": 3}
+    at = [atomic_numbers[symbol] for symbol in known]
     fig.add_scatter(
-        x=[atomic_numbers[symbol] for symbol in known], y=values, text=known,
-        mode="markers+text" if len(known) <= _NAMED else "markers",
-        textposition="top center", textfont={"size": 10, "color": MUTED}, marker={"size": 7, "color": _MAIN},
-        error_y={"type": "data", "array": [_none(one) for one in half], "color": MUTED, "thickness": 1.2, "width": 3},
+        x=at, y=values, text=known, mode="markers", marker={"size": 7, "color": _MAIN}, error_y=bars,
         hovertemplate="<b>%{text}</b> %{y:.3f} eV<extra></extra>",
     )  # fmt: skip
-    fig.layout.meta["narrow"].update({"data.0.mode": "markers"})
+    if len(known) <= _NAMED:  # names above the intervals
+        top = values + np.nan_to_num(np.array(half))
+        names = {"size": 10, "color": MUTED}
+        fig.add_scatter(x=at, y=top, text=known, mode="text", textposition="top center", textfont=names, hoverinfo="skip")
+        fig.layout.meta["narrow"].update({"data.1.textfont.size": 8})
     return fig
 
 

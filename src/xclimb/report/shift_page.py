@@ -1,25 +1,19 @@
-"""The page of a shift between two functionals: JSON, CSV tables and one self-contained HTML file out of a ShiftReport."""
+"""The page of a shift between two functionals: one self-contained HTML file out of the dictionary of a ShiftReport."""
 
-import csv
-import io
-import json
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
-from xclimb.analysis.shift_report import ShiftReport
-from xclimb.errors import DataError
+from xclimb.analysis.outlying import MOST
 from xclimb.report import figures, shift_figures, tables
 from xclimb.report.folder import number
-from xclimb.report.html import figures_json, json_for_html, render, replace_file, script
+from xclimb.report.html import figures_json, json_for_html, render, script
 from xclimb.report.structures import scenes
 from xclimb.report.summary import MISSING, Tile
 from xclimb.report.tables import Cell, Table
 
-_N_OUTLIERS = 50
 # field of the report: what it is, unit, digits, whether signed
 NUMBERS = {
     "mean": ("Mean shift", "eV/atom", 3),
@@ -44,7 +38,7 @@ NUMBERS = {
     "stress_pearson": ("Correlation of stress components", "Pearson r", 4),
     "magmom_mae": ("Difference of magnetic moments", "µB", 4),
 }
-_FAMILY = {
+FAMILY = {
     "n_pairs": ("Pairs", "", 0),
     "n_materials": ("Materials", "", 0),
     "mean": ("Mean shift", "eV/atom", 3),
@@ -56,85 +50,10 @@ _FAMILY = {
 }
 
 
-def write_shift(report: ShiftReport, folder: str | Path) -> Path:
-    """Write ``shift.json``, ``numbers.csv``, ``elements.csv``, ``families.csv``, ``pairs.csv`` and ``report.html``.
-
-    Args:
-        report: what :func:`xclimb.shift` found.
-        folder: made if it is not there; older files of these names are replaced.
-
-    Returns:
-        The page, one HTML file that works without network.
-
-    Raises:
-        DataError: if the folder cannot be written to.
-    """
-    place, plain = Path(folder), report.to_dict()
-    page = place / "report.html"
-    written = {"shift.json": json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n"} | csv_files(report)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        for name, text in written.items():
-            replace_file(place / name, text)
-        replace_file(page, shift_page(plain))
-    except OSError as error:
-        raise DataError(f"{place} cannot be written to ({error.strerror}); name another folder with out=") from None
-    return page
-
-
-def csv_files(report: ShiftReport) -> dict[str, str]:
-    """The report as four flat tables: file name -> text."""
-    ends = report.intervals
-    numbers = [
-        (name, _figure(getattr(report, name)), *map(_figure, ends.get(name, (math.nan, math.nan))), unit)
-        for name, (_, unit, _) in NUMBERS.items()
-    ]
-    elements = [
-        (
-            symbol,
-            _figure(value),
-            _figure(report.element_std[symbol]),
-            *map(_figure, report.element_intervals[symbol]),
-            *report.element_data[symbol].values(),
-        )
-        for symbol, value in report.elements.items()
-    ]
-    columns = ("low_energy_per_atom", "high_energy_per_atom", "shift_per_atom", "left_over")
-    pairs = zip(
-        report.frame_id.tolist(), report.material_id.tolist(), report.formula.tolist(),
-        *(np.char.mod("%.10g", getattr(report, name)).tolist() for name in columns), strict=True,
-    )  # fmt: skip
-    data = next(iter(report.element_data.values()), {})
-    return {
-        "numbers.csv": _csv(("number", "value", "low", "high", "unit"), numbers),
-        "elements.csv": _csv(("element", "shift_eV", "std_eV", "low_eV", "high_eV", *data), elements),
-        "families.csv": _csv(
-            ("family", *_FAMILY), [(row["family"], *(_figure(row[n]) for n in _FAMILY)) for row in report.families]
-        ),
-        "pairs.csv": _csv(("frame_id", "material_id", "formula", *columns[:3], "left_over_meV"), pairs),
-    }
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _figure(value: float | int) -> str:
-    """A number for a spreadsheet; nothing where there is none."""
-    return f"{value:.10g}" if math.isfinite(value) else ""
-
-
-# -- the page ---------------------------------------------------------------------------------------------
-
-
 def shift_page(shift: dict) -> str:
     """The page out of the dictionary of a ShiftReport."""
-    low, high = (shift[f"theory_{side}"].get("functional") or side for side in ("low", "high"))
-    drawn = _drawn(shift, low, high)
+    low, high = sides(shift)
+    drawn = drawn_figures(shift)
     depth = shift.get("reference_depth") or {}
     trend = number(depth.get("z_squared"))
     return render(
@@ -155,10 +74,12 @@ def shift_page(shift: dict) -> str:
         scenes=json_for_html(scenes(shift["structures"])) if shift.get("structures") else "",
         viewer=script("structure.js"),
         numbers=number_table(shift),
+        references=reference_table(shift),
+        references_told=_references_told(shift, low, high),
         trend_told=f"; correlation with Z²: {_text(trend, 3)}" if math.isfinite(trend) else "",
         energies_caption=(
             f"The same structures in {low} and {high}, as computed and with each side's elemental references removed "
-            "(dotted: equal energies; thinned to 1,500 points)."
+            f"(dotted: equal energies{_thinned(shift['n_pairs'])})."
         ),
         held_out_told=(
             f"Every kind fitted to four fifths of the materials, its error on the rest, {depth.get('n_materials')} materials "
@@ -170,7 +91,19 @@ def shift_page(shift: dict) -> str:
     )
 
 
-def _drawn(shift: dict, low: str, high: str) -> dict[str, go.Figure]:
+def _thinned(n_pairs: int) -> str:
+    return f"; {figures.MAX_POINTS:,} of {n_pairs:,} pairs are drawn, evenly spread" if n_pairs > figures.MAX_POINTS else ""
+
+
+def sides(shift: dict) -> tuple[str, str]:
+    """What the two sides are called."""
+    low, high = (str(shift[f"theory_{side}"].get("functional") or side) for side in ("low", "high"))
+    return low, high
+
+
+def drawn_figures(shift: dict) -> dict[str, go.Figure]:
+    """The figures of the page, by name."""
+    low, high = sides(shift)
     errors = (shift.get("reference_depth") or {}).get("errors") or {}
     std = {symbol: value for symbol, value in shift["element_std"].items() if value is not None}
     drawn = {
@@ -252,6 +185,38 @@ def element_table(shift: dict) -> Table:
     return Table(columns, body)
 
 
+def reference_table(shift: dict) -> Table | None:
+    """The fitted references beside those of the source, with what each rests on; None if an older report has none."""
+    rows = (shift.get("reference_rows") or {}).get("elements") or {}
+    if not rows:
+        return None
+    body = []
+    for z, (symbol, row) in enumerate(rows.items()):
+        data = shift["element_data"][symbol]
+        std, share = number(row["std"]), number(data["largest_share"])
+        told = f"± {std:.3f}" if math.isfinite(std) else "undetermined" if _grouped(shift, symbol) else MISSING
+        cells = [Cell(_text(number(row[name]), 3), number(row[name])) for name in ("fitted", "source", "difference")]
+        materials = Cell(str(data["materials"]), float(data["materials"]))
+        leverage = Cell(f"{100 * share:.0f} %", share, aside=str(data["largest_material"]))
+        body.append([Cell(symbol, float(z)), cells[0], Cell(told, std), materials, leverage, *cells[1:]])
+    names = ("Element", "Fitted", "Std", "Materials", "Leverage", "Source", "Difference")
+    units = ("", "eV", "eV", "", "largest share", "eV", "eV")
+    return Table(list(zip(names, units, strict=True)), body)
+
+
+def _references_told(shift: dict, low: str, high: str) -> str:
+    rows = shift.get("reference_rows") or {}
+    if rows.get("kind") == "residual":
+        fitted = f"fitted to what {rows['source']} leaves over of the {high} energies (residual)"
+    else:
+        fitted = f"fitted to the {high} energies alone (raw)"
+    beside = f"the table of {rows['source']}" if rows.get("source") else f"the same fit to the {low} energies"
+    return (
+        f"References {fitted}, beside {beside}. Leverage: the share of the one material that decides most. "
+        "Click a heading to sort."
+    )
+
+
 def _grouped(shift: dict, symbol: str) -> bool:
     return any(symbol in group for group in shift.get("undetermined") or ())
 
@@ -261,11 +226,16 @@ def family_table(shift: dict) -> Table:
     body = [
         [
             Cell(row["family"]),
-            *(Cell(_text(number(row[name]), digits), number(row[name])) for name, (_, _, digits) in _FAMILY.items()),
+            *(Cell(_text(number(row[name]), digits), number(row[name])) for name, (_, _, digits) in FAMILY.items()),
         ]
         for row in shift["families"]
     ]
-    return Table([("Family", ""), *((label, unit) for label, unit, _ in _FAMILY.values())], body)
+    return Table([("Family", ""), *((label, unit) for label, unit, _ in FAMILY.values())], body)
+
+
+def outlying(left_over: np.ndarray) -> np.ndarray:
+    """The pairs of the outlier table, furthest first."""
+    return np.argsort(-np.abs(left_over), kind="stable")[:MOST]
 
 
 def outlier_table(shift: dict) -> Table:
@@ -279,7 +249,7 @@ def outlier_table(shift: dict) -> Table:
             Cell(str(shift["frame_id"][p])),
             Cell(str(shift["material_id"][p])),
         ]
-        for p in np.argsort(-np.abs(left), kind="stable")[:_N_OUTLIERS]
+        for p in outlying(left)
     ]
     return Table([("Formula", ""), ("Left over", "meV/atom"), ("Shift", "eV/atom"), ("Frame", ""), ("Material", "")], body)
 

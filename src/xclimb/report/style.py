@@ -15,13 +15,15 @@ COLOURS = {
     "head": "#c2417c", "lora": "#4d7c0f", "delta": "#0e7490", "multifidelity": "#9f1239",
 }  # fmt: skip
 BASELINE = "#7a8496"
+ON_MIDDLE, ON_STRONG = "#1b2230", "#ffffff"  # words on a coloured cell; on a pale one: INK
 _OTHERS = tuple(COLOURS.values())
-_SCALE = {"low": "#2458a8", "low2": "#7fa9e0", "zero": "#eef1f5", "high2": "#e39a72", "high": "#b5401b"}
+_SCALE = {"low": "#2458a8", "low2": "#9dbfec", "zero": "#eef1f5", "high2": "#efb391", "high": "#b5401b"}
 DARK = {
     INK: "#e6e9ef", MUTED: "#98a2b3", GRID: "#2c323d", SURFACE: "#171b22", EMPTY: "#20252e", BASELINE: "#8d97a8",
     "#c2410c": "#f0814a", "#b7860b": "#dbb13a", "#7c4dbd": "#b392f0", "#12876f": "#3cc0a2", "#2563c9": "#6aa2f7",
     "#c2417c": "#f07fb0", "#4d7c0f": "#9bc53d", "#0e7490": "#4cc3dc", "#9f1239": "#f2738c",
-    "#2458a8": "#8ab8ff", "#7fa9e0": "#3f6db3", "#eef1f5": "#262c37", "#e39a72": "#a65a34", "#b5401b": "#ffab85",
+    ON_MIDDLE: "#11151b", ON_STRONG: "#11151b",
+    "#2458a8": "#8ab8ff", "#9dbfec": "#33598f", "#eef1f5": "#262c37", "#efb391": "#8f4a28", "#b5401b": "#ffab85",
 }  # fmt: skip
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -122,6 +124,15 @@ def colour_scale(values: list[float]) -> dict:
         return {"colorscale": above, "zmin": 0, "zmax": bound}
     both = [[at / 2, name] for at, name in below[:2]] + [[0.5 + at / 2, name] for at, name in above]
     return {"colorscale": both, "zmin": -bound, "zmax": bound}
+
+
+def words_on(share: float) -> str:
+    """The colour of words on a cell of the colour scale, readable in both schemes.
+
+    Args:
+        share: of the way from zero to the strongest colour, 0 to 1.
+    """
+    return INK if share < 0.68 else ON_MIDDLE if share < 0.8 else ON_STRONG
 
 
 def colour_bar(title: str) -> dict:

@@ -31,13 +31,14 @@
     place.style.minHeight = `${layout.height}px`;
     return Plotly.react(place, data, layout, {
       responsive: true, displaylogo: false, displayModeBar: isNarrow() ? false : "hover",
-      modeBarButtons: [["toImage", "resetScale2d"]],
+      modeBarButtons: [["resetScale2d"]],
     });
   };
 
   const places = [...document.querySelectorAll(".plot")];
   const drawAll = async () => {
     for (const place of places) await draw(place);
+    document.querySelectorAll(".save").forEach((each) => { each.hidden = false; });
     document.body.dataset.drawn = String(places.length);
   };
 
@@ -87,6 +88,14 @@
     const choose = () => { place.dataset.figure = select.value; if (window.Plotly) draw(place); };
     select.addEventListener("change", choose);
     choose(); // browsers keep the choice over a reload
+  });
+
+  document.querySelectorAll("button[data-save]").forEach((button) => {
+    button.addEventListener("click", () => {
+      const place = button.closest("figure").querySelector(".plot"), format = button.dataset.save;
+      const filename = place.dataset.figure.replace(/[^\w.+-]+/g, "-");
+      Plotly.downloadImage(place, { format, filename, width: place.offsetWidth, height: place.offsetHeight, scale: format === "png" ? 2 : 1 });
+    });
   });
 
   // sorting: numbers by data-sort, names by text, what is missing always last
