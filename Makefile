@@ -1,5 +1,5 @@
 # Needs only make and Python 3.11 or newer. The first target that needs it makes .venv; later calls reuse it.
-#   make demo | test | lint | study | bench | docs | clean
+#   make demo | test | lint | study | bench | docs | pictures | clean
 #   make PYTHON=python3.12 ...                                        another interpreter
 #   make TORCH_INDEX=https://download.pytorch.org/whl/cpu ...        where pip should look for torch first, besides its usual index
 
@@ -15,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint study bench docs clean
+.PHONY: demo test lint study bench docs pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/xclimb demo --out $(OUT)
@@ -39,6 +39,10 @@ study: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/build.py
+
+# needs a chromium; TEACHER_PAIRS=FOLDER makes the page of pseudo-labels too
+pictures: $(VENV)/.installed
+	$(BIN)/python docs/build.py --pictures $(TEACHER_PAIRS)
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

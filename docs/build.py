@@ -1,9 +1,11 @@
 """Everything in the documents that is a number or a picture, made again from the results in the repository.
 
 Usage: python docs/build.py            tables of README.md and docs/*.md, from docs/results and benchmarks/results
-       python docs/build.py --pictures  also the pictures of the report page (needs a chromium on the path)
+       python docs/build.py --pictures [TEACHER_PAIRS]  also the pictures of the pages (needs a chromium on the path); the
+                                                         page of pseudo-labels needs the folder of teacher_pairs
 
-The results themselves come from ``make study`` (docs/results) and ``make bench`` (benchmarks/results).
+The results themselves come from ``make study`` (docs/results) and ``make bench`` (benchmarks/results); the pages of shifts are
+made here, since they take seconds.
 """
 
 import json
@@ -13,7 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
 STUDY = ROOT / "docs" / "results" / "methods"
 BENCH = ROOT / "benchmarks" / "results" / "against_chgnet.json"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -163,6 +168,55 @@ def picture(page: Path, out: Path, width: int, height: int, theme: str = "light"
         )  # fmt: skip
 
 
+def shrink(file: Path) -> None:
+    """The picture with 128 colours, rare ones kept: enough for a page of few hues."""
+    from PIL import Image
+
+    few = Image.open(file).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(file, optimize=True)
+
+
+def halve(file: Path) -> None:
+    """A picture of a whole page as two, ``NAME-1.png`` and ``NAME-2.png``, cut between sections, without empty rows below."""
+    from PIL import Image
+
+    shown = Image.open(file).convert("RGB")
+    pixels = np.asarray(shown)
+    inked = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))  # rows with anything on them
+    third = len(inked) // 3
+    widest = third + int(np.diff(inked[third : 2 * third]).argmax())
+    middle, end = int(inked[widest : widest + 2].mean()), int(inked[-1]) + 40
+    for n, (top, bottom) in enumerate(((0, middle), (middle, end)), start=1):
+        part = file.with_stem(f"{file.stem}-{n}")
+        shown.crop((0, top, shown.width, min(bottom, shown.height))).save(part)
+        shrink(part)
+    file.unlink()
+
+
+def shift_pictures(teacher: Path | None) -> None:
+    """Pages of the shift of the embedded calculations, and of pseudo-labels where their folder is given, as pictures."""
+    import xclimb
+    from xclimb.data import Frames, LevelOfTheory
+    from xclimb.data.samples import load_sample
+    from xclimb.report.shift_files import write_shift
+
+    pairs = {"shift-dft": [load_sample("dft_pairs", functional) for functional in ("PBE", "r2SCAN")]}
+    if teacher is not None:
+        files = sorted(teacher.glob("teacher_pairs_*.parquet"))
+        # labels of a potential are no calculations: their level of theory says so
+        pairs["shift-teacher"] = [
+            Frames.concatenate([xclimb.read(file, functional) for file in files]).with_theory(
+                LevelOfTheory(f"TensorNet-{functional}", code="machine-learned pseudo-labels")
+            )
+            for functional in ("PBE", "r2SCAN")
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (low, high) in pairs.items():
+            page = write_shift(xclimb.shift(low, high), Path(folder) / name)
+            picture(page, IMAGES / f"{name}.png", 1280, 12000)
+            halve(IMAGES / f"{name}.png")
+
+
 def main() -> None:
     """Fill the tables; with ``--pictures``, draw the pictures too."""
     for path in DOCUMENTS:
@@ -172,8 +226,11 @@ def main() -> None:
             path.write_text(new)
             print(f"updated {path.relative_to(ROOT)}")
     if "--pictures" in sys.argv[1:]:
-        (ROOT / "docs" / "images").mkdir(exist_ok=True)
-        picture(STUDY / "report.html", ROOT / "docs" / "images" / "report.png", 1280, 1500)
+        IMAGES.mkdir(exist_ok=True)
+        picture(STUDY / "report.html", IMAGES / "report.png", 1280, 1500)
+        shrink(IMAGES / "report.png")
+        folder = sys.argv[sys.argv.index("--pictures") + 1 :]
+        shift_pictures(Path(folder[0]) if folder else None)
 
 
 if __name__ == "__main__":

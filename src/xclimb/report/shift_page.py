@@ -127,7 +127,7 @@ def _verdict(shift: dict, low: str, high: str) -> list[str]:
     return [
         f"{high} energies lie {_text(abs(mean), 2)} ± {_text(std, 2)} eV/atom {lies} those of {low}.",
         f"A sum over elements {told} {_text(left, 0)} meV/atom,",
-        f"over {shift['n_pairs']} pairs of {shift['n_materials']} materials{related}{then}.",
+        f"over {shift['n_pairs']:,} pairs of {shift['n_materials']:,} materials{related}{then}.",
     ]
 
 
