@@ -44,6 +44,17 @@ def test_atoms_outside_the_cell_come_back_inside():
     assert key(scene(side(moved))) == key(scene(side(atoms)))
 
 
+def test_a_molecule_across_the_border_is_not_cut():
+    across = Atoms("N2", [[0.2, 2, 2], [4.1, 2, 2]], cell=[5, 5, 5], pbc=True)
+    drawn = scene(side(across))
+    assert len(places(drawn)) == 4  # either atom with its partner
+    assert len(drawn["bonds"]) == 4
+    diamond = scene(side(bulk("C", "diamond", a=3.57)))
+    atoms, bonds = places(diamond), np.reshape(diamond["bonds"], (-1, 2))
+    complete = np.flatnonzero(np.bincount(bonds.ravel(), minlength=len(atoms)) == 4)
+    assert len(complete) >= 2  # both atoms of the cell
+
+
 def test_metals_bond_with_each_other_where_there_is_nothing_else():
     assert scene(side(bulk("Cu", cubic=True)))["bonds"]
 

@@ -51,7 +51,7 @@
       const [symbol, colour, radius] = elements[atoms[4 * at]], r = radius * ball.near;
       drawn.push({ z: ball.z, put: () => {
         add("circle", { cx: ball.x.toFixed(1), cy: ball.y.toFixed(1), r: r.toFixed(1), fill: colour });
-        if (r > 5) add("text", { x: ball.x.toFixed(1), y: ball.y.toFixed(1), "font-size": Math.min(11, r * 1.05).toFixed(1), fill: ink(colour) }, symbol);
+        if (r > 5) add("text", { x: ball.x.toFixed(1), y: ball.y.toFixed(1), "font-size": Math.min(11, r * (symbol.length > 1 ? 0.9 : 1.1)).toFixed(1), fill: ink(colour) }, symbol);
       } });
     });
     drawn.sort((a, b) => a.z - b.z).forEach((one) => one.put());
