@@ -11,6 +11,7 @@ from xclimb.errors import XclimbError
 if TYPE_CHECKING:
     from xclimb.analysis.metrics import Metrics, evaluate
     from xclimb.analysis.shift import ShiftReport, shift
+    from xclimb.analysis.stability import StabilityReport, stability
     from xclimb.calculators.ase import Calculator
     from xclimb.data.export import export
     from xclimb.data.frames import Frames
@@ -36,6 +37,7 @@ __all__ = [
     "Prediction",
     "Run",
     "ShiftReport",
+    "StabilityReport",
     "XclimbError",
     "__version__",
     "evaluate",
@@ -47,6 +49,7 @@ __all__ = [
     "read",
     "shift",
     "split_frames",
+    "stability",
     "transfer",
 ]
 
@@ -61,6 +64,7 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "Prediction": ("xclimb.models.potential", "Prediction"),
     "Run": ("xclimb.transfer.fit", "Run"),
     "ShiftReport": ("xclimb.analysis.shift", "ShiftReport"),
+    "StabilityReport": ("xclimb.analysis.stability", "StabilityReport"),
     "evaluate": ("xclimb.analysis.metrics", "evaluate"),
     "export": ("xclimb.data.export", "export"),
     "fit_references": ("xclimb.references", "fit_references"),
@@ -70,6 +74,7 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "read": ("xclimb.ingest", "read"),
     "shift": ("xclimb.analysis.shift", "shift"),
     "split_frames": ("xclimb.data.splits", "split_frames"),
+    "stability": ("xclimb.analysis.stability", "stability"),
     "transfer": ("xclimb.transfer", None),  # function and package share the name, so the package can be called
 }
 

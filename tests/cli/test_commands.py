@@ -142,6 +142,21 @@ def test_shift_into_a_folder(xclimb_cli, tmp_path):
     xclimb_cli(*words, "--overwrite")
 
 
+def test_stability_with_supplied_end_points(xclimb_cli, tmp_path):
+    words = ("stability", "sample:dft_pairs", "--low", "PBE", "--high", "r2SCAN")
+    (tmp_path / "low.json").write_text('{"O": -8.0}')
+    (tmp_path / "high.json").write_text('{"O": -9.0}')
+    alone = xclimb_cli(*words).flat
+    assert "formation energy 136.2 -135.8 10" in alone
+    assert "O (18 compounds)" in alone
+    more = xclimb_cli(*words, "--ends-low", "low.json", "--ends-high", "high.json", "--json", "found.json").flat
+    assert "O (" not in more
+    assert json.loads((tmp_path / "found.json").read_text())["end_points"]["O"] == {"low": -8.0, "high": -9.0, "supplied": True}
+    for text, told in (("[]", "holds no end points"), ("{", "no JSON"), ('{"O": null}', "eV/atom")):
+        (tmp_path / "low.json").write_text(text)
+        assert told in xclimb_cli(*words, "--ends-low", "low.json", status=2).err
+
+
 def test_shift_of_a_potential(xclimb_cli, files):
     answer = xclimb_cli("shift", "chgnet-0.3.0", files / "r2SCAN.extxyz", "--high", "r2SCAN")
     assert "shift GGA/GGA+U to r2SCAN" in answer.out

@@ -15,7 +15,20 @@ from xclimb.cli import app
 from xclimb.cli.shell import Shell, as_options, debugging
 from xclimb.errors import DataError, XclimbWarning
 
-COMMANDS = ("demo", "ingest", "inspect", "shift", "references", "transfer", "evaluate", "predict", "models", "report", "study")
+COMMANDS = (
+    "demo",
+    "ingest",
+    "inspect",
+    "shift",
+    "stability",
+    "references",
+    "transfer",
+    "evaluate",
+    "predict",
+    "models",
+    "report",
+    "study",
+)
 SUBCOMMANDS = ("references fit", "references show", "references compare", "study methods")
 PROGRAM = [sys.executable, "-m", "xclimb"]
 PLAIN = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}

@@ -6,12 +6,13 @@ The shift of an energy is high minus low, per atom. Most of it is a sum over the
 
 import math
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from xclimb.analysis.advice import give_advice
 from xclimb.analysis.depth import held_out_errors, z_trend
+from xclimb.analysis.end_points import Ends, find_end_points
 from xclimb.analysis.families import family_table
 from xclimb.analysis.intervals import bootstrap
 from xclimb.analysis.outlying import outlying_structures
@@ -19,10 +20,10 @@ from xclimb.analysis.pair_sums import Sums, energy_sums, label_sums, measure
 from xclimb.analysis.pairing import Pairs, pair_frames
 from xclimb.analysis.reference_rows import Source, reference_rows
 from xclimb.analysis.shift_report import ShiftReport
+from xclimb.analysis.sides import CanLabel, two_sides
+from xclimb.analysis.stability import stability_of_pairs
 from xclimb.data.frames import Frames
-from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import DataError, TheoryError
-from xclimb.references import AtomRef
+from xclimb.errors import TheoryError
 from xclimb.references.influence import influence
 from xclimb.references.linear import Design, FractionFit, design_of, fit_fractions, least_squares
 from xclimb.references.table import element_symbols
@@ -34,18 +35,14 @@ _N_OUTLIERS = 10
 _NAN = math.nan
 
 
-@runtime_checkable
-class CanLabel(Protocol):
-    """What a shift needs of a potential: its predictions as labels, its references, its level of theory."""
-
-    theory: LevelOfTheory
-    references: AtomRef
-
-    def label(self, frames: Frames) -> Frames:
-        """The same structures with the potential's predictions as labels."""
-
-
-def shift(low: Frames | CanLabel, high: Frames, by: str | None = None, source: CanLabel | None = None) -> ShiftReport:
+def shift(
+    low: Frames | CanLabel,
+    high: Frames,
+    by: str | None = None,
+    source: CanLabel | None = None,
+    ends_low: Ends = None,
+    ends_high: Ends = None,
+) -> ShiftReport:
     """Measure how the labels of two functionals differ.
 
     Args:
@@ -55,29 +52,30 @@ def shift(low: Frames | CanLabel, high: Frames, by: str | None = None, source: C
         by: pair by ``"frame_id"`` or ``"material_id"``; by default frame ids if any agree. By material, the frame of lowest
             energy stands for it on each side.
         source: a potential whose elemental references are set beside the fitted ones; ``low`` itself if that is one.
+        ends_low: elemental end points of formation energies, as in :func:`xclimb.stability`.
+        ends_high: those of the high side.
 
     Forces and stress are compared for pairs of the same structure only.
 
     Raises:
         DataError: if nothing pairs.
         TheoryError: if both sets are stated to be at the same level of theory.
-        ConfigError: on another ``by``.
+        ConfigError: on another ``by``, or end points that are none.
     """
     beside = None if source is None else Source(_name_of(source), source.references)
     if low.theory.functional is not None and not low.theory.differences(high.theory):
         raise TheoryError(f"both sets are at {low.theory}: a shift needs two levels; state the other with functional=...")
-    if isinstance(low, Frames):
-        return _measured(pair_frames(low, high, by), source=beside)
-    labelled = high[np.isfinite(high.energy) & (high.n_atoms > 0)]
-    if not len(labelled):
-        raise DataError(f"none of the {len(high)} frames has an energy to compare a potential with: read labelled frames")
-    pairs = pair_frames(low.label(labelled), labelled, by)
-    network = (pairs.low.energy - low.references.energy(pairs.low)) / pairs.low.n_atoms
-    missing = len(high) - len(labelled)
-    told = (f"{missing} of {len(high)} frames of the second set carry no energy and were left out.",) if missing else ()
-    note = f"The first side are predictions of {_name_of(low)}: what is left over holds its errors too."
-    beside = beside or Source(_name_of(low), low.references, predicted=True)
-    return _measured(replace(pairs, notes=(*told, *pairs.notes, note)), network, beside)
+    sides = two_sides(low, high)
+    pairs = pair_frames(sides.low, sides.high, by)
+    pairs = replace(pairs, notes=(*sides.notes, *pairs.notes))
+    potential = None if isinstance(low, Frames) else low
+    ends = find_end_points(sides.low, sides.high, ends_low, ends_high, potential)
+    network = None
+    if potential is not None:
+        network = (pairs.low.energy - potential.references.energy(pairs.low)) / pairs.low.n_atoms
+        beside = beside or Source(_name_of(potential), potential.references, predicted=True)
+    report = replace(_measured(pairs, network, beside), stability=stability_of_pairs(pairs, ends))
+    return replace(report, advice=give_advice(report))
 
 
 def _name_of(potential: CanLabel) -> str:
@@ -94,7 +92,7 @@ def _measured(pairs: Pairs, network: np.ndarray | None = None, source: Source | 
     labels = label_sums(pairs)
     totals = {name: column.sum(keepdims=True) for name, column in (sums | labels).items()}
     formula = pairs.low.formulas()
-    report = ShiftReport(
+    return ShiftReport(
         theory_low=pairs.low.theory,
         theory_high=pairs.high.theory,
         paired_by=pairs.by,
@@ -120,7 +118,6 @@ def _measured(pairs: Pairs, network: np.ndarray | None = None, source: Source | 
         shift_per_atom=y - x,
         left_over=MEV_PER_EV * fit.residuals,
     )
-    return replace(report, advice=give_advice(report))
 
 
 def _scalars(totals: Sums, offset: float) -> dict[str, Any]:

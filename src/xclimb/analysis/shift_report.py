@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from xclimb.analysis.plain import plain, with_nan
 from xclimb.analysis.reference_rows import from_plain
 from xclimb.data.theory import LevelOfTheory
 
@@ -63,6 +64,8 @@ class ShiftReport:
             (:func:`xclimb.analysis.depth.held_out_errors`), and ``z_squared``: correlation of the elements' shifts with Z^2.
         reference_rows: references fitted to the pairs beside those of the source, element by element
             (:func:`xclimb.analysis.reference_rows.reference_rows`).
+        stability: formation and decomposition energies on both sides
+            (:class:`xclimb.analysis.stability.StabilityReport` as a dictionary), or ``{"absent": reason}``.
         advice: what to do, ``{"topic", "sentence", "numbers"}`` (:mod:`xclimb.analysis.advice`).
         notes: what a reader of these numbers should know, a sentence each.
         frame_id: names of the pairs (of the first set's frames) ``[P]``.
@@ -127,12 +130,13 @@ class ShiftReport:
     families: list[dict] = field(default_factory=list)
     reference_depth: dict = field(default_factory=dict)
     reference_rows: dict = field(default_factory=dict)
+    stability: dict = field(default_factory=dict)
     advice: list[dict] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
         """Plain dictionary for JSON; numbers that are not finite become null."""
-        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
+        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}
 
     @classmethod
     def from_dict(cls, report: dict) -> "ShiftReport":
@@ -151,9 +155,9 @@ class ShiftReport:
         values["element_std"] = {symbol: blank[symbol] if std is None else std for symbol, std in values["element_std"].items()}
         for name in ("intervals", "element_intervals"):
             values[name] = {key: _interval(ends, key in grouped) for key, ends in values.get(name, {}).items()}
-        for name in ("families", "reference_depth", "advice"):
+        for name in ("families", "reference_depth", "stability", "advice"):
             if name in values:
-                values[name] = _numbers(values[name])
+                values[name] = with_nan(values[name])
         values["reference_rows"] = from_plain(values.get("reference_rows") or {}, grouped)
         values["theory_low"] = LevelOfTheory.from_dict(values["theory_low"])
         values["theory_high"] = LevelOfTheory.from_dict(values["theory_high"])
@@ -193,25 +197,3 @@ def _interval(ends, undetermined: bool) -> tuple[float, float]:
         return -math.inf, math.inf
     low, high = (_NAN if end is None else float(end) for end in ends)
     return low, high
-
-
-def _numbers(value):
-    """Nested plain values with NaN where JSON has null."""
-    if isinstance(value, dict):
-        return {key: _numbers(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_numbers(one) for one in value]
-    return _NAN if value is None else value
-
-
-def _plain(value):
-    """JSON-safe form of a field."""
-    if isinstance(value, LevelOfTheory):
-        return value.to_dict()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

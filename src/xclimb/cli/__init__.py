@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from xclimb.cli.data import export, ingest, inspect, shift, split
+from xclimb.cli.data import export, ingest, inspect, shift, split, stability
 from xclimb.cli.potentials import evaluate, models, predict, transfer
 from xclimb.cli.references import references_app
 from xclimb.cli.shell import Shell
@@ -58,6 +58,7 @@ app.command(rich_help_panel=_DATA)(inspect)
 app.command(rich_help_panel=_DATA)(split)
 app.command(rich_help_panel=_DATA)(export)
 app.command(rich_help_panel=_DATA)(shift)
+app.command(rich_help_panel=_DATA)(stability)
 app.add_typer(references_app, name="references", rich_help_panel=_DATA)
 app.command(rich_help_panel=_TRAIN)(transfer)
 app.command(rich_help_panel=_TRAIN)(evaluate)

@@ -1,4 +1,4 @@
-"""``ingest``, ``inspect``, ``split``, ``export``, ``shift``: data in, what they hold, parts, data out, and how two differ."""
+"""``ingest``, ``inspect``, ``split``, ``export``; ``shift`` and ``stability``: data in, parts, data out, how two functionals differ."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, named_limits, pairs, read_data
+from xclimb.cli.options import (
+    Data,
+    EndsHigh,
+    EndsLow,
+    EnergyKey,
+    Functional,
+    FunctionalHigh,
+    FunctionalLow,
+    Json,
+    Overwrite,
+    PairBy,
+    named_limits,
+    pairs,
+    read_data,
+    read_ends,
+    read_sides,
+)
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
 from xclimb.errors import ConfigError
@@ -233,20 +249,9 @@ def shift(
         str | None,
         typer.Argument(metavar="[HIGH]", help="Data of the higher functional; left out: LOW holds both.", show_default=False),
     ] = None,
-    functional_low: Annotated[
-        str | None,
-        typer.Option("--low", "--functional-low", metavar="NAME", help="Functional of LOW: PBE, ...", show_default=False),
-    ] = None,
-    functional_high: Annotated[
-        str | None,
-        typer.Option("--high", "--functional-high", metavar="NAME", help="Functional of HIGH: r2SCAN, ...", show_default=False),
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help="Pair by frame_id or material_id; by default frame_id where any agree.", show_default=False
-        ),
-    ] = None,
+    functional_low: FunctionalLow = None,
+    functional_high: FunctionalHigh = None,
+    by: PairBy = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -257,6 +262,8 @@ def shift(
             show_default="LOW, if that is a potential",
         ),
     ] = None,
+    ends_low: EndsLow = None,
+    ends_high: EndsHigh = None,
     json: Json = None,
     out: Annotated[
         Path | None,
@@ -279,20 +286,13 @@ def shift(
     xclimb shift chgnet-0.3.0 r2scan.extxyz --high r2SCAN
     """
     from xclimb.analysis.shift import shift as measure_shift
-    from xclimb.cli.options import is_potential
     from xclimb.cli.show import show_shift
 
-    predicted = is_potential(low)
-    if predicted and (high is None or functional_low is not None):
-        raise ConfigError(f"{low} is a potential and knows its functional: give it a data set to predict, and no --low")
     if out is not None and not overwrite and (out / "shift.json").exists():
         raise ConfigError(f"{out} holds a shift already: give another folder with --out, or --overwrite to replace it")
-    if high is None and (functional_low is None or functional_high is None):
-        raise ConfigError(
-            f"which two functionals of {low} are to be compared? give --low PBE --high r2SCAN, or a second data set"
-        )
-    sides = _low_side(low, functional_low, predicted), read_data(high or low, functional_high)
-    report = measure_shift(*sides, by, source=None if source is None else _potential(source))
+    sides = read_sides(low, high, functional_low, functional_high)
+    ends = read_ends(ends_low, functional_low), read_ends(ends_high, functional_high)
+    report = measure_shift(*sides, by, _potential(source), *ends)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
     page = None
@@ -305,11 +305,46 @@ def shift(
         console().print(f"page: {page}", soft_wrap=True)
 
 
-def _low_side(low: str, functional: str | None, predicted: bool) -> "Frames | Potential":
-    return _potential(low) if predicted else read_data(low, functional)
-
-
-def _potential(name: str) -> "Potential":
+def _potential(name: str | None) -> "Potential | None":
     from xclimb.models.zoo import load
 
-    return load(name)
+    return None if name is None else load(name)
+
+
+def stability(
+    low: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOW",
+            help="Data of the first side (see xclimb shift); or a potential (see xclimb models).",
+            show_default=False,
+        ),
+    ],
+    high: Annotated[
+        str | None,
+        typer.Argument(metavar="[HIGH]", help="Data of the second side; left out: LOW holds both.", show_default=False),
+    ] = None,
+    functional_low: FunctionalLow = None,
+    functional_high: FunctionalHigh = None,
+    by: PairBy = None,
+    ends_low: EndsLow = None,
+    ends_high: EndsHigh = None,
+    json: Json = None,
+) -> None:
+    """Compare formation energies and distances to the convex hull; name the compounds that change side of the hull.
+
+    Elements among the data are the end points, others are supplied. A potential is compared with calculations at any level.
+
+    [bold]Examples:[/bold] xclimb stability sample:dft_pairs --low PBE --high r2SCAN
+
+    xclimb stability chgnet-r2scan r2scan.extxyz --high r2SCAN --ends-high elements.extxyz
+    """
+    from xclimb.analysis.stability import stability as measure_stability
+    from xclimb.cli.show import show_stability
+
+    sides = read_sides(low, high, functional_low, functional_high)
+    ends = read_ends(ends_low, functional_low), read_ends(ends_high, functional_high)
+    report = measure_stability(*sides, *ends, by)
+    if json:
+        write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
+    show_stability(console(), report)

@@ -36,6 +36,23 @@ Dtype = Annotated[str, typer.Option(metavar="DTYPE", help="float32, or float64 f
 Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write all numbers as JSON.", show_default=False)
 ]
+FunctionalLow = Annotated[
+    str | None,
+    typer.Option("--low", "--functional-low", metavar="NAME", help="Functional of LOW: PBE, ...", show_default=False),
+]
+FunctionalHigh = Annotated[
+    str | None,
+    typer.Option("--high", "--functional-high", metavar="NAME", help="Functional of HIGH: r2SCAN, ...", show_default=False),
+]
+PairBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID", help="Pair by frame_id or material_id; by default frame_id where any agree.", show_default=False
+    ),
+]
+_ENDS = "Energies of the pure elements at the level of {}: data that hold them, or JSON of eV/atom by symbol."
+EndsLow = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("LOW"), show_default=False)]
+EndsHigh = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("HIGH"), show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -64,6 +81,47 @@ def read_data(data: str, functional: str | None = None, energy_key: str | None =
             frames = open_store(data)
             return frames.with_theory(resolve_theory(frames.theory, functional, None, data))
     return read(data, functional, energy_key=energy_key, **settings)
+
+
+def read_ends(source: str | None, functional: str | None) -> "Frames | dict[str, float] | None":
+    """Elemental end points: data as in :func:`read_data`, or a JSON file of eV/atom by symbol.
+
+    Raises:
+        ConfigError: on a JSON file that cannot be read, or holds something else.
+        DataError, TheoryError: from reading data.
+    """
+    if source is None or not source.endswith(".json"):
+        return None if source is None else read_data(source, functional)
+    import json
+
+    try:
+        energies = json.loads(Path(source).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        told = problem.strerror if isinstance(problem, OSError) else "no JSON"
+        raise ConfigError(f'cannot read end points from {source} ({told}): write {{"Li": -1.9, ...}}, eV/atom') from None
+    if not isinstance(energies, dict):
+        raise ConfigError(f'{source} holds no end points: write {{"Li": -1.9, ...}}, eV/atom')
+    return energies
+
+
+def read_sides(low: str, high: str | None, functional_low: str | None, functional_high: str | None) -> "tuple[Any, Frames]":
+    """The two sides of a comparison: data or a potential, and data; one name for both if the second is left out.
+
+    Raises:
+        ConfigError: if it is not clear what is to be compared.
+    """
+    predicted = is_potential(low)
+    if predicted and (high is None or functional_low is not None):
+        raise ConfigError(f"{low} is a potential and knows its functional: give it a data set to predict, and no --low")
+    if high is None and (functional_low is None or functional_high is None):
+        raise ConfigError(
+            f"which two functionals of {low} are to be compared? give --low PBE --high r2SCAN, or a second data set"
+        )
+    if predicted:
+        from xclimb.models.zoo import load
+
+        return load(low), read_data(str(high), functional_high)
+    return read_data(low, functional_low), read_data(high or low, functional_high)
 
 
 def pairs(entries: list[str], option: str) -> dict[str, str]:

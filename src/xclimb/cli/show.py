@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xclimb.analysis.shift import ShiftReport
+    from xclimb.analysis.stability import StabilityReport
     from xclimb.ingest import IngestSummary
     from xclimb.references import AtomRef, ReferenceComparison
 
@@ -88,10 +89,23 @@ def show_shift(screen: "Console", report: "ShiftReport") -> None:
         values = (number(family[name], digits) for name, digits in _FAMILY)
         families.add_row(family["family"], count(family["n_pairs"]), *values)
     screen.print(families)
+    screen.print(_told_stability(report.stability), soft_wrap=True)
     for one in report.advice:
         screen.print(f"- {one['topic']}: {one['sentence']}", soft_wrap=True)
-    for sentence in report.notes:
+    for sentence in (*report.notes, *report.stability.get("notes", ())):
         screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
+
+
+def _told_stability(found: dict) -> str:
+    """One line about formation and decomposition energies, or why there are none."""
+    if "absent" in found:
+        return found["absent"]
+    named = listed(f"{one['material_id']} (on the {one['stable_on']} side only)" for one in found["changed"])
+    formation, decomposition = (number(found[f"{name}_mae"], 1) for name in ("formation", "decomposition"))
+    return (
+        f"stability of {count(found['n_compounds'])} compounds: formation energies differ by {formation} meV/atom, "
+        f"decomposition energies by {decomposition}; stable on one side only: {named or 'none'}"
+    )
 
 
 _FAMILY = (("mean", 3), ("left_over_mae", 1), ("held_out_mae", 1), ("pearson_referenced", 4))
@@ -117,6 +131,20 @@ def _shift_rows(report: "ShiftReport", low: str, high: str) -> list[tuple[str, s
     if report.n_magmoms:
         rows.append(("mean difference of magnetic moments", number(report.magmom_mae, 3), "µB"))
     return rows
+
+
+def show_stability(screen: "Console", report: "StabilityReport") -> None:
+    """Formation and decomposition energies: the errors, then what changes side of the hull."""
+    low, high = report.theory_low.functional or "low", report.theory_high.functional or "high"
+    table = make_table(
+        f"stability, {low} (low) and {high} (high)", "mean difference\nmeV/atom", "mean, high - low\nmeV/atom", "compounds"
+    )
+    for name, told in (("formation", "formation energy"), ("decomposition", "decomposition energy")):
+        errors = [number(getattr(report, f"{name}_mae"), 1), number(getattr(report, f"{name}_mean"), 1, sign=True)]
+        table.add_row(told, *errors, count(report.n_compounds if name == "formation" else report.n_hull))
+    screen.print(table)
+    for line in report.summary()[1:]:
+        screen.print(line, soft_wrap=True)
 
 
 def show_references(screen: "Console", references: "AtomRef", title: str) -> None:
