@@ -14,6 +14,7 @@ from xclimb.analysis.advice import give_advice
 from xclimb.analysis.depth import held_out_errors, z_trend
 from xclimb.analysis.end_points import Ends, find_end_points
 from xclimb.analysis.families import family_table
+from xclimb.analysis.importance import element_importance
 from xclimb.analysis.intervals import bootstrap
 from xclimb.analysis.outlying import outlying_structures
 from xclimb.analysis.pair_sums import Sums, energy_sums, label_sums, measure
@@ -74,7 +75,8 @@ def shift(
     if potential is not None:
         network = (pairs.low.energy - potential.references.energy(pairs.low)) / pairs.low.n_atoms
         beside = beside or Source(_name_of(potential), potential.references, predicted=True)
-    report = replace(_measured(pairs, network, beside), stability=stability_of_pairs(pairs, ends))
+    report = measure_pairs(pairs, network, beside)
+    report = replace(report, stability=stability_of_pairs(pairs, ends), importance=element_importance(pairs, ends))
     return replace(report, advice=give_advice(report))
 
 
@@ -82,7 +84,14 @@ def _name_of(potential: CanLabel) -> str:
     return getattr(potential, "name", "the potential")
 
 
-def _measured(pairs: Pairs, network: np.ndarray | None = None, source: Source | None = None) -> ShiftReport:
+def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Source | None = None) -> ShiftReport:
+    """The numbers of paired frames, without advice, stability and importance.
+
+    Args:
+        pairs: the pairs.
+        network: a potential's energies without references, eV/atom ``[P]``, if the low side is one.
+        source: whose references stand beside the fitted ones.
+    """
     x, y = pairs.low.energy_per_atom, pairs.high.energy_per_atom
     design = design_of(pairs.low)
     fit = fit_fractions(design, y - x)

@@ -66,6 +66,8 @@ class ShiftReport:
             (:func:`xclimb.analysis.reference_rows.reference_rows`).
         stability: formation and decomposition energies on both sides
             (:class:`xclimb.analysis.stability.StabilityReport` as a dictionary), or ``{"absent": reason}``.
+        importance: which elements decide about the difference of formation energies, with and without MP2020 corrections
+            (:func:`xclimb.analysis.importance.element_importance`), or ``{"absent": reason}``.
         advice: what to do, ``{"topic", "sentence", "numbers"}`` (:mod:`xclimb.analysis.advice`).
         notes: what a reader of these numbers should know, a sentence each.
         frame_id: names of the pairs (of the first set's frames) ``[P]``.
@@ -131,6 +133,7 @@ class ShiftReport:
     reference_depth: dict = field(default_factory=dict)
     reference_rows: dict = field(default_factory=dict)
     stability: dict = field(default_factory=dict)
+    importance: dict = field(default_factory=dict)
     advice: list[dict] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
@@ -155,7 +158,7 @@ class ShiftReport:
         values["element_std"] = {symbol: blank[symbol] if std is None else std for symbol, std in values["element_std"].items()}
         for name in ("intervals", "element_intervals"):
             values[name] = {key: _interval(ends, key in grouped) for key, ends in values.get(name, {}).items()}
-        for name in ("families", "reference_depth", "stability", "advice"):
+        for name in ("families", "reference_depth", "stability", "importance", "advice"):
             if name in values:
                 values[name] = with_nan(values[name])
         values["reference_rows"] = from_plain(values.get("reference_rows") or {}, grouped)

@@ -90,6 +90,8 @@ def show_shift(screen: "Console", report: "ShiftReport") -> None:
         families.add_row(family["family"], count(family["n_pairs"]), *values)
     screen.print(families)
     screen.print(_told_stability(report.stability), soft_wrap=True)
+    for line in _told_importance(report.importance):
+        screen.print(line, soft_wrap=True)
     for one in report.advice:
         screen.print(f"- {one['topic']}: {one['sentence']}", soft_wrap=True)
     for sentence in (*report.notes, *report.stability.get("notes", ())):
@@ -106,6 +108,22 @@ def _told_stability(found: dict) -> str:
         f"stability of {count(found['n_compounds'])} compounds: formation energies differ by {formation} meV/atom, "
         f"decomposition energies by {decomposition}; stable on one side only: {named or 'none'}"
     )
+
+
+def _told_importance(found: dict) -> list[str]:
+    """The elements that matter most, without and with corrections, or why nothing is told."""
+    if "absent" in found:
+        return [found["absent"]]
+    lines = []
+    for name, told in (("plain", "without MP2020 corrections"), ("corrected", "with them")):
+        part = found[name]
+        if "absent" in part:
+            lines.append(f"{told}: {part['absent']}")
+            continue
+        first = sorted(part["importance"].items(), key=lambda item: -item[1])[:8]
+        shares = ", ".join(f"{symbol} {100 * share:.0f} %" for symbol, share in first)
+        lines.append(f"{told}: {shares} (forest: R² {number(part['held_out_r2'], 2)} on compounds held out)")
+    return [f"elements that decide about the {found['target']}", *lines]
 
 
 _FAMILY = (("mean", 3), ("left_over_mae", 1), ("held_out_mae", 1), ("pearson_referenced", 4))
