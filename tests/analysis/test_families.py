@@ -40,6 +40,12 @@ def test_family_rows_are_the_report_of_the_family_alone():
     assert row["mean"] == pytest.approx(whole.shift_per_atom[oxides].mean())
     assert row["std"] == pytest.approx(whole.shift_per_atom[oxides].std())
     assert row["left_over_mae"] == pytest.approx(np.abs(whole.left_over[oxides]).mean())
+    low_end, high_end = row["intervals"]["mean"]
+    assert low_end < row["mean"] < high_end
+    assert row["intervals"]["left_over_mae"][1] > row["left_over_mae"]
+    assert row["scatter_mae"] > row["left_over_mae"]
+    few = next(one for one in whole.families if one["n_materials"] < 5)
+    assert few["intervals"] == {}
     expected = np.corrcoef(whole.low_referenced[oxides], whole.high_referenced[oxides])[0, 1]
     assert row["pearson_referenced"] == pytest.approx(expected)
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from analysis.planted import ELEMENTS, STEPS, plant
-from xclimb.analysis.intervals import bootstrap
-from xclimb.analysis.pair_sums import energy_sums, label_sums, measure
+from xclimb.analysis.intervals import bootstrap, corrected_for_the_fit
+from xclimb.analysis.label_sums import label_sums, measure_labels
+from xclimb.analysis.pair_sums import energy_sums, measure
 from xclimb.analysis.pairing import pair_frames
 from xclimb.analysis.shift import shift
 from xclimb.references.influence import influence, student
@@ -43,22 +44,56 @@ def test_intervals_of_noise_that_differs_between_materials():
     assert covered(hits) > 0.90
 
 
+def drawn_intervals(seed: int, n_materials: int, labels: bool = False):
+    """Intervals of planted pairs by 200 draws, those of the left-over corrected."""
+    low, high = plant(np.random.default_rng(seed), n_materials=n_materials, frames_each=2)
+    design = build_design(low.composition(), low.material_id)
+    x, y = low.energy_per_atom, high.energy_per_atom
+    fit = fit_fractions(design, y - x)
+    sums = energy_sums(x, y, (least_squares(design, x)[1], least_squares(design, y)[1]), fit)
+    offset = float(y.mean() - x.mean())
+    centre = measure({name: column.sum(keepdims=True) for name, column in sums.items()}, offset)
+    of_labels = label_sums(pair_frames(low, high))[0] if labels else {}
+
+    def numbers(totals):
+        return measure(totals, offset) | (measure_labels(totals) if labels else {})
+
+    found = bootstrap(sums | of_labels, design.material[design.row], numbers, draws=200)
+    return corrected_for_the_fit(found, centre, n_materials, len(ELEMENTS))
+
+
+SCATTER = 1e3 * np.sqrt(2 / np.pi) * np.hypot(0.05, 0.01)  # meV/atom: what plant() adds to the elemental shift
+
+
 def test_bootstrap_covers_mean_spread_and_forces():
-    truth = {"mean": STEPS.mean(), "forces_slope": 1.1, "left_over_mae": 1e3 * np.sqrt(2 / np.pi) * np.hypot(0.05, 0.01)}
-    names = list(truth)
-    hits = np.zeros((DRAWS, len(names)), dtype=bool)
+    truth = {"mean": STEPS.mean(), "forces_slope": 1.1, "left_over_mae": SCATTER}
+    hits = []
     for seed in range(DRAWS):
-        low, high = plant(np.random.default_rng(seed), n_materials=90, frames_each=2)
-        pairs = pair_frames(low, high)
-        design = build_design(low.composition(), low.material_id)
-        x, y = low.energy_per_atom, high.energy_per_atom
-        fit = fit_fractions(design, y - x)
-        sums = energy_sums(x, y, (least_squares(design, x)[1], least_squares(design, y)[1]), fit.held_out)
-        offset = float(y.mean() - x.mean())
-        found = bootstrap(sums | label_sums(pairs), design.material[design.row], lambda t, o=offset: measure(t, o), draws=200)
-        hits[seed] = [found[name][0] <= truth[name] <= found[name][1] for name in names]
-    rate = dict(zip(names, hits.mean(0), strict=True))
-    assert all(one > 0.87 for one in rate.values()), rate
+        found = drawn_intervals(seed, 90, labels=True)
+        hits.append([found[name][0] <= at <= found[name][1] for name, at in truth.items()])
+    rate = dict(zip(truth, np.mean(hits, axis=0), strict=True))
+    assert rate["mean"] > 0.87
+    assert rate["forces_slope"] > 0.90
+    assert 0.93 <= rate["left_over_mae"] <= 0.97, rate
+
+
+def test_left_over_of_few_materials_is_covered_too():
+    """Thirty materials for six elements: the fit takes a fifth of the spread, which the interval has to know."""
+    found = [drawn_intervals(seed, 30)["left_over_mae"] for seed in range(DRAWS)]
+    assert 0.92 <= covered([low <= SCATTER <= high for low, high in found]) <= 0.98
+
+
+def test_scatter_is_the_left_over_before_the_fit():
+    """Without bias on average, where the left-over itself is a tenth too small."""
+    scatter, left = [], []
+    for seed in range(60):
+        low, high = plant(np.random.default_rng(seed), n_materials=30)
+        fit = fit_fractions(build_design(low.composition(), low.material_id), high.energy_per_atom - low.energy_per_atom)
+        scatter.append(1e3 * np.sqrt(np.mean(fit.unshrunk**2)))
+        left.append(1e3 * np.sqrt(np.mean(fit.residuals**2)))
+    truth = 1e3 * np.hypot(0.05, 0.01)
+    assert np.sqrt(np.mean(np.square(scatter))) == pytest.approx(truth, rel=0.03)
+    assert np.sqrt(np.mean(np.square(left))) < 0.93 * truth
 
 
 def test_report_states_intervals_around_its_numbers():

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from xclimb.analysis.intervals import bootstrap, corrected_for_the_fit
 from xclimb.analysis.pair_sums import Sums, measure
 from xclimb.references.linear import Design
 from xclimb.references.table import element_symbols
@@ -18,7 +19,7 @@ FAMILIES = (
     "elements", "intermetallics", "hydrides", "borides and carbides", "pnictides", "chalcogenides", "oxides", "halides",
     "mixed anions",
 )  # fmt: skip
-_SHOWN = ("mean", "std", "pearson_raw", "pearson_referenced", "left_over_mae", "held_out_mae")
+_SHOWN = ("mean", "std", "pearson_raw", "pearson_referenced", "left_over_mae", "held_out_mae", "scatter_mae")
 
 
 def family_codes(elements: np.ndarray, fractions: np.ndarray) -> np.ndarray:
@@ -64,7 +65,8 @@ def family_table(design: Design, sums: Sums, offset: float) -> list[dict]:
 
     Returns:
         ``{"family", "n_pairs", "n_materials", "mean", "std", "pearson_raw", "pearson_referenced", "left_over_mae",
-        "held_out_mae"}`` a family, in the units of the report; NaN where a family is too small.
+        "held_out_mae", "scatter_mae", "intervals"}`` a family, in the units of the report; NaN where a family is too small.
+        ``intervals``: name -> ends at 95 %, by drawing the family's materials anew; empty below five materials.
     """
     codes = family_codes(design.elements, design.fractions)
     of_pair = codes[design.row]
@@ -76,6 +78,18 @@ def family_table(design: Design, sums: Sums, offset: float) -> list[dict]:
     return [
         {"family": FAMILIES[f], "n_pairs": int(pairs[f]), "n_materials": int(materials[f])}
         | {name: float(numbers[name][f]) for name in _SHOWN}
+        | {"intervals": _intervals(np.flatnonzero(of_pair == f), design, sums, offset)}
         for f in np.argsort(-pairs, kind="stable")
         if pairs[f]
     ]
+
+
+def _intervals(rows: np.ndarray, design: Design, sums: Sums, offset: float) -> dict[str, list[float]]:
+    """Bootstrap intervals of the family that some pairs belong to."""
+    _, material = np.unique(design.material[design.row[rows]], return_inverse=True)
+    own = {name: column[rows] for name, column in sums.items()}
+    centre = measure({name: column.sum(keepdims=True) for name, column in own.items()}, offset)
+    drawn = bootstrap(own, material, lambda totals: measure(totals, offset))
+    share = len(rows) / len(design.row)  # of what the fit of all pairs took
+    found = corrected_for_the_fit(drawn, centre, int(material.max()) + 1, round(share * len(design.elements)))
+    return {name: list(ends) for name, ends in found.items() if name in _SHOWN}

@@ -15,9 +15,10 @@ from xclimb.analysis.depth import held_out_errors, z_trend
 from xclimb.analysis.end_points import Ends, find_end_points
 from xclimb.analysis.families import family_table
 from xclimb.analysis.importance import element_importance
-from xclimb.analysis.intervals import bootstrap
+from xclimb.analysis.intervals import bootstrap, corrected_for_the_fit
+from xclimb.analysis.label_sums import label_sums, measure_labels
 from xclimb.analysis.outlying import outlying_structures
-from xclimb.analysis.pair_sums import Sums, energy_sums, label_sums, measure
+from xclimb.analysis.pair_sums import Sums, energy_sums, measure
 from xclimb.analysis.pairing import Pairs, pair_frames
 from xclimb.analysis.reference_rows import Source, reference_rows
 from xclimb.analysis.shift_report import ShiftReport
@@ -96,9 +97,9 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
     design = design_of(pairs.low)
     fit = fit_fractions(design, y - x)
     inner = least_squares(design, x)[1], least_squares(design, y)[1]
-    sums = energy_sums(x, y, inner, fit.held_out)
+    sums = energy_sums(x, y, inner, fit)
     offset = float(y.mean() - x.mean())
-    labels = label_sums(pairs)
+    labels, angles = label_sums(pairs)
     totals = {name: column.sum(keepdims=True) for name, column in (sums | labels).items()}
     formula = pairs.low.formulas()
     return ShiftReport(
@@ -110,6 +111,7 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
         **_scalars(totals, offset),
         **_per_element(fit, design, pairs),
         **_counted(labels),
+        force_angles=angles.tolist(),
         intervals=_intervals(sums, labels, design, offset),
         families=family_table(design, sums, offset),
         reference_depth=_depth(design, fit, x, y, network),
@@ -130,7 +132,7 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
 
 
 def _scalars(totals: Sums, offset: float) -> dict[str, Any]:
-    return {name: float(value[0]) for name, value in measure(totals, offset).items()}
+    return {name: float(value[0]) for name, value in (measure(totals, offset) | measure_labels(totals)).items()}
 
 
 def _per_element(fit: FractionFit, design: Design, pairs: Pairs) -> dict:
@@ -169,8 +171,13 @@ def _counted(labels: Sums) -> dict[str, Any]:
 def _intervals(sums: Sums, labels: Sums, design: Design, offset: float) -> dict[str, tuple[float, float]]:
     present = {name: column for name, column in labels.items() if labels[f"{name.split('.')[0]}.n"].any()}
     blank = {name: np.zeros(1) for name in labels if name not in present}
-    columns = sums | present
-    return bootstrap(columns, design.material[design.row], lambda totals: measure(totals | blank, offset))
+
+    def numbers(totals: Sums) -> Sums:
+        return measure(totals, offset) | measure_labels(totals | blank)
+
+    found = bootstrap(sums | present, design.material[design.row], numbers)
+    centre = measure({name: column.sum(keepdims=True) for name, column in sums.items()}, offset)
+    return corrected_for_the_fit(found, centre, design.n_materials, len(design.elements))
 
 
 def _depth(design: Design, fit: FractionFit, x: np.ndarray, y: np.ndarray, network: np.ndarray | None) -> dict:

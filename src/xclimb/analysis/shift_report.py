@@ -34,8 +34,15 @@ class ShiftReport:
         left_over_mae: mean absolute shift left by its per-element fit, meV/atom.
         left_over_rmse: root mean square of the same, meV/atom.
         held_out_mae: mean absolute left-over of frames whose material was left out of the fit, meV/atom.
+        scatter_mae: the left-over corrected for what the fit takes away from its own data (residuals of materials over
+            sqrt(1 - leverage)), meV/atom: the estimate of what references leave of any material of this kind; its interval is
+            also that of ``left_over_mae``, which lies below it where there are few materials.
+        scatter_rmse: root mean square of the same, meV/atom.
         explained: share of the shift's variance that the per-element fit explains.
         volume_change: mean relative change of the volume per atom; 0 for frames of the same structure.
+        volume_mae: mean absolute relative change of the volume per atom.
+        volume_pearson: correlation of the volumes per atom.
+        volume_spearman: their rank correlation.
         n_forces: pairs of the same structure with forces on both sides.
         forces_low: mean absolute force component of the first set, eV/Å (what papers quote as mean |F|).
         forces_high: the same of the second set, eV/Å.
@@ -46,11 +53,22 @@ class ShiftReport:
         forces_pearson: correlation of the force components.
         forces_cosine: cosine between the two sets of forces, taken as one long vector each.
         forces_slope: least-squares slope of high against low force components; above 1 the high functional is stiffer.
+        force_angle: mean angle between the two forces on an atom, degrees, where both are above 0.05 eV/Å.
+        force_angles: atoms with such an angle in steps of 5 degrees ``[36]``.
+        force_norm_pearson: correlation of the lengths of the force vectors.
+        force_norm_spearman: their rank correlation.
         n_stress: pairs of the same structure with stress on both sides.
         stress_mae: mean absolute difference of the nine stress components, GPa.
         stress_pearson: correlation of the stress components.
+        stress_spearman: their rank correlation.
+        pressure_mae: mean absolute difference of the pressure (a third of minus the trace of the stress), GPa.
+        pressure_mean: mean difference of the pressure, GPa.
+        pressure_pearson: correlation of the pressures.
+        pressure_spearman: their rank correlation.
         n_magmoms: atoms with magnetic moments on both sides.
         magmom_mae: mean absolute difference of absolute magnetic moments, µB.
+        magmom_pearson: correlation of the absolute magnetic moments.
+        magmom_spearman: their rank correlation.
         outliers: the pairs with the largest left-over: ``{"frame_id", "formula", "left_over"}``, meV/atom.
         structures: the structures of the pairs with the largest left-over, most outlying first
             (:func:`xclimb.analysis.outlying.outlying_structures`).
@@ -121,11 +139,27 @@ class ShiftReport:
     forces_pearson: float = _NAN
     forces_cosine: float = _NAN
     forces_slope: float = _NAN
+    force_angle: float = _NAN
+    force_angles: list[int] = field(default_factory=list)
+    force_norm_pearson: float = _NAN
+    force_norm_spearman: float = _NAN
     n_stress: int = 0
     stress_mae: float = _NAN
     stress_pearson: float = _NAN
+    stress_spearman: float = _NAN
+    pressure_mae: float = _NAN
+    pressure_mean: float = _NAN
+    pressure_pearson: float = _NAN
+    pressure_spearman: float = _NAN
     n_magmoms: int = 0
     magmom_mae: float = _NAN
+    magmom_pearson: float = _NAN
+    magmom_spearman: float = _NAN
+    volume_mae: float = _NAN
+    volume_pearson: float = _NAN
+    volume_spearman: float = _NAN
+    scatter_mae: float = _NAN
+    scatter_rmse: float = _NAN
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     element_intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     element_data: dict[str, dict] = field(default_factory=dict)

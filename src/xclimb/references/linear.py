@@ -87,6 +87,8 @@ class FractionFit:
         undetermined: groups of atomic numbers of which only combinations are determined.
         residuals: target minus fit, eV/atom ``[N]``.
         held_out: the same with the frame's material left out of the fit ``[N]``; NaN where it cannot be spared.
+        unshrunk: residuals with the spread that they had before the fit drew its values towards them ``[N]``: the mean of a
+            material over sqrt(1 - leverage), so that their mean square is that of the errors; NaN as ``held_out``.
         weights: weight of each frame in the last iteration ``[N]``; 1 for least squares.
         dof: degrees of freedom of the residuals, in materials.
     """
@@ -97,6 +99,7 @@ class FractionFit:
     undetermined: tuple[tuple[int, ...], ...]
     residuals: np.ndarray
     held_out: np.ndarray
+    unshrunk: np.ndarray
     weights: np.ndarray
     dof: float
 
@@ -154,18 +157,18 @@ def fit_fractions(design: Design, target: np.ndarray, robust: bool = False) -> F
     weights = np.ones(len(target))
     values, residuals = least_squares(design, target)
     errors = residuals
-    held_out = np.full(len(target), np.nan)
+    held_out = unshrunk = np.full(len(target), np.nan)
     if robust:
         values, weights, errors = _huber(design, span, target, values)
         residuals = target - (design.fractions @ values)[design.row]
     else:
-        held_out = _leave_material_out(design, inverse, residuals)
+        held_out, unshrunk = _leave_material_out(design, inverse, residuals)
     stds, dof = _deviations(design, inverse, errors)
     groups = _undetermined_groups(span)
     for group in groups:
         stds[list(group)] = np.inf
     named = tuple(tuple(int(z) for z in design.elements[list(group)]) for group in groups)
-    return FractionFit(design.elements, values, stds, named, residuals, held_out, weights, dof)
+    return FractionFit(design.elements, values, stds, named, residuals, held_out, unshrunk, weights, dof)
 
 
 def least_squares(design: Design, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -259,10 +262,11 @@ def _deviations(design: Design, inverse: np.ndarray, errors: np.ndarray) -> tupl
     return np.sqrt(np.maximum(np.diag(covariance), 0.0)), dof
 
 
-def _leave_material_out(design: Design, inverse: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """Residuals of each frame with its material left out ``[N]``, from the grouped hat matrix, without refitting.
+def _leave_material_out(design: Design, inverse: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals with the material left out, and unshrunk, each ``[N]``, from the grouped hat matrix, without refitting.
 
     r_out = (I - H_mm)^-1 r_m for the block of a material; its frames share a row, so the block shrinks to its distinct rows.
+    Unshrunk: between that and r_m, their geometric mean, which for a single row is r_m / sqrt(1 - h).
     """
     counts = design.counts
     average = np.bincount(design.row, residuals, len(counts)) / counts
@@ -277,7 +281,9 @@ def _leave_material_out(design: Design, inverse: np.ndarray, residuals: np.ndarr
         block = np.eye(len(rows)) - (fractions @ inverse @ fractions.T) * counts[rows]
         regular = np.linalg.svd(block, compute_uv=False)[-1] > _LEVERAGE_LIMIT
         out[rows] = np.linalg.solve(block, average[rows]) if regular else np.nan
-    return residuals - average[design.row] + out[design.row]
+    between = np.sign(out) * np.sqrt(np.maximum(out * average, 0.0))
+    inside = residuals - average[design.row]
+    return inside + out[design.row], inside + between[design.row]
 
 
 def quadratic(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
