@@ -173,7 +173,7 @@ def test_refusals():
     low, high = pairs()
     with pytest.raises(TheoryError, match="both sets are at PBE"):
         shift(low, high.with_theory(LevelOfTheory("PBE")))
-    with pytest.raises(ConfigError, match="choose frame_id or material_id"):
+    with pytest.raises(ConfigError, match="choose frame, material or structure"):
         shift(low, high, by="formula")
     with pytest.raises(DataError, match="no ids agree"):
         shift(low[:2], high[-2:])

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xclimb.analysis.matching import match_structures, representatives
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
 from xclimb.references.linear import blocks
 
-PAIRED_BY = ("frame_id", "material_id")
+PAIRED_BY = {
+    "frame": "frame_id", "material": "material_id", "frame_id": "frame_id", "material_id": "material_id",
+    "structure": "structure",
+}  # fmt: skip
 _SAME_WITHIN = 1e-2  # Å: files round positions; relaxations move atoms by more
 
 
@@ -20,7 +24,7 @@ class Pairs:
     Args:
         low: frames of the first set ``[P]``.
         high: frames of the second set ``[P]``.
-        by: ``"frame_id"`` or ``"material_id"``.
+        by: ``"frame_id"``, ``"material_id"`` or ``"structure"``.
         same_structure: whether both sides have the same cell and positions, so that forces and stress can be compared ``[P]``.
         notes: what was left out, a sentence each.
     """
@@ -32,25 +36,28 @@ class Pairs:
     notes: tuple[str, ...]
 
 
-def pair_frames(low: Frames, high: Frames, by: str | None = None) -> Pairs:
-    """Pair frames with energies by ``frame_id``, or materials by ``material_id``.
+def pair_frames(low: Frames, high: Frames, by: str | None = None, progress: bool = False) -> Pairs:
+    """Pair frames with energies by ``frame_id``, materials by ``material_id``, or structures by what they are.
 
     By material, the frame with the lowest energy per atom stands for it on each side.
 
     Args:
         low: the first set.
         high: the second set.
-        by: ``"frame_id"``, ``"material_id"``, or None for frame ids if any agree and material ids otherwise.
+        by: ``"frame"``, ``"material"`` or ``"structure"`` (:func:`xclimb.analysis.matching.match_structures`); None for frame
+            ids if any agree, else material ids if any agree that are more than formulas, else structures.
+        progress: show a bar where that takes long.
 
     Raises:
         DataError: if nothing pairs.
         ConfigError: on another ``by``.
     """
-    if by not in (None, *PAIRED_BY):
-        raise ConfigError(f"frames cannot be paired by {by!r}: choose {' or '.join(PAIRED_BY)}")
+    if by is not None and by not in PAIRED_BY:
+        raise ConfigError(f"frames cannot be paired by {by!r}: choose frame, material or structure")
     rows_low, rows_high = _with_energy(low), _with_energy(high)
-    if by is None:
-        by = "frame_id" if len(_common(low.frame_id[rows_low], high.frame_id[rows_high])[0]) else "material_id"
+    by = _chosen(low, high, rows_low, rows_high) if by is None else PAIRED_BY[by]
+    if by == "structure":
+        return _by_structure(low, high, rows_low, rows_high, progress)
     if by == "material_id":
         rows_low, rows_high = _most_stable(low, rows_low), _most_stable(high, rows_high)
     at_low, at_high = _common(getattr(low, by)[rows_low], getattr(high, by)[rows_high])
@@ -62,9 +69,32 @@ def pair_frames(low: Frames, high: Frames, by: str | None = None) -> Pairs:
         reason = f"the {paired} pairs differ in composition" if paired else "no ids agree"
         raise DataError(
             f"no frame of the first set ({len(low)} frames) pairs with one of the second ({len(high)}) by {by}: {reason}; "
-            "give both sets the same frame_id or material_id, and energies"
+            "give both sets the same frame_id or material_id, and energies, or pair them by structure"
         )
     return Pairs(left, right, by, same_structure(left, right), tuple(_notes(low, high, by, paired, alike)))
+
+
+def _chosen(low: Frames, high: Frames, rows_low: np.ndarray, rows_high: np.ndarray) -> str:
+    """How to pair where nobody says."""
+    if len(_common(low.frame_id[rows_low], high.frame_id[rows_high])[0]):
+        return "frame_id"
+    at_low, _ = _common(low.material_id[rows_low], high.material_id[rows_high])
+    shared = rows_low[at_low]
+    named = bool((low.material_id[shared] != low[shared].formulas()).any())
+    crystals = bool(low.pbc[rows_low].all(1).any() and high.pbc[rows_high].all(1).any())
+    same = len(np.intersect1d(low[rows_low].formulas(), high[rows_high].formulas())) > 0
+    return "material_id" if named or not (crystals and same) else "structure"
+
+
+def _by_structure(low: Frames, high: Frames, rows_low: np.ndarray, rows_high: np.ndarray, progress: bool) -> Pairs:
+    found = match_structures(low, high, representatives(low, rows_low), representatives(high, rows_high), progress=progress)
+    if not len(found.low):
+        raise DataError(
+            f"no structure of the first set ({len(low)} frames) matches one of the second ({len(high)}): "
+            "give both sets the same frame_id or material_id, and energies"
+        )
+    left, right = low[found.low], high[found.high]
+    return Pairs(left, right, "structure", same_structure(left, right), found.notes)
 
 
 def _with_energy(frames: Frames) -> np.ndarray:

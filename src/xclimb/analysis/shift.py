@@ -44,6 +44,7 @@ def shift(
     source: CanLabel | None = None,
     ends_low: Ends = None,
     ends_high: Ends = None,
+    progress: bool = False,
 ) -> ShiftReport:
     """Measure how the labels of two functionals differ.
 
@@ -51,11 +52,13 @@ def shift(
         low: frames of the lower functional (the one a potential was trained on), or a potential of it: its predictions for
             ``high`` are then the low side.
         high: frames of the higher functional.
-        by: pair by ``"frame_id"`` or ``"material_id"``; by default frame ids if any agree. By material, the frame of lowest
-            energy stands for it on each side.
+        by: pair by ``"frame"``, ``"material"`` or ``"structure"``; by default frame ids if any agree, else material ids, else
+            structures (:func:`xclimb.analysis.pairing.pair_frames`). By material, the frame of lowest energy stands for it on
+            each side.
         source: a potential whose elemental references are set beside the fitted ones; ``low`` itself if that is one.
         ends_low: elemental end points of formation energies, as in :func:`xclimb.stability`.
         ends_high: those of the high side.
+        progress: show a bar while structures are matched.
 
     Forces and stress are compared for pairs of the same structure only.
 
@@ -68,7 +71,7 @@ def shift(
     if low.theory.functional is not None and not low.theory.differences(high.theory):
         raise TheoryError(f"both sets are at {low.theory}: a shift needs two levels; state the other with functional=...")
     sides = two_sides(low, high)
-    pairs = pair_frames(sides.low, sides.high, by)
+    pairs = pair_frames(sides.low, sides.high, by, progress)
     pairs = replace(pairs, notes=(*sides.notes, *pairs.notes))
     potential = None if isinstance(low, Frames) else low
     ends = find_end_points(sides.low, sides.high, ends_low, ends_high, potential)

@@ -19,7 +19,7 @@ class ShiftReport:
     Args:
         theory_low: level of theory of the first set.
         theory_high: level of theory of the second set.
-        paired_by: ``"frame_id"`` or ``"material_id"``.
+        paired_by: ``"frame_id"``, ``"material_id"`` or ``"structure"``.
         n_pairs: pairs with energies, P.
         n_materials: materials among them.
         mean: mean shift, eV/atom.

@@ -283,6 +283,8 @@ def shift(
 
     xclimb shift sample:dft_pairs --low PBE --high r2SCAN --out shift
 
+    xclimb shift relaxed_pbe/ relaxed_r2scan/ --low PBE --high r2SCAN --pair-by structure
+
     xclimb shift chgnet-0.3.0 r2scan.extxyz --high r2SCAN
     """
     from xclimb.analysis.shift import shift as measure_shift
@@ -292,7 +294,7 @@ def shift(
         raise ConfigError(f"{out} holds a shift already: give another folder with --out, or --overwrite to replace it")
     sides = read_sides(low, high, functional_low, functional_high)
     ends = read_ends(ends_low, functional_low), read_ends(ends_high, functional_high)
-    report = measure_shift(*sides, by, _potential(source), *ends)
+    report = measure_shift(*sides, by, _potential(source), *ends, progress=error_console().is_terminal)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
     page = None

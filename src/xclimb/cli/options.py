@@ -47,7 +47,11 @@ FunctionalHigh = Annotated[
 PairBy = Annotated[
     str | None,
     typer.Option(
-        metavar="ID", help="Pair by frame_id or material_id; by default frame_id where any agree.", show_default=False
+        "--pair-by",
+        "--by",
+        metavar="WHAT",
+        help="frame (ids), material (ids; lowest energy of each) or structure (matched); by default the first that works.",
+        show_default=False,
     ),
 ]
 _ENDS = "Energies of the pure elements at the level of {}: data that hold them, or JSON of eV/atom by symbol."

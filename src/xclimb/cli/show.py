@@ -131,10 +131,11 @@ _FAMILY = (("mean", 3), ("left_over_mae", 1), ("held_out_mae", 1), ("pearson_ref
 
 def _shift_rows(report: "ShiftReport", low: str, high: str) -> list[tuple[str, str, str]]:
     rows = [
-        ("pairs, materials", f"{count(report.n_pairs)}, {count(report.n_materials)}", ""),
+        (f"pairs (by {report.paired_by}), materials", f"{count(report.n_pairs)}, {count(report.n_materials)}", ""),
         (f"mean shift of the energy, {high} - {low}", f"{report.mean:+.3f} ± {number(report.std)}", "eV/atom"),
         ("explained by elemental references", number(100 * report.explained, 2), "% of variance"),
         ("left over after them", number(report.left_over_mae, 1), "meV/atom"),
+        ("left over, corrected for the fit", number(report.scatter_mae, 1), "meV/atom"),
         ("left over on materials held out", number(report.held_out_mae, 1), "meV/atom"),
         (
             "correlation of energies, raw to referenced",
@@ -142,8 +143,11 @@ def _shift_rows(report: "ShiftReport", low: str, high: str) -> list[tuple[str, s
             "Pearson r",
         ),
     ]
+    if abs(report.volume_change) > 1e-4:
+        rows.append(("change of the volume per atom", number(100 * report.volume_change, 2, sign=True), "%"))
     if report.n_forces:
         rows.append(("mean difference of forces", number(1000 * report.forces_mae, 1), "meV/Å"))
+        rows.append(("angle between the two forces on an atom", number(report.force_angle, 1), "degrees"))
     if report.n_stress:
         rows.append(("mean difference of stress", number(report.stress_mae, 3), "GPa"))
     if report.n_magmoms:
