@@ -2,7 +2,9 @@
 
 import csv
 import importlib.util
+import json
 import shutil
+import struct
 import sys
 import types
 from pathlib import Path
@@ -14,6 +16,7 @@ from training.tiny import rock_salts, toy
 from xclimb.cli.watch import look, watch
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, ConfigError
+from xclimb.training.logs import WandbLog
 from xclimb.training.run import read_json, read_lines, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +68,29 @@ def test_wandb_is_offline_and_gets_the_same_numbers(run):
     assert told[-1] == "finished"
     epochs = [numbers["val/loss"] for step, numbers in told[1:-1] if "val/loss" in numbers]
     assert epochs == [line["val"]["loss"] for line in made.history]
+
+
+def test_wandb_itself_keeps_the_same_numbers_offline(run, tmp_path, capfd):
+    """The real package, where it is installed: what its file holds, read back."""
+    pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    log = WandbLog(TransferConfig(loggers=["wandb"]), tmp_path)
+    for line in run[0].history:
+        log.epoch(line, [])
+    log.close()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    content, place, losses = file.read_bytes(), 7, {}
+    while place < len(content):  # a LevelDB log of one block: checksum, length and kind before each record
+        _, length, kind = struct.unpack_from("<IHB", content, place)
+        assert kind == 1
+        record = Record.FromString(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        found = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        if "val/loss" in found:
+            losses[record.history.step.num] = found["val/loss"]
+    assert losses == {line["step"]: line["val"]["loss"] for line in run[0].history}
+    assert capfd.readouterr().err == ""
 
 
 def test_steps_are_logged_every_so_many(run):

@@ -53,6 +53,7 @@ def test_data_that_cannot_be_trained_on(tmp_path, train, val, kind, told):
             ConfigError,
             "references_lr has no effect with method 'frozen'.*'trainable'",
         ),
+        ({"method": "scratch", "audit_frames": 5}, ConfigError, "audit_frames has no effect with method 'scratch'"),
         ({"epoch": 3}, ConfigError, "did you mean 'epochs'"),
         ({"source": "chgnet-0.3"}, CheckpointError, "chgnet-0.3.0"),
         ({"device": "cuda:77"}, ConfigError, "device"),

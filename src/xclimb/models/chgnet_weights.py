@@ -27,8 +27,13 @@ def weights_file(name: str) -> Path:
 
 @cache
 def _read(name: str) -> tuple[dict[str, Tensor], dict]:
-    model = torch.load(weights_file(name), map_location="cpu", weights_only=True)["model"]
-    return model["state_dict"], model["model_args"]
+    file = weights_file(name)
+    try:
+        model = torch.load(file, map_location="cpu", weights_only=True)["model"]
+        return model["state_dict"], model["model_args"]
+    except Exception as error:  # of whatever kind a damaged or malicious archive makes torch raise
+        kind = type(error).__name__
+        raise CheckpointError(f"{file} holds no weights that are safe to read ({kind}): install chgnet again") from None
 
 
 def read_network(name: str) -> CHGNet:

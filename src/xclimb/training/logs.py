@@ -112,12 +112,13 @@ class TensorBoardLog:
 
 
 class WandbLog:
-    """A run of Weights & Biases, offline: ``wandb sync`` sends it, nothing else does."""
+    """A run of Weights & Biases, offline: ``wandb sync`` sends it, nothing else does. A resumed run makes another."""
 
     def __init__(self, config: TransferConfig, folder: Path):
         import wandb
 
-        self._run = wandb.init(project="xclimb", name=folder.name, dir=str(folder), mode="offline", config=config.model_dump())
+        where: dict[str, Any] = {"dir": str(folder), "mode": "offline", "settings": {"silent": True}}
+        self._run = wandb.init(project="xclimb", name=folder.name, config=config.model_dump(), **where)
 
     def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """Add the numbers of an epoch."""

@@ -35,7 +35,7 @@ class Method:
         new_weights: start from random weights instead of the source's.
         references: ``"source"`` keeps them, ``"raw"`` and ``"residual"`` are fitted to the training frames.
         trains_references: whether the references are trained with the weights.
-        settings: settings that only such methods use.
+        settings: settings that not all methods use, and this one does.
     """
 
     name: str
@@ -85,14 +85,23 @@ METHODS: dict[str, Method] = {
             "pre-trained weights, the source's references, both trained",
             paper=2,
             trains_references=True,
-            settings=frozenset({"references_lr"}),
+            settings=frozenset({"audit_frames", "references_lr"}),
         ),
-        Method("frozen", "pre-trained weights, the source's references, which stay", paper=3),
-        Method("refit", "pre-trained weights, references fitted to the training energies", paper=4, references="raw"),
+        Method(
+            "frozen", "pre-trained weights, the source's references, which stay", paper=3, settings=frozenset({"audit_frames"})
+        ),
+        Method(
+            "refit",
+            "pre-trained weights, references fitted to the training energies",
+            paper=4,
+            references="raw",
+            settings=frozenset({"audit_frames"}),
+        ),
         Method(
             "residual",
             "pre-trained weights, references fitted to what the pre-trained network leaves over",
             references="residual",
+            settings=frozenset({"audit_frames"}),
         ),
     )
 }
