@@ -138,6 +138,11 @@ def test_shift_into_a_folder(xclimb_cli, tmp_path):
     words = ("shift", "sample:dft_pairs", "--low", "PBE", "--high", "r2SCAN", "--out", "shift")
     assert "page: shift/report.html" in xclimb_cli(*words).flat
     assert (tmp_path / "shift" / "pairs.csv").exists()
+    (tmp_path / "shift" / "report.html").unlink()
+    assert "report: shift/report.html" in xclimb_cli("report", "shift").flat
+    assert "beside the same fit to the PBE energies" in (tmp_path / "shift" / "report.html").read_text()
+    xclimb_cli(*words[:-2], "--source", "chgnet-0.3.0", "--json", "beside.json")
+    assert json.loads((tmp_path / "beside.json").read_text())["reference_rows"]["source"] == "chgnet-0.3.0"
     assert "holds a shift already" in xclimb_cli(*words, status=2).err
     xclimb_cli(*words, "--overwrite")
 

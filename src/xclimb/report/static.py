@@ -59,10 +59,11 @@ def pictures(figure: go.Figure) -> dict[str, bytes]:
     found = {}
     with matplotlib.rc_context(_SETTINGS):
         drawing = _drawing(figure)
+        box = drawing.get_tightbbox().padded(0.1)  # whatever stands beyond the margins: found once for all formats
         for suffix in FORMATS:
             file = io.BytesIO()
             dated = {"Date": None} if suffix == "svg" else {}
-            drawing.savefig(file, format=suffix, dpi=_SHARP, bbox_inches="tight", pad_inches=0.1, metadata=dated)
+            drawing.savefig(file, format=suffix, dpi=_SHARP, bbox_inches=box, metadata=dated)
             found[suffix] = file.getvalue()
     return found
 
