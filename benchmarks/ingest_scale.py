@@ -79,7 +79,8 @@ def main() -> None:
     for one in rows:
         memory = "" if one["gb"] is None else f"{one['gb']:9.2f}"
         print(
-            f"{one['reader']:>27} {one['frames']:>10,} {one['megabytes']:>9.0f} {one['seconds']:>9.1f} {one['speed']:>8.0f} {memory}"
+            f"{one['reader']:>27} {one['frames']:>10,} {one['megabytes']:>9.0f} {one['seconds']:>9.1f} "
+            f"{one['speed']:>8.0f} {memory}"
         )
     told = ", ".join(f"{name} {'reached' if fine else 'not reached'}" for name, fine in reached.items())
     print(f"wanted: {WANTED[0]:.0f} MB/s, under {WANTED[1]} GB: {told}")

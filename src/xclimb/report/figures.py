@@ -122,8 +122,9 @@ def _add_element_words(fig: go.Figure, rows: list[list[str]], values: dict[str, 
     bound = max((abs(value) for value in values.values()), default=0.0) or 1.0
     cells = [(x, y, symbol) for y, row in enumerate(rows) for x, symbol in enumerate(row) if symbol in values]
     fig.add_scatter(
-        x=[x for x, _, _ in cells], y=[y for _, y, _ in cells], text=[f"<b>{symbol}</b><br>{text[symbol]}" for *_, symbol in cells],
-        mode="text", textfont={"size": 12, "color": [words_on(abs(values[symbol]) / bound) for *_, symbol in cells]},
+        x=[x for x, _, _ in cells], y=[y for _, y, _ in cells], mode="text",
+        text=[f"<b>{symbol}</b><br>{text[symbol]}" for *_, symbol in cells],
+        textfont={"size": 12, "color": [words_on(abs(values[symbol]) / bound) for *_, symbol in cells]},
         hoverinfo="skip",
     )  # fmt: skip
     return {"data.2.text": [symbol for *_, symbol in cells], "data.2.textfont.size": 10}
