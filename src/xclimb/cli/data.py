@@ -1,4 +1,4 @@
-"""``ingest``, ``inspect``, ``split``, ``export``: data in, parts, data out. ``shift``, ``stability``: how two functionals differ."""
+"""``ingest``, ``inspect``, ``split``, ``export``: data in and out; ``shift``, ``stability``: how two functionals differ."""
 
 import os
 from collections.abc import Mapping, Sequence
