@@ -82,7 +82,7 @@ def bench_table() -> str:
 
 def large_table() -> str:
     """Markdown table of one large cell: cost per atom against that of the smallest, and memory."""
-    lines = ["| atoms | ms an atom | against the smallest | first call | of it the graph | peak memory |", "|---|---|---|---|---|---|"]
+    lines = ["| atoms | ms an atom | against the smallest | first call | of it the graph | peak memory |", "|---" * 6 + "|"]
     for row in json.loads((BENCH.parent / "large_cells.json").read_text())["rows"]:
         graph = f"{row['graph_per_atom'] / row['per_atom']:.1%}"
         peak = f"{row['peak'] / 1024:.1f} GB"
