@@ -169,16 +169,11 @@ def picture(page: Path, out: Path, width: int, height: int, theme: str = "light"
         )  # fmt: skip
 
 
-def shrink(file: Path) -> None:
-    """The picture with 128 colours, rare ones kept: enough for a page of few hues."""
-    from PIL import Image
-
-    few = Image.open(file).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(file, optimize=True)
-
-
 def halve(file: Path) -> None:
-    """A picture of a whole page as two, ``NAME-1.png`` and ``NAME-2.png``, cut between sections, without empty rows below."""
+    """A picture of a whole page as two, ``NAME-1.png`` and ``NAME-2.png``, cut between sections, without empty rows below.
+
+    In 256 colours, rare ones kept: enough for a page of few hues, and a third of the size.
+    """
     from PIL import Image
 
     shown = Image.open(file).convert("RGB")
@@ -189,8 +184,8 @@ def halve(file: Path) -> None:
     middle, end = int(inked[widest : widest + 2].mean()), int(inked[-1]) + 40
     for n, (top, bottom) in enumerate(((0, middle), (middle, end)), start=1):
         part = file.with_stem(f"{file.stem}-{n}")
-        shown.crop((0, top, shown.width, min(bottom, shown.height))).save(part)
-        shrink(part)
+        cut = shown.crop((0, top, shown.width, min(bottom, shown.height)))
+        cut.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(part, optimize=True)
     file.unlink()
 
 
@@ -229,7 +224,6 @@ def main() -> None:
     if "--pictures" in sys.argv[1:]:
         IMAGES.mkdir(exist_ok=True)
         picture(STUDY / "report.html", IMAGES / "report.png", 1280, 1500)
-        shrink(IMAGES / "report.png")
         folder = sys.argv[sys.argv.index("--pictures") + 1 :]
         shift_pictures(Path(folder[0]) if folder else None)
 

@@ -138,7 +138,7 @@ def _verdict(shift: dict, low: str, high: str) -> list[str]:
     related = f"; the two energies correlate at {_text(raw, 3)} as computed" if math.isfinite(raw) else ""
     then = f" and at {_text(referenced, 3)} once references are removed" if related and math.isfinite(referenced) else ""
     share = number(shift.get("explained"))
-    told = f"explains {100 * share:.2f} % of that and leaves" if math.isfinite(share) else "leaves"
+    told = f"explains {100 * share:.2f}\u00a0% of that and leaves" if math.isfinite(share) else "leaves"
     return [
         f"{high} energies lie {_text(abs(mean), 2)} ± {_text(std, 2)} eV/atom {lies} those of {low}.",
         f"A sum over elements {told} {_text(left, 0)} meV/atom,",
