@@ -205,7 +205,8 @@ def test_what_a_vasprun_states(tmp_path, incar, expected, opener):
     with opener(path, "wt") as file:
         file.write(VASPRUN.format(incar=incar))
     theory = vasprun_theory(path)
-    rest = {"code": "VASP", "pseudopotentials": "PAW_PBE", "energy_flavour": "e_0"}
+    potcar = {"Fe": "PAW_PBE Fe_pv 02Aug2007", "O": "PAW_PBE O 08Apr2002"}
+    rest = {"code": "VASP", "pseudopotentials": "PAW_PBE", "potcar": potcar, "energy_flavour": "e_0"}
     assert theory == LevelOfTheory(**(rest | expected))
 
 
