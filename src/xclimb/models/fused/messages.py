@@ -177,6 +177,24 @@ def silu_and_slope(x, slope):
 
 @compiled
 @no_type_check
+def copy(x, y):
+    """``y = x``; numba takes seconds to compile the assignment of a slice, for the sake of its error message."""
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            y[i, k] = x[i, k]
+
+
+@compiled
+@no_type_check
+def fill(x, number):
+    """The same number everywhere."""
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            x[i, k] = number
+
+
+@compiled
+@no_type_check
 def first_layer(start, inner, own, other, index, x):
     """``x`` of a tile of one side, ``inner`` being ``W f``."""
     for i in range(x.shape[0]):
@@ -300,7 +318,8 @@ def backward(
             if layer.hidden.shape[0]:
                 hidden_layer_reverse(z, layer, x)
             else:
-                x[:], slope[:] = z, np.float32(1)
+                copy(z, x)
+                fill(slope, 1)
             add = shared and side == 1
             for i in range(n):
                 p, q = index[side, 0, start + i], index[side, 1, start + i]

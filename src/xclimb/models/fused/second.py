@@ -10,7 +10,16 @@ import numpy as np
 from numba.extending import intrinsic
 
 from xclimb.models.fused.gates import HALVES, normalised_gate, silu_bend, silu_slope, standardised_reverse
-from xclimb.models.fused.messages import TILE, compiled, first_layer, hidden_layer, hidden_layer_reverse, hidden_outer
+from xclimb.models.fused.messages import (
+    TILE,
+    compiled,
+    copy,
+    fill,
+    first_layer,
+    hidden_layer,
+    hidden_layer_reverse,
+    hidden_outer,
+)
 from xclimb.models.fused.products import add_outer, multiply
 from xclimb.models.fused.vectors import INT64, emit, sigmoid
 from xclimb.models.paths import WIDTH
@@ -127,7 +136,8 @@ def second(
                 hidden_layer(x, layer.hidden_t, layer.bias, z)
                 hidden_layer(x_dot, layer.hidden_t, zero.reshape(2, WIDTH), z_dot)
             else:
-                z[:], z_dot[:] = x, x_dot
+                copy(x, z)
+                copy(x_dot, z_dot)
             for i in range(n):
                 v, t = index[side, 2, start + i], index[side, 3, start + i]
                 _message_row_second(
@@ -140,7 +150,10 @@ def second(
                 hidden_layer_reverse(z, layer, x)
                 hidden_layer_reverse(z_dot, layer, x_dot)
             else:
-                x[:], x_dot[:], slope[:], bend[:] = z, z_dot, np.float32(1), np.float32(0)
+                copy(z, x)
+                copy(z_dot, x_dot)
+                fill(slope, 1)
+                fill(bend, 0)
             add = shared and side == 1
             for i in range(n):
                 p, q = index[side, 0, start + i], index[side, 1, start + i]
