@@ -21,7 +21,9 @@ from pathlib import Path
 import xclimb
 from xclimb.data.parquet import to_parquet
 
-SETTINGS = ("epochs=3", "batch_size=4", "checkpoint_minutes=0", "ema_decay=0.9", "gradient_clip=1.0", "audit_frames=0")
+SETTINGS = (
+    "epochs=3", "batch_size=4", "checkpoint_minutes=0", "log_steps=1", "ema_decay=0.9", "gradient_clip=1.0", "audit_frames=0"
+)  # fmt: skip
 
 
 def command(*words: str) -> list[str]:
@@ -42,6 +44,12 @@ def outcome(run: Path) -> dict:
 def last_step(run: Path) -> int:
     states = sorted((run / "checkpoints" / "states").glob("step-*"))
     return int(states[-1].name.removeprefix("step-")) if states else 0
+
+
+def last_logged(run: Path) -> int:
+    file = run / "steps.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0
 
 
 def disturbed(data: Path, run: Path, kills: int, seconds: float) -> list[str]:
@@ -73,6 +81,8 @@ def disturbed(data: Path, run: Path, kills: int, seconds: float) -> list[str]:
         print(told[-1], flush=True)
         if process.returncode not in (-signal.SIGKILL, -signal.SIGTERM, 130):  # -SIGTERM: before there was anything to save
             sys.exit(f"unexpected end {process.returncode}:\n{text}")
+        if process.returncode == 130 and last_logged(run) > last_step(run):
+            sys.exit(f"SIGTERM lost a step: {last_logged(run)} was taken, {last_step(run)} is saved")
         words = command("--resume", str(run)) if (run / "run.json").exists() else start(data, run)
 
 

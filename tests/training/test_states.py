@@ -14,7 +14,7 @@ import xclimb
 from training.tiny import toy
 from transfer.disturbed import SETTINGS, TRAIN, VAL, interrupted, train
 from xclimb.config import TransferConfig
-from xclimb.errors import CheckpointError, XclimbError
+from xclimb.errors import CheckpointError, ConfigError, XclimbError
 from xclimb.models import chgnet_weights
 from xclimb.training.engine import run_on_devices
 from xclimb.training.states import States, read_state, restore, state_of
@@ -60,7 +60,7 @@ def payload(tmp_path, monkeypatch):
     return [pickle.dumps(Payload()), (tmp_path / "bad.pt").read_bytes()], tmp_path / "ran"
 
 
-def test_a_pickled_payload_does_not_run(place, payload, tmp_path):
+def test_a_payload_does_not_run(place, payload, tmp_path):
     contents, ran = payload
     potential = toy().save(tmp_path / "potential")
     for content in contents:
@@ -76,6 +76,10 @@ def test_a_pickled_payload_does_not_run(place, payload, tmp_path):
             with pytest.raises(XclimbError):
                 xclimb.load(potential)
             file.write_bytes(before)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"epochs: !!python/object/apply:os.mkdir ['{ran}']\n")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        TransferConfig.load(config)
     assert not ran.exists()
     pickle.loads(contents[0])
     assert ran.exists()  # the payload is a real one

@@ -6,6 +6,7 @@ backward pass with respect to bond vectors that gives forces and virial together
 unless it is trained.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
@@ -185,9 +186,10 @@ class CHGNet(nn.Module):
         return self.magmom(atoms).squeeze(1).abs()  # [A]
 
 
-def in_full(tensor: Tensor) -> torch.autocast:
+def in_full(tensor: Tensor) -> AbstractContextManager:
     """What is computed inside keeps the precision of its inputs, whatever autocast does around it."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def line_graph(batch: Batch) -> LineGraph:
