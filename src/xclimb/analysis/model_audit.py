@@ -99,7 +99,7 @@ class ModelAudit:
         }
 
     def _candidates(self, parts: Sequence[Frames], take: "Take") -> np.ndarray:
-        """The frames furthest from elemental references that were fitted to (a sample of) all ``[at most 64]``."""
+        """The frames furthest from elemental references that were fitted to (a sample of) all, as far as there is room."""
         total = sum(map(len, parts))
         chosen = np.sort(np.random.default_rng(self.seed).permutation(total)[:_FITTED])
         frames = take(chosen)
@@ -113,7 +113,8 @@ class ModelAudit:
         left = np.concatenate([_left(part, values) for part in parts])  # NaN without an energy, or a reference
         size = np.nan_to_num(np.abs(left) / max(_spread(fit.residuals), 1e-6))
         worst = np.argsort(-size, kind="stable")[:_CANDIDATES]
-        return worst[size[worst] > _FAR]
+        room = np.cumsum(np.concatenate([part.n_atoms for part in parts])[worst]) <= self.atoms
+        return worst[(size[worst] > _FAR) & room]
 
 
 Take = Callable[[np.ndarray], Frames]
