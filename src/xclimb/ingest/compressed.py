@@ -22,6 +22,11 @@ def open_compressed(path: Path) -> io.BufferedIOBase:
 
 def read_on(file: io.BufferedIOBase, size: int) -> tuple[bytes, Exception | None]:
     """As many bytes as there are up to a size, and what went wrong behind them."""
+    if isinstance(file, io.BufferedReader):  # nothing to decompress
+        try:
+            return file.read(size), None
+        except OSError as error:
+            return b"", error
     pieces: list[bytes] = []
     while size > 0:
         try:

@@ -75,16 +75,19 @@ def _sweep(frames: Frames, some: np.ndarray, inverse: np.ndarray, limit: float, 
     key = np.concatenate([2.0 * system + phase, 2.0 * system[again] + phase[again] + 1.0])
     order = np.argsort(key)
     rows, key = rows[order], key[order]
-    reach = window[rows]
+    reach, along = window[rows], fractional[rows, 0]
+    width = (limit * np.linalg.norm(inverse[:, :, 0], axis=1))[system[rows]]
     active, step = np.arange(len(rows)), 1
     while len(active := active[active + step < len(rows)]):
         active = active[key[active + step] - key[active] < reach[active]]
-        one, other = rows[active], rows[active + step]
+        apart = along[active + step] - along[active]  # most pairs that are near in phase are not along the first vector
+        near = active[np.abs(apart - np.round(apart)) < width[active]]
+        one, other = rows[near], rows[near + step]
         difference = fractional[other] - fractional[one]
         difference -= np.round(difference)
-        apart = np.linalg.norm(np.einsum("pi,pij->pj", difference, frames.cells[system[one]]), axis=1)
-        near = (apart < limit) & (one != other) & (system[one] == system[other])
-        np.minimum.at(shortest, system[one[near]], apart[near])
+        distance = np.linalg.norm(np.einsum("pi,pij->pj", difference, frames.cells[system[one]]), axis=1)
+        close = (distance < limit) & (one != other) & (system[one] == system[other])
+        np.minimum.at(shortest, system[one[close]], distance[close])
         step += 1
 
 

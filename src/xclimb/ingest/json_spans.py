@@ -168,7 +168,10 @@ def _marks(text: bytes) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for start in range(0, len(array), _PIECE):  # what fits a cache
         piece = array[start : start + _PIECE]
-        places = np.flatnonzero((piece == _QUOTE) | (piece == _OPEN) | (piece == _CLOSE))
+        marks = piece == _QUOTE
+        for mark in (_OPEN, _CLOSE):
+            marks |= piece == mark
+        places = np.flatnonzero(marks)
         quotes = piece[places] == _QUOTE
         if escapes:
             _drop_escaped(text, array, places + start, quotes)
