@@ -101,6 +101,26 @@ def test_killed_by_the_system(tmp_path):
     open_store(tmp_path / "store", verify=True)
 
 
+def test_workers_end_when_the_process_they_work_for_is_killed():
+    script = (
+        "import time; from xclimb.ingest.executor import workers_of\n"
+        "with workers_of(2, None) as (pool, n): print(list(pool.map(abs, [-1] * 4)), flush=True); time.sleep(60)"
+    )
+    how = {"env": os.environ | {"PYTHONPATH": str(Path("src").resolve())}, "start_new_session": True}
+    running = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, **how)
+    assert running.stdout.readline() == "[1, 1, 1, 1]\n"
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    for _ in range(200):
+        try:
+            os.killpg(running.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    pytest.fail("a worker is left")
+
+
 @pytest.mark.filterwarnings("ignore:.*frame id")
 def test_append_and_retry(tmp_path):
     data = many_files(tmp_path)
