@@ -115,6 +115,49 @@ def precision_table() -> str:
     return "\n".join([*lines, "", f"{told} after {found['epochs']} epochs; {where}."])
 
 
+def ingest_table() -> str:
+    """Markdown table of an ingest of generated MP-r2SCAN data: speed and memory, and whether they reach what is wanted."""
+    found = json.loads((BENCH.parent / "ingest_scale.json").read_text())
+    lines = ["| reader | frames | MB | seconds | MB/s | GB of memory |", "|---|---|---|---|---|---|"]
+    for row in found["rows"]:
+        memory = "" if row["gb"] is None else f"{row['gb']:.2f}"
+        size = f"{row['frames']:,} | {row['megabytes']:,.0f}"
+        lines.append(f"| {row['reader']} | {size} | {row['seconds']:.1f} | {row['speed']:.0f} | {memory} |")
+    speed, memory = found["wanted"]
+    fine = [_reached(found["rows"][0]["speed"] >= speed), _reached(found["rows"][0]["gb"] < memory)]
+    told = f"Wanted: {speed:.0f} MB/s ({fine[0]}), under {memory} GB ({fine[1]}), all processes together"
+    return "\n".join([*lines, "", f"{told}; {found['processor']}."])
+
+
+def store_table() -> str:
+    """Markdown table of stores of two sizes: opening, batches, an epoch, memory."""
+    found = json.loads((BENCH.parent / "store_scale.json").read_text())
+    lines = [
+        "| frames | files | GB on disk | opened in, ms | batch of 64, ms | epoch in random order, frames/s | own memory, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        size = f"{row['frames']:,} | {row['shards']} | {row['megabytes'] / 1000:.2f}"
+        times = f"{1000 * row['open']:.1f} | {1000 * row['batch']:.2f} | {row['epoch']:,.0f}"
+        lines.append(f"| {size} | {times} | {row['own']:.1f} |")
+    wanted = found["wanted"]
+    told = f"{1000 * wanted['open']:.0f} ms, {1000 * wanted['batch']:.0f} ms, {wanted['epoch']:,} frames/s"
+    return "\n".join([*lines, "", f"Wanted: {told}, memory that does not grow with the store."])
+
+
+def kills_line() -> str:
+    """What became of an ingest under kill -9."""
+    found = json.loads((BENCH.parent / "ingest_kills.json").read_text())
+    outcome = "the very files" if found["identical"] else "OTHER files"
+    left = "nothing was left behind" if not found["left"] else f"{', '.join(found['left'])} was left behind"
+    kills = f"{len(found['kills'])} kills of an ingest of {found['frames']:,} frames"
+    return f"{kills}: {outcome} of one that nobody disturbed; {left}."
+
+
+def _reached(fine: bool) -> str:
+    return "reached" if fine else "not reached"
+
+
 def _quantity(value: float, unit: str) -> str:
     value, unit = (1000 * value, "ms") if unit == "s" else (value, unit)
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
@@ -141,6 +184,9 @@ TABLES = {
     "large": large_table,
     "precision": precision_table,
     "settings": settings_table,
+    "ingest": ingest_table,
+    "store": store_table,
+    "kills": kills_line,
 }
 
 
