@@ -40,7 +40,19 @@ def table(file) -> list[dict]:
 
 def test_files_hold_the_report(folder):
     tables = {
-        f"{name}.csv" for name in ["numbers", "elements", "references", "families", "held_out", "pairs", "outliers", "advice"]
+        f"{name}.csv"
+        for name in (
+            "numbers",
+            "elements",
+            "references",
+            "families",
+            "held_out",
+            "pairs",
+            "outliers",
+            "advice",
+            "stability",
+            "importance",
+        )
     }
     assert {file.name for file in folder.iterdir()} == {"shift.json", "report.html", "figures"} | tables
     drawn = drawn_figures(report().to_dict())
@@ -127,7 +139,7 @@ def test_page_is_whole_and_small(folder):
     text = (folder / "report.html").read_text()
     assert len(text) < 5e6
     assert not re.search(r"(src|href)=\"https?:", text)
-    for name in ("advice", "elements", "energies", "families", "references", "outliers", "numbers"):
+    for name in ("advice", "elements", "energies", "families", "references", "stability", "importance", "outliers", "numbers"):
         assert f'<section id="{name}">' in text
     assert "r2SCAN energies lie 2.52 ± 1.37 eV/atom below those of PBE." in text
     for one in report().advice:
@@ -227,7 +239,7 @@ SCRIPT = """
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (400, "dark")])
 def test_page_in_a_browser(folder, tmp_path, width, theme):
     said = probe(folder / "report.html", tmp_path, SCRIPT, width, theme)
-    assert len(said["plots"]) == 6
+    assert len(said["plots"]) == 11
     assert said["surface"] == (
         "rgb(23, 27, 34)" if theme == "light" else "rgb(254, 254, 254)"
     )  # the other one, after the click

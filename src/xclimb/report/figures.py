@@ -56,19 +56,27 @@ def _thinned(n: int) -> np.ndarray:
 # -- shift ----------------------------------------------------------------------------------------
 
 
-def shift_table(values: dict[str, float], std: dict[str, float] | None = None, label: str = "shift") -> go.Figure:
+def shift_table(
+    values: dict[str, float],
+    std: dict[str, float] | None = None,
+    label: str = "shift",
+    unit: str = "eV/atom",
+    digits: int = 2,
+) -> go.Figure:
     """A periodic table coloured by a value of each element.
 
     Args:
-        values: element symbol -> eV/atom; elements that are not there are greyed.
-        std: element symbol -> eV/atom, shown on hovering.
+        values: element symbol -> value; elements that are not there are greyed.
+        std: element symbol -> its standard deviation, shown on hovering.
         label: what the values are, for the colour bar.
+        unit: of the values.
+        digits: decimals on the cells; one more on hovering.
     """
     known = {symbol: value for symbol, value in values.items() if math.isfinite(value)}
-    spread = {symbol: f" ± {value:.3f}" for symbol, value in (std or {}).items()}
-    hover = {symbol: f"{value:.3f}{spread.get(symbol, '')} eV/atom" for symbol, value in known.items()}
-    text = {symbol: f"{value:.2f}".replace("-", "−") for symbol, value in known.items()}
-    return _periodic_table(known, text, hover, colour_bar(f"{label} (eV/atom)"))
+    spread = {symbol: f" ± {value:.{digits + 1}f}" for symbol, value in (std or {}).items()}
+    hover = {symbol: f"{value:.{digits + 1}f}{spread.get(symbol, '')} {unit}" for symbol, value in known.items()}
+    text = {symbol: f"{value:.{digits}f}".replace("-", "−") for symbol, value in known.items()}
+    return _periodic_table(known, text, hover, colour_bar(f"{label} ({unit})"))
 
 
 def count_table(counts: dict[str, int], label: str) -> go.Figure:

@@ -48,6 +48,24 @@ def left_over_histogram(shift: dict) -> go.Figure:
     return fig
 
 
+def angle_histogram(shift: dict) -> go.Figure:
+    """How many atoms have which angle between the two forces on them, logarithmic."""
+    counts = np.asarray(shift["force_angles"], dtype=float)
+    step = 180.0 / len(counts)
+    fig = figure(300, {"height": 260}, showlegend=False, bargap=0.06)
+    fig.add_bar(
+        x=step * (np.arange(len(counts)) + 0.5), y=[count or None for count in counts.tolist()],
+        marker={"color": _MAIN, "line": {"width": 0}}, hovertemplate="%{x:.0f}°: %{y} atoms<extra></extra>",
+    )  # fmt: skip
+    there = [*counts[counts > 0].tolist(), 1.0]
+    ends = [-0.3, math.log10(max(there)) + 0.2]
+    fig.update_layout(
+        xaxis=axis("angle between the forces (degrees)", range=[0, 180], tickvals=list(range(0, 181, 30))),
+        yaxis=axis("atoms", range=ends, **log_ticks(there)),
+    )
+    return fig
+
+
 def family_figure(families: Sequence[dict], interval: Sequence[float] | None = None) -> go.Figure:
     """Mean shift and left-over of each chemical family, side by side; filled: in the fit, open: held out.
 
@@ -81,6 +99,15 @@ def family_figure(families: Sequence[dict], interval: Sequence[float] | None = N
     if interval and all(math.isfinite(number(end)) for end in interval):
         box = {"type": "rect", "xref": "x2", "yref": "y2 domain", "x0": interval[0], "x1": interval[1], "y0": 0, "y1": 1}
         fig.add_shape(**box, fillcolor=BASELINE, opacity=0.22, line={"width": 0}, layer="below")
+    ends = [(row.get("intervals") or {}).get("left_over_mae") for row in rows]
+    known = [
+        (place, pair) for place, pair in zip(at, ends, strict=True) if pair and all(math.isfinite(number(e)) for e in pair)
+    ]
+    fig.add_scatter(
+        x=[end for _, (low, high) in known for end in (low, high, None)], mode="lines", hoverinfo="skip",
+        y=[end for place, _ in known for end in (place, place, None)], line={"color": MUTED, "width": 1.5},
+        xaxis="x2", yaxis="y2",
+    )  # fmt: skip
     for name, symbol in (("left_over_mae", "circle"), ("held_out_mae", "circle-open")):
         fig.add_scatter(
             x=column[name], y=at, mode="markers", xaxis="x2", yaxis="y2", text=names,

@@ -11,8 +11,11 @@ import numpy as np
 
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.errors import DataError
+from xclimb.report.folder import number
 from xclimb.report.html import replace_file
+from xclimb.report.importance_figures import KINDS
 from xclimb.report.shift_page import FAMILY, NUMBERS, drawn_figures, outlying, shift_page
+from xclimb.report.stability_figures import COLUMNS
 from xclimb.report.static import write_figures
 
 
@@ -54,10 +57,29 @@ def csv_files(report: ShiftReport) -> dict[str, str]:
             ("family", *FAMILY), [(row["family"], *(_figure(row[n]) for n in FAMILY)) for row in report.families]
         ),
         "held_out.csv": _csv(("references", "held_out_mae_meV"), [(kind, _figure(error)) for kind, error in errors.items()]),
+        "stability.csv": _stability(report.stability),
+        "importance.csv": _importance(report.importance),
         "pairs.csv": _pairs(report, slice(None)),
         "outliers.csv": _pairs(report, outlying(report.left_over)),
         "advice.csv": _csv(("topic", "advice"), [(one["topic"], one["sentence"]) for one in report.advice]),
     }
+
+
+def _stability(found: dict) -> str:
+    columns = [found.get(name) or [] for name in COLUMNS]
+    cells = (
+        [value if isinstance(value, str) else _figure(number(value)) for value in row] for row in zip(*columns, strict=True)
+    )
+    return _csv(COLUMNS, cells)
+
+
+def _importance(found: dict) -> str:
+    rows = [
+        (kind, symbol, _figure(share), _figure(number(part["shapley"][symbol])))
+        for kind, part in ((kind, found.get(kind) or {}) for kind in KINDS)
+        for symbol, share in part.get("importance", {}).items()
+    ]
+    return _csv(("corrections", "element", "importance", "shapley_meV"), rows)
 
 
 def _numbers(report: ShiftReport) -> str:

@@ -10,6 +10,8 @@ from xclimb.analysis.outlying import MOST
 from xclimb.report import figures, shift_figures, tables
 from xclimb.report.folder import number
 from xclimb.report.html import figures_json, json_for_html, render, script
+from xclimb.report.importance_figures import KINDS, importance_figures, importance_told
+from xclimb.report.stability_figures import changed_table, stability_figures, stability_told
 from xclimb.report.structures import scenes
 from xclimb.report.summary import MISSING, Tile
 from xclimb.report.tables import Cell, Table
@@ -89,6 +91,11 @@ def shift_page(shift: dict) -> str:
         scenes=json_for_html(scenes(shift["structures"])) if shift.get("structures") else "",
         viewer=script("structure.js"),
         numbers=number_table(shift),
+        stability_told=stability_told(shift),
+        stability_notes=(shift.get("stability") or {}).get("notes") or (),
+        changed=changed_table(shift),
+        importance_kinds=KINDS,
+        importance_told=importance_told(shift),
         references=reference_table(shift),
         references_told=_references_told(shift, low, high),
         trend_told=f"; correlation with Z²: {_text(trend, 3)}" if math.isfinite(trend) else "",
@@ -128,7 +135,9 @@ def drawn_figures(shift: dict) -> dict[str, go.Figure]:
         "left_over": shift_figures.left_over_histogram(shift),
         "families": shift_figures.family_figure(shift["families"], (shift.get("intervals") or {}).get("left_over_mae")),
     }
-    return drawn | ({"held_out": shift_figures.held_out_figure(errors)} if errors else {})
+    drawn |= {"held_out": shift_figures.held_out_figure(errors)} if errors else {}
+    drawn |= stability_figures(shift, low, high) | importance_figures(shift)
+    return drawn | ({"angles": shift_figures.angle_histogram(shift)} if any(shift.get("force_angles") or ()) else {})
 
 
 def _verdict(shift: dict, low: str, high: str) -> list[str]:
@@ -241,11 +250,17 @@ def family_table(shift: dict) -> Table:
     body = [
         [
             Cell(row["family"]),
-            *(Cell(_text(number(row[name]), digits), number(row[name])) for name, (_, _, digits) in FAMILY.items()),
+            *(_family_cell(row, name, digits) for name, (_, _, digits) in FAMILY.items()),
         ]
         for row in shift["families"]
     ]
     return Table([("Family", ""), *((label, unit) for label, unit, _ in FAMILY.values())], body)
+
+
+def _family_cell(row: dict, name: str, digits: int) -> Cell:
+    """A number of a family, its 95 % interval beside it where there is one."""
+    ends = (row.get("intervals") or {}).get(name) if name in ("mean", "left_over_mae") else None
+    return Cell(_text(number(row[name]), digits), number(row[name]), aside=_interval(ends, digits))
 
 
 def outlying(left_over: np.ndarray) -> np.ndarray:

@@ -1,0 +1,70 @@
+"""Element importance on the shift page: periodic tables with and without corrections, and the check by Shapley values."""
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from xclimb.report.figures import shift_table
+from xclimb.report.folder import number
+from xclimb.report.style import COLOURS, MUTED, axis, figure
+
+KINDS = {"plain": "without MP2020 corrections", "corrected": "with MP2020 corrections"}
+_TINTS = {"plain": COLOURS["residual"], "corrected": COLOURS["scratch"]}
+_NAMED = 8
+
+
+def _parts(shift: dict) -> dict[str, dict]:
+    """The results that there are."""
+    found = shift.get("importance") or {}
+    return {kind: found[kind] for kind in KINDS if "importance" in (found.get(kind) or {})}
+
+
+def importance_figures(shift: dict) -> dict[str, go.Figure]:
+    """A periodic table without corrections, one with them, and importance against Shapley value; what there is of it."""
+    parts = _parts(shift)
+    drawn = {
+        f"importance_{kind}": shift_table(
+            {symbol: 100.0 * share for symbol, share in part["importance"].items()},
+            label=f"importance {KINDS[kind]}", unit="%", digits=1,
+        )
+        for kind, part in parts.items()
+    }  # fmt: skip
+    return drawn | ({"importance_check": _check(parts)} if parts else {})
+
+
+def _check(parts: dict[str, dict]) -> go.Figure:
+    fig = figure(360, {"height": 340})
+    fig.update_layout(xaxis=axis("importance (%)"), yaxis=axis("mean |Shapley value| (meV/atom)"))
+    for kind, part in parts.items():
+        symbols = list(part["importance"])
+        largest = sorted(symbols, key=lambda symbol: -part["importance"][symbol])[:_NAMED]
+        fig.add_scatter(
+            x=[100.0 * part["importance"][symbol] for symbol in symbols], y=[part["shapley"][symbol] for symbol in symbols],
+            name=KINDS[kind], mode="markers+text", text=[symbol if symbol in largest else "" for symbol in symbols],
+            textposition="top center", textfont={"size": 11, "color": MUTED}, marker={"size": 7, "color": _TINTS[kind]},
+            customdata=[escape(symbol) for symbol in symbols],
+            hovertemplate="<b>%{customdata}</b> %{x:.1f} %, %{y:.2f} meV/atom<extra></extra>",
+        )  # fmt: skip
+    return fig
+
+
+def importance_told(shift: dict) -> list[str]:
+    """What the figures rest on, or why there are none, a sentence each."""
+    found = shift.get("importance") or {}
+    if "target" not in found:
+        return [str(found.get("absent", "This shift holds no element importance."))]
+    told = [f"What is explained: the {found['target']}."]
+    for kind, name in KINDS.items():
+        part = found[kind]
+        if "absent" in part:
+            told.append(f"{name.capitalize().replace('mp', 'MP')}: {part['absent']}.")
+            continue
+        refused = f"; {part['n_refused']} left out, as the scheme expects other U values" if part["n_refused"] else ""
+        told.append(
+            f"{name.capitalize().replace('mp', 'MP')}: {part['n_compounds']:,} compounds{refused}; on compounds held out the "
+            f"forest explains R² = {number(part['held_out_r2']):.2f} of it; rank correlation with Shapley values "
+            f"{number(part['agreement']):.2f}.".replace("-", "−")
+        )
+        if not number(part["held_out_r2"]) > 0.1:
+            told.append("The forest predicts hardly anything here: neither ranking means much.")
+    return told

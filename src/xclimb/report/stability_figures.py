@@ -1,0 +1,78 @@
+"""Stability on the shift page: formation and decomposition energies of both sides, and what changes side of the hull."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from xclimb.report.figures import MAX_POINTS
+from xclimb.report.folder import number
+from xclimb.report.style import COLOURS, MUTED, axis, figure, panels
+from xclimb.report.tables import Cell, Table
+
+_MAIN, _MOVED = COLOURS["residual"], COLOURS["scratch"]
+_QUANTITIES = ("formation", "decomposition")
+COLUMNS = ("material_id", "formula", "formation_low", "formation_high", "decomposition_low", "decomposition_high")
+
+
+def stability_figures(shift: dict, low: str, high: str) -> dict[str, go.Figure]:
+    """High against low formation and decomposition energies; nothing where the shift has none."""
+    found = shift.get("stability") or {}
+    if "material_id" not in found:
+        return {}
+    titles = [f"<b>{name.capitalize()} energy</b>   MAE {number(found[f'{name}_mae']):.0f} meV/atom" for name in _QUANTITIES]
+    fig = figure(430, {"height": 720}, showlegend=False)
+    panels(fig, titles, [(axis(f"{low} (eV/atom)"), axis(f"{high} (eV/atom)")) for _ in titles])
+    moved = {one["material_id"] for one in found["changed"]}
+    for place, name in enumerate(_QUANTITIES, start=1):
+        _scatter(fig, found, name, moved, "" if place == 1 else str(place))
+    return {"stability": fig}
+
+
+def _scatter(fig: go.Figure, found: dict, name: str, moved: set[str], suffix: str) -> None:
+    x, y = (np.array([number(value) for value in found[f"{name}_{side}"]]) for side in ("low", "high"))
+    there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    there = there[np.unique(np.linspace(0, len(there) - 1, min(len(there), MAX_POINTS)).astype(int))]
+    if not len(there):
+        return
+    axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+    ends = [float(min(x[there].min(), y[there].min())), float(max(x[there].max(), y[there].max()))]
+    fig.add_scatter(x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", **axes)
+    if name == "decomposition":  # the hull of either side
+        for across in ((ends, [0.0, 0.0]), ([0.0, 0.0], ends)):
+            fig.add_scatter(x=across[0], y=across[1], mode="lines", line={"color": MUTED, "width": 1}, hoverinfo="skip", **axes)
+    names = [str(found["material_id"][r]) for r in there]
+    fig.add_scatter(
+        x=x[there], y=y[there], mode="markers", text=[f"{found['formula'][r]} ({found['material_id'][r]})" for r in there],
+        marker={"size": 6, "color": [_MOVED if one in moved else _MAIN for one in names], "opacity": 0.75},
+        hovertemplate="%{text}<br>%{x:.3f}, %{y:.3f} eV/atom<extra></extra>", **axes,
+    )  # fmt: skip
+
+
+def stability_told(shift: dict) -> str:
+    """What the figure shows, or why there is none."""
+    found = shift.get("stability") or {}
+    if "material_id" not in found:
+        return str(found.get("absent", "This shift holds no formation energies."))
+    supplied = [symbol for symbol, row in found["end_points"].items() if row["supplied"]]
+    ends = f"end points supplied: {', '.join(supplied)}" if supplied else "all end points from the data"
+    drawn = f"; {MAX_POINTS:,} of them are drawn" if found["n_compounds"] > MAX_POINTS else ""
+    return (
+        f"{found['n_compounds']:,} compounds of {found['n_systems']:,} chemical systems ({ends}{drawn}). Right: the distance "
+        f"to the convex hull, negative for what is stable; on the hull are {found['n_stable_low']:,} of {found['n_hull']:,} on "
+        f"the low side, {found['n_stable_high']:,} on the high side; those on one side only are orange."
+    )
+
+
+def changed_table(shift: dict) -> Table | None:
+    """The compounds on the hull of one side only; None if there are none."""
+    changed = (shift.get("stability") or {}).get("changed") or []
+    if not changed:
+        return None
+    body = [
+        [
+            Cell(one["formula"], aside=one["material_id"]),
+            *(Cell(f"{one[side]:+.0f}".replace("-", "−"), one[side]) for side in ("low", "high")),
+            Cell(one["stable_on"]),
+        ]
+        for one in changed
+    ]
+    return Table([("Formula", ""), ("Low", "meV/atom"), ("High", "meV/atom"), ("Stable on", "side")], body)

@@ -1,0 +1,108 @@
+"""Stability, element importance and angles on the shift page."""
+
+import csv
+import io
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+
+from analysis.pairs import DFT_PAIRS, read_pairs
+from analysis.planted import plant
+from analysis.test_stability import HIGH, LOW, frames_of
+from xclimb.analysis.shift import ShiftReport, shift
+from xclimb.data.theory import LevelOfTheory
+from xclimb.report.importance_figures import importance_figures, importance_told
+from xclimb.report.shift_figures import angle_histogram, family_figure
+from xclimb.report.shift_files import csv_files
+from xclimb.report.shift_page import family_table, shift_page
+from xclimb.report.stability_figures import changed_table, stability_figures, stability_told
+
+
+@cache
+def report() -> ShiftReport:
+    return shift(*read_pairs(DFT_PAIRS))
+
+
+@cache
+def hull() -> ShiftReport:
+    return shift(frames_of(LOW), frames_of(HIGH).with_theory(LevelOfTheory("r2SCAN")))
+
+
+def words(page: str) -> str:
+    return re.sub(r"<script.*?</script>", "", page, flags=re.S)
+
+
+def test_a_compound_that_changes_side_is_drawn_and_named():
+    plain = hull().to_dict()
+    fig = stability_figures(plain, "PBE", "r2SCAN")["stability"]
+    points = [trace for trace in fig.data if trace.mode == "markers"]
+    assert [len(trace.x) for trace in points] == [3, 3]
+    odd = [name for name, tint in zip(points[1].text, points[1].marker.color, strict=True) if tint != points[1].marker.color[0]]
+    assert len(odd) == 1
+    assert "Li2O2" in odd[0]
+    (row,) = changed_table(plain).rows
+    assert [cell.text for cell in row] == ["LiO", "+50", "−25", "high"]
+    page = words(shift_page(plain))
+    assert "1 compounds change side of the hull" in page
+    assert "needs 30 compounds" in page
+
+
+def test_real_pairs_without_all_end_points():
+    plain = report().to_dict()
+    told = stability_told(plain)
+    assert told.startswith("10 compounds of 9 chemical systems (all end points from the data)")
+    assert changed_table(plain) is None
+    assert "O (18 compounds)" in words(shift_page(plain))
+    low, high = (side[side.material_id == "MgO-rs"] for side in read_pairs(DFT_PAIRS))
+    alone = shift(low, high).to_dict()
+    assert stability_figures(alone, "PBE", "r2SCAN") == {}
+    assert "none of the 1 compounds" in words(shift_page(alone))
+
+
+def test_importance_is_drawn_with_and_without_corrections():
+    plain = report().to_dict()
+    drawn = importance_figures(plain)
+    assert list(drawn) == ["importance_plain", "importance_corrected", "importance_check"]
+    assert np.nansum(np.array(drawn["importance_plain"].data[1].z, dtype=float)) == pytest.approx(100.0)
+    told = " ".join(importance_told(plain))
+    assert "47 compounds; on compounds held out" in told
+    assert "44 compounds; 3 left out" in told
+    assert "neither ranking means much" in told
+    other = dict(plain, importance=dict(plain["importance"], corrected={"absent": "the low side is SCAN"}))
+    assert list(importance_figures(other)) == ["importance_plain", "importance_check"]
+    assert "With MP2020 corrections: the low side is SCAN." in importance_told(other)
+
+
+def test_tables_for_a_spreadsheet():
+    files = csv_files(report())
+    stable = list(csv.DictReader(io.StringIO(files["stability.csv"])))
+    assert len(stable) == 10
+    assert float(stable[0]["formation_low"]) == pytest.approx(report().stability["formation_low"][0])
+    rows = list(csv.DictReader(io.StringIO(files["importance.csv"])))
+    assert {row["corrections"] for row in rows} == {"plain", "corrected"}
+    assert sum(float(row["importance"]) for row in rows) == pytest.approx(2.0)
+
+
+def test_angles_and_intervals_of_families():
+    plain = report().to_dict()
+    bars = angle_histogram(plain).data[0]
+    assert [count or 0 for count in bars.y] == plain["force_angles"]
+    lines = next(trace for trace in family_figure(plain["families"]).data if trace.mode == "lines")
+    shown = [row["intervals"]["left_over_mae"] for row in plain["families"][::-1] if row["intervals"]]
+    assert [x for x in lines.x if x is not None] == [end for pair in shown for end in pair]
+    first = family_table(plain).rows[0]
+    low, high = plain["families"][0]["intervals"]["mean"]
+    assert any(cell.aside == f"{low:.3f} to {high:.3f}".replace("-", "−") for cell in first)
+
+
+def test_an_older_shift_without_any_of_it_makes_a_page():
+    plain = shift(*plant(np.random.default_rng(0), n_materials=40)).to_dict()
+    for name in ("stability", "importance", "force_angles"):
+        plain.pop(name)
+    for row in plain["families"]:
+        row.pop("intervals")
+    page = words(shift_page(plain))
+    assert "This shift holds no formation energies." in page
+    assert "This shift holds no element importance." in page
