@@ -1,6 +1,7 @@
 """Every command on tiny pieces of the embedded data, as a user would type them, one after the other."""
 
 import json
+import re
 
 import ase.io
 import numpy as np
@@ -160,6 +161,22 @@ def test_stability_with_supplied_end_points(xclimb_cli, tmp_path):
     for text, told in (("[]", "holds no end points"), ("{", "no JSON"), ('{"O": null}', "eV/atom")):
         (tmp_path / "low.json").write_text(text)
         assert told in xclimb_cli(*words, "--ends-low", "low.json", status=2).err
+
+
+def test_the_shipped_references_differ_as_published(xclimb_cli, tmp_path):
+    """The facts about the two tables that chgnet ships: over 88 elements, from H to Pu, -21.5 ± 19.2 eV/atom."""
+    told = xclimb_cli("references", "compare", "chgnet-0.3.0", "chgnet-r2scan", "--json", "found.json")
+    assert "88 elements with data in both: mean difference -21.489 ± 19.161 eV/atom, correlation with Z²: -0.991" in told.flat
+    assert re.search(r"by size from -0\.03 \(H\) to -73\.\d\d \(Pu\) eV/atom", told.flat)
+    assert "without data in chgnet-0.3.0 (5): Po, At, Rn, Fr, Ra" in told.flat
+    assert "without data in chgnet-r2scan (6): Yb, Po, At, Rn, Fr, Ra" in told.flat
+    found = json.loads((tmp_path / "found.json").read_text())
+    steps = {row["element"]: row["difference"] for row in found["elements"]}
+    facts = {"H": -0.03, "O": -0.74, "Fe": -6.0, "Bi": -54.7, "Pu": -73.3}
+    for symbol, step in facts.items():
+        assert steps[symbol] == pytest.approx(step, abs=0.05)
+    assert found["n_both"] == 88
+    assert found["uncovered"][1] == ["Yb", "Po", "At", "Rn", "Fr", "Ra"]
 
 
 def test_shift_of_a_potential(xclimb_cli, files):

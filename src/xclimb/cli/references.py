@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Data, EnergyKey, Functional, Overwrite, read_data
+from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, read_data
 from xclimb.cli.shell import console
-from xclimb.cli.tables import fresh_file
+from xclimb.cli.tables import fresh_file, to_json, write_whole
 
 if TYPE_CHECKING:
     from xclimb.references import AtomRef
@@ -72,15 +72,18 @@ def show(source: _Source) -> None:
 
 
 @references_app.command("compare")
-def compare(first: _Source, second: _Source) -> None:
-    """Set two tables of references side by side: second minus first.
+def compare(first: _Source, second: _Source, json: Json = None) -> None:
+    """Set two tables of references side by side: second minus first; elements without data are named.
 
     [bold]Example:[/bold] xclimb references compare chgnet-0.3.0 chgnet-r2scan
     """
     from xclimb.cli.show import show_comparison
     from xclimb.references import compare as compare_tables
 
-    show_comparison(console(), compare_tables(_load(first), _load(second)), Path(first).name, Path(second).name)
+    compared = compare_tables(_load(first), _load(second))
+    if json:
+        write_whole(fresh_file(json, overwrite=True), to_json(compared.to_dict()))
+    show_comparison(console(), compared, Path(first).name, Path(second).name)
 
 
 def _load(source: str) -> "AtomRef":

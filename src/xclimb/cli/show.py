@@ -213,6 +213,12 @@ def show_comparison(screen: "Console", compared: "ReferenceComparison", first: s
             f"{compared.n_both} elements with data in both: mean difference {compared.mean:+.3f} ± {compared.std:.3f} eV/atom, "
             f"correlation with Z²: {number(compared.correlation_z2, 3)}"
         )
+        ends = list(compared.largest.items())
+        told = " to ".join(f"{value:+.2f} ({symbol})" for symbol, value in (ends[-1], ends[0]))
+        screen.print(f"by size from {told} eV/atom")
+    for name, symbols in zip((first, second), compared.uncovered, strict=True):
+        if symbols:
+            screen.print(f"without data in {name} ({len(symbols)}): {listed(symbols, 20)}", style="yellow", soft_wrap=True)
 
 
 _STUDY = (

@@ -23,6 +23,7 @@ class ReferenceComparison:
         mean: mean difference over ``both_covered``, eV/atom; NaN without such elements, as all that follow.
         std: standard deviation of the difference (population), eV/atom.
         correlation_z2: Pearson correlation of the difference with Z^2 (core electrons dominate the shift of two functionals).
+        uncovered: elements up to Pu that no data determined, of the first table and of the second.
     """
 
     symbols: tuple[str, ...]
@@ -34,6 +35,7 @@ class ReferenceComparison:
     mean: float
     std: float
     correlation_z2: float
+    uncovered: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
     def n_both(self) -> int:
@@ -60,7 +62,8 @@ class ReferenceComparison:
         """Plain dictionary for JSON."""
         numbers = {name: getattr(self, name) for name in ("mean", "std", "correlation_z2")}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        return {"n_both": self.n_both, **finite, "elements": self.rows()}
+        gaps = {"uncovered": [list(symbols) for symbols in self.uncovered]}
+        return {"n_both": self.n_both, **finite, **gaps, "elements": self.rows()}
 
 
 def compare(first: AtomRef, second: AtomRef) -> ReferenceComparison:
@@ -88,4 +91,5 @@ def compare(first: AtomRef, second: AtomRef) -> ReferenceComparison:
         mean=float(shown.mean()) if len(shown) else math.nan,
         std=float(shown.std()) if len(shown) else math.nan,
         correlation_z2=float(np.corrcoef(shown, numbers[both].astype(float) ** 2)[0, 1]) if varied else math.nan,
+        uncovered=(first.uncovered, second.uncovered),
     )
