@@ -16,6 +16,7 @@ def make_pairs(n_pairs: int, frames_each: int = 4, mean_atoms: int = 8, seed: in
     size = rng.integers(mean_atoms // 2, mean_atoms + mean_atoms // 2 + 1, n_materials)[material]
     offsets = np.concatenate([[0], np.cumsum(size)])
     palette = rng.integers(1, N_ELEMENTS + 1, (n_materials, 4)).astype(np.int32)
+    palette[:N_ELEMENTS] = np.arange(1, N_ELEMENTS + 1)[: len(palette), None]  # pure elements: end points of formation energies
     system = np.repeat(np.arange(n_pairs), size)
     place = np.arange(offsets[-1]) - offsets[system]
     numbers = palette[material[system], (place + place // 4) % 4]

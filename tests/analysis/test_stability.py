@@ -84,6 +84,14 @@ def test_hull_against_linear_programming():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_noble_gases_are_elements_like_others():
+    """Warnings are errors here, and pymatgen warns of elements without electronegativity."""
+    low = {"Ne": -0.1, "Mg": -1.5, "MgNe": -1.0, "Mg2Ne3": -0.9}
+    found = stability(frames_of(low), frames_of(low))
+    assert found.n_hull == 2
+    assert found.formation_mae == 0.0
+
+
 def test_end_points_that_are_missing_are_named():
     low, high = dict(LOW), dict(HIGH)
     low |= {"LiF": -4.0}

@@ -1,5 +1,6 @@
 """Convex hulls of many chemical systems at once, by pymatgen's phase diagrams."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,10 @@ def decomposition_energies(
         columns = np.flatnonzero(systems.members[s])
         names = [symbols[elements[k]] for k in columns]
         asked = systems.of_row[inside] == s
-        found[inside[asked]] = _one_system(names, fractions[np.ix_(inside, columns)], formation[inside], np.flatnonzero(asked))
+        with warnings.catch_warnings():  # pymatgen orders elements by electronegativity; noble gases have none
+            warnings.filterwarnings("ignore", "No Pauling electronegativity", UserWarning)
+            energies = _one_system(names, fractions[np.ix_(inside, columns)], formation[inside], np.flatnonzero(asked))
+        found[inside[asked]] = energies
     return found
 
 
