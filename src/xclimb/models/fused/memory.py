@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32
 
 LINE = 64  # bytes of a cache line: arrays begin with one, so that a vector register's worth is in one line
-LARGE = 32 << 20  # bytes; smaller arrays are left to the system's allocator
+LARGE = 1 << 20  # bytes; smaller arrays are left to the system's allocator, which gives pages back when it sees fit
 ALWAYS_KEPT = 256 << 20  # bytes
 WASTE = 1.25  # memory may be so much larger than what is put into it
 
@@ -25,9 +25,8 @@ def empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     size = math.prod(shape) * 4
     if size < LARGE:
         return torch.empty(shape, dtype=torch.float32).numpy()  # which begins there
-    memory = np.asarray(_shelf.take(size))
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + size].view(np.float32).reshape(shape)
+    memory = np.asarray(_Loan(_shelf.take(size)))
+    return memory[:size].view(np.float32).reshape(shape)
 
 
 def zeros(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
@@ -56,19 +55,19 @@ class _Shelf:
         self._predictions = self._lent = self._most = self._most_before = 0
         self._limit = ALWAYS_KEPT
 
-    def take(self, size: int) -> _Loan:
-        """At least ``size`` bytes, and room to begin at a cache line."""
-        least = size + LINE
+    def take(self, size: int) -> np.ndarray:
+        """At least ``size`` bytes that begin at a cache line."""
         with self._lock:
-            fitting = [memory for memory in self._free if least <= memory.size <= WASTE * least]
+            fitting = [memory for memory in self._free if size <= memory.size <= WASTE * size]
             memory = min(fitting, key=len, default=None)
             if memory is None:
-                memory = np.empty(least, dtype=np.uint8)  # on large pages: NumPy asks for them
+                memory = np.empty(size + LINE, dtype=np.uint8)  # on large pages: NumPy asks for them
+                memory = memory[-memory.ctypes.data % LINE :][:size]
             else:
                 self._forget(memory)
             self._lent += memory.size
             self._most = max(self._most, self._lent)
-        return _Loan(memory)
+        return memory
 
     def put(self, memory: np.ndarray) -> None:
         """Take memory back."""
