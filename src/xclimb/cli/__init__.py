@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from xclimb.cli.data import export, ingest, inspect, shift, split, stability
+from xclimb.cli.data import export, ingest, inspect, split
+from xclimb.cli.differences import shift, stability
 from xclimb.cli.potentials import evaluate, models, predict, transfer
 from xclimb.cli.references import references_app
 from xclimb.cli.shell import Shell
