@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numba import njit
+from numba.extending import intrinsic
 
-from xclimb.models.fused.messages import silu
 from xclimb.models.fused.products import multiply
+from xclimb.models.fused.vectors import emit, sigmoid
 
 ROWS, WIDTH = 96, 64
 SOURCE = r"""
@@ -44,6 +46,23 @@ extern "C" void silu(float *x, int calls) {
     for (int i = 0; i < 96 * 128; i++) x[i] = x[i] / (1.0f + expf(-x[i]));
 }
 """
+
+
+@intrinsic
+def _silu_row(typingctx, x, i):
+    def body(x, i):
+        for half in (0, WIDTH):
+            value = x.load(i, half)
+            x.store(value * sigmoid(value), i, half)
+
+    return emit(body, x, i)
+
+
+@njit
+def silu(x):
+    """SiLU of each element of ``[n, 2 WIDTH]``, in place, with xclimb's arithmetic."""
+    for i in range(x.shape[0]):
+        _silu_row(x, i)
 
 
 def in_cpp() -> ctypes.CDLL | None:

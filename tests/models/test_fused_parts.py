@@ -84,7 +84,7 @@ def test_weights_of_expansions_that_changed_are_noticed():
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 5])
 @pytest.mark.parametrize("few", [0, 10**6], ids=["computed again", "kept"])
 def test_any_number_of_blocks(n_blocks, few, monkeypatch):
-    monkeypatch.setattr(network, "FEW_ROWS", few)
+    monkeypatch.setattr(network, "ROOM", few * 1024)
     monkeypatch.setattr(network, "FEW_BONDS", few)
     model, batch = made(CHGNetConfig(n_blocks=n_blocks))
     found, expected = network.outputs(model, batch), CHGNet.from_state(model.config, model.state_dict()).double()(batch)

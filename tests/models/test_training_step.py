@@ -19,13 +19,13 @@ from .test_parity import NAMES, frames, potential
 training = pytest.importorskip("xclimb.models.fused.training", reason="numba is not installed")
 threads = pytest.importorskip("xclimb.models.fused.threads")
 products = pytest.importorskip("xclimb.models.fused.products")
-Joined = training.Joined
+Joined, Room = training.Joined, training.Room
 
 
 # -- the function itself, against the same in plain PyTorch and float64 ------------------------------------
 
 
-def job_and_inputs(hidden: bool, norm: bool, shared: bool):
+def job_and_inputs(hidden: bool, norm: bool, shared: bool, keep: bool = True):
     """Rows of a full tile and some more; places that several rows share."""
     rng, width, n = np.random.default_rng(0), 64, 101
     places = (7, 5, 4, 6)  # own, other, weights, totals
@@ -36,7 +36,9 @@ def job_and_inputs(hidden: bool, norm: bool, shared: bool):
     made[4] *= 0.1
     made += [0.2 * torch.randn(2 if hidden else 0, width, width), torch.randn(2, width) * hidden]
     made.append(torch.randn(4, width) if norm else torch.tensor([1.0, 0, 1, 0])[:, None].repeat(1, width))
-    return training.Job(index, 6, False, training.packed(*made[4:], normed=norm), Joined()), made
+    layer = training.packed(*made[4:], normed=norm)
+    kept = Room(10**9 if keep else 0).kept(index, layer, training=True)
+    return training.Job(index, 6, False, layer, Joined(), kept), made
 
 
 def plain(job, own, other, features, weights, projection, hidden, bias, ends):
@@ -91,27 +93,35 @@ def require_exact(got, coarse, exact):
 
 
 KINDS = pytest.mark.parametrize(
-    ("hidden", "norm", "shared"), [(True, True, True), (True, True, False), (False, True, False), (True, False, True)]
+    ("hidden", "norm", "shared", "keep"),
+    [
+        (True, True, True, True),
+        (True, True, True, False),
+        (True, True, False, True),
+        (False, True, False, True),
+        (False, True, True, False),
+        (True, False, True, True),
+    ],
 )
 
 
 @KINDS
-def test_the_sum(hidden, norm, shared):
-    job, given = job_and_inputs(hidden, norm, shared)
+def test_the_sum(hidden, norm, shared, keep):
+    job, given = job_and_inputs(hidden, norm, shared, keep)
     require_exact([fused(job, *given)], [plain(job, *given)], [plain(job, *doubled(given))])
 
 
 @KINDS
-def test_the_gradient(hidden, norm, shared):
-    job, given = job_and_inputs(hidden, norm, shared)
+def test_the_gradient(hidden, norm, shared, keep):
+    job, given = job_and_inputs(hidden, norm, shared, keep)
     up = torch.randn(job.n_targets, 64)
     got, coarse = (first_gradient(function, job, given, up) for function in (fused, plain))
     require_exact(got, coarse, first_gradient(plain, job, doubled(given), up.double()))
 
 
 @KINDS
-def test_the_gradient_of_the_gradient(hidden, norm, shared):
-    job, given = job_and_inputs(hidden, norm, shared)
+def test_the_gradient_of_the_gradient(hidden, norm, shared, keep):
+    job, given = job_and_inputs(hidden, norm, shared, keep)
     up, along = torch.randn(job.n_targets, 64), [torch.randn_like(x) for x in given[:4]]
     got, coarse = (second_gradient(function, job, given, up, along) for function in (fused, plain))
     require_exact(got, coarse, second_gradient(plain, job, doubled(given), up.double(), doubled(along)))

@@ -21,7 +21,7 @@ from xclimb.neighbours import Search, find_bonds
 from xclimb.references import AtomRef
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-BATCH_ATOMS = {"cpu": 128, "cuda": 4096, "mps": 1024}  # atoms a batch; small batches stay in a CPU's cache
+BATCH_ATOMS = {"cpu": 256, "cuda": 4096, "mps": 1024}  # atoms a batch; small batches stay in a CPU's cache
 
 
 @dataclass(frozen=True)

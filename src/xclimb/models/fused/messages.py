@@ -13,9 +13,10 @@ numba does not see that what it keeps compiled on disk depends on another file: 
 products.py or gates.py, delete the ``__pycache__`` folder beside this file.
 """
 
-from typing import no_type_check  # the tests' run-time checker must not wrap what numba compiles
+from typing import NamedTuple, no_type_check  # the tests' run-time checker must not wrap what numba compiles
 
 import numpy as np
+from jaxtyping import Float32
 from numba import njit
 from numba.extending import intrinsic
 
@@ -28,6 +29,18 @@ TILE = 96  # rows; the arrays [TILE, 2 F] of a tile take 0.05 MB each, a fractio
 WORK = 10  # arrays [TILE, 2 F] that the passes work in; backward takes 5, the second gradient all
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+
+class Kept(NamedTuple):
+    """What is kept of the intermediates from one pass to the next, of all rows or of none.
+
+    Predictions keep z and, where there is a hidden layer, silu'(x); the way back writes over them. Training, which has three
+    passes after the first, keeps x and, where there is a hidden layer, z.
+    """
+
+    z: Float32[np.ndarray, "2 kept two_width"]
+    slope: Float32[np.ndarray, "2 kept two_width"]
+    x: Float32[np.ndarray, "2 kept two_width"]
 
 
 # -- one row -------------------------------------------------------------------------------------------
@@ -47,31 +60,45 @@ def _sum_row(typingctx, inner, i, own, p, other, q, x):
 
 @intrinsic
 @no_type_check
-def _silu_row(typingctx, x, i):
-    """SiLU, in place."""
+def _silu_row(typingctx, inner, i, own, p, other, q, h):
+    """``h_i = silu(x_i)``, x as in :func:`_sum_row`."""
 
-    def body(x, i):
+    def body(inner, i, own, p, other, q, h):
         for half in HALVES:
-            value = x.load(i, half)
-            x.store(value * sigmoid(value), i, half)
+            x = inner.load(i, half) + own.load(p, half) + other.load(q, half)
+            h.store(x * sigmoid(x), i, half)
 
-    return emit(body, x, i)
+    return emit(body, inner, i, own, p, other, q, h)
 
 
 @intrinsic
 @no_type_check
-def _silu_and_slope_row(typingctx, x, i, slope):
-    """SiLU, in place, and its slope ``silu'(x) = s + x s (1 - s)``."""
+def _silu_and_slope_row(typingctx, inner, i, own, p, other, q, h, slope):
+    """The same, and the slope ``silu'(x)``."""
 
-    def body(x, i, slope):
+    def body(inner, i, own, p, other, q, h, slope):
+        for half in HALVES:
+            x = inner.load(i, half) + own.load(p, half) + other.load(q, half)
+            s = sigmoid(x)
+            h.store(x * s, i, half)
+            slope.store(silu_slope(x, s), i, half)
+
+    return emit(body, inner, i, own, p, other, q, h, slope)
+
+
+@intrinsic
+@no_type_check
+def _silu_and_slope_of_row(typingctx, x, i, h, slope):
+    """The same of an x that was kept."""
+
+    def body(x, i, h, slope):
         for half in HALVES:
             value = x.load(i, half)
             s = sigmoid(value)
-            silu = value * s
-            x.store(silu, i, half)
-            slope.store(s + silu * (1.0 - s), i, half)
+            h.store(value * s, i, half)
+            slope.store(silu_slope(value, s), i, half)
 
-    return emit(body, x, i, slope)
+    return emit(body, x, i, h, slope)
 
 
 @intrinsic
@@ -147,6 +174,21 @@ def _scatter_row(typingctx, gradient, i, slope, g_own, p, g_other, q, g_inner, a
 
 @intrinsic
 @no_type_check
+def scatter_plain_row(typingctx, gradient, i, g_own, p, g_other, q, g_inner, add):
+    """The same without a slope, where there is no hidden layer."""
+
+    def body(gradient, i, g_own, p, g_other, q, g_inner, add):
+        for half in HALVES:
+            value = gradient.load(i, half)
+            g_own.add(value, p, half)
+            g_other.add(value, q, half)
+            g_inner.store(value + g_inner.load(i, half).only_if(add, 0.0), i, half)
+
+    return emit(body, gradient, i, g_own, p, g_other, q, g_inner, add)
+
+
+@intrinsic
+@no_type_check
 def _copy_row(typingctx, x, i, y, j):
     """``y_j = x_i``, of WIDTH numbers."""
 
@@ -161,36 +203,19 @@ def _copy_row(typingctx, x, i, y, j):
 
 @compiled
 @no_type_check
-def silu(x):
-    """SiLU of each element of ``[n, 2 F]``, in place."""
-    for i in range(x.shape[0]):
-        _silu_row(x, i)
-
-
-@compiled
-@no_type_check
-def silu_and_slope(x, slope):
-    """SiLU of each element of ``[n, 2 F]``, in place, and its slope."""
-    for i in range(x.shape[0]):
-        _silu_and_slope_row(x, i, slope)
-
-
-@compiled
-@no_type_check
 def copy(x, y):
-    """``y = x``; numba takes seconds to compile the assignment of a slice, for the sake of its error message."""
+    """``y = x``, of rows of 2 F."""
     for i in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            y[i, k] = x[i, k]
+        _copy_row(x, i, y, i)
+        _copy_row(x[:, WIDTH:], i, y[:, WIDTH:], i)
 
 
 @compiled
 @no_type_check
-def fill(x, number):
-    """The same number everywhere."""
+def silu_and_slope(x, h, slope):
+    """``h = silu(x)`` and silu' of rows of 2 F."""
     for i in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            x[i, k] = number
+        _silu_and_slope_of_row(x, i, h, slope)
 
 
 @compiled
@@ -199,6 +224,22 @@ def first_layer(start, inner, own, other, index, x):
     """``x`` of a tile of one side, ``inner`` being ``W f``."""
     for i in range(x.shape[0]):
         _sum_row(inner, i, own, index[0, start + i], other, index[1, start + i], x)
+
+
+@compiled
+@no_type_check
+def silu_layer(start, inner, own, other, index, h):
+    """``h = silu(x)`` of a tile of one side."""
+    for i in range(h.shape[0]):
+        _silu_row(inner, i, own, index[0, start + i], other, index[1, start + i], h)
+
+
+@compiled
+@no_type_check
+def silu_and_slope_layer(start, inner, own, other, index, h, slope):
+    """``h = silu(x)`` of a tile of one side, and silu'."""
+    for i in range(h.shape[0]):
+        _silu_and_slope_row(inner, i, own, index[0, start + i], other, index[1, start + i], h, slope)
 
 
 @compiled
@@ -228,11 +269,25 @@ def hidden_outer(g_z, h, g_layer):
 
 @compiled
 @no_type_check
-def _slope_and_z(kept, side, start, n, work):
-    """Where silu' and z of n rows are: kept from one pass to the other, or in the work arrays."""
-    if kept.shape[2]:
-        return kept[0, side, start : start + n], kept[1, side, start : start + n]
-    return work[2, :n], work[3, :n]
+def intermediates(start, n, side, inner, own, other, index, layer, kept, work, h):
+    """z of a tile of one side and, where there is a hidden layer, silu(x), in h, and silu'(x).
+
+    What is kept is given as it is, but for x: z is then a copy.
+    """
+    z, slope = work[2, :n], work[3, :n]
+    if kept.x.shape[1]:
+        x = kept.x[side, start : start + n]
+        copy(kept.z[side, start : start + n] if layer.hidden.shape[0] else x, z)
+        if layer.hidden.shape[0]:
+            silu_and_slope(x, h, slope)
+    elif kept.z.shape[1]:
+        return kept.z[side, start : start + n], kept.slope[side, start : start + n]
+    elif layer.hidden.shape[0]:
+        silu_and_slope_layer(start, inner, own, other, index[side], h, slope)
+        hidden_layer(h, layer.hidden_t, layer.bias, z)
+    else:
+        first_layer(start, inner, own, other, index[side], z)
+    return z, slope
 
 
 @compiled
@@ -244,26 +299,29 @@ def forward(begin, end, index, own, other, features, layer, weights, kept, total
 
     ``index`` holds p, q, v, t of both sides, int32 ``[2, 4, n]``; own and other are ``[., 2 F]``, features ``[2, n, F]``, or
     ``[1, n, F]`` where both sides share them, weights ``[., F]`` and work ``[WORK, TILE, 2 F]``, all float32 and C-contiguous.
-    ``kept``: room for silu' and z of both sides ``[2, 2, n, 2 F]``, or for none ``[2, 2, 0, 2 F]``.
-    For ``layer`` see :class:`xclimb.models.fused.weights.Layer`.
+    For ``layer`` see :class:`xclimb.models.fused.weights.Layer`, for ``kept`` :class:`Kept`.
     """
     zero = np.zeros((1, 2 * WIDTH), dtype=np.float32)
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)
-        inner, x = work[0, :n], work[1, :n]
+        inner, h = work[0, :n], work[1, :n]
         for side in range(2):
-            slope, z = _slope_and_z(kept, side, start, n, work)
+            z = kept.z[side, start : start + n] if kept.z.shape[1] else work[2, :n]
+            x = kept.x[side, start : start + n] if kept.x.shape[1] else z
             if side < features.shape[0]:
                 multiply(features[side, start : start + n], layer.projection_t, zero, inner)
-            if layer.hidden.shape[0]:
+            if layer.hidden.shape[0] == 0:
                 first_layer(start, inner, own, other, index[side], x)
-                if kept.shape[2]:
-                    silu_and_slope(x, slope)
-                else:
-                    silu(x)
-                hidden_layer(x, layer.hidden_t, layer.bias, z)
+                z = x
             else:
-                first_layer(start, inner, own, other, index[side], z)
+                if kept.x.shape[1]:
+                    first_layer(start, inner, own, other, index[side], x)
+                    silu_and_slope(x, h, work[3, :n])
+                elif kept.slope.shape[1]:
+                    silu_and_slope_layer(start, inner, own, other, index[side], h, kept.slope[side, start : start + n])
+                else:
+                    silu_layer(start, inner, own, other, index[side], h)
+                hidden_layer(h, layer.hidden_t, layer.bias, z)
             if onto_features:
                 at = min(side, features.shape[0] - 1)
                 for i in range(n):
@@ -283,26 +341,19 @@ def backward(
 
     Where ``g_features`` has not been ``begun`` it may hold anything, the features themselves even.
 
-    ``g_layer``, a :class:`xclimb.models.fused.weights.LayerGradient`, may be one of weights that are not trained; if they are,
-    nothing may be ``kept``.
+    ``g_layer``, a :class:`xclimb.models.fused.weights.LayerGradient`, may be one of weights that are not trained.
+    Of what is ``kept``, z and slope are written over unless x is kept; without it no weights may be trained.
     ``up`` and ``g_features`` may be one array where the total of a row is that row's own.
     """
     zero = np.zeros((1, 2 * WIDTH), dtype=np.float32)
     shared, trained = features.shape[0] == 1, g_layer.projection.shape[0] > 0
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)
-        inner, x, g_inner = work[0, :n], work[1, :n], work[4, :n]
+        inner, h, g_inner = work[0, :n], work[1, :n], work[4, :n]
         for side in range(2):
-            slope, z = _slope_and_z(kept, side, start, n, work)
-            if kept.shape[2] == 0:
-                if side < features.shape[0]:
-                    multiply(features[side, start : start + n], layer.projection_t, zero, inner)
-                if layer.hidden.shape[0]:
-                    first_layer(start, inner, own, other, index[side], x)
-                    silu_and_slope(x, slope)
-                    hidden_layer(x, layer.hidden_t, layer.bias, z)
-                else:
-                    first_layer(start, inner, own, other, index[side], z)
+            if side < features.shape[0] and kept.x.shape[1] == 0 and kept.z.shape[1] == 0:
+                multiply(features[side, start : start + n], layer.projection_t, zero, inner)
+            z, slope = intermediates(start, n, side, inner, own, other, index, layer, kept, work, h)
             if trained:
                 for i in range(n):
                     v, t = index[side, 2, start + i], index[side, 3, start + i]
@@ -314,16 +365,16 @@ def backward(
                     v, t = index[side, 2, start + i], index[side, 3, start + i]
                     _message_row_reverse(z, i, layer.ends, layer.normed, weights, v, up, t, g_weights)
             if trained and layer.hidden.shape[0]:
-                hidden_outer(z, x, g_layer)
-            if layer.hidden.shape[0]:
-                hidden_layer_reverse(z, layer, x)
-            else:
-                copy(z, x)
-                fill(slope, 1)
+                hidden_outer(z, h, g_layer)
             add = shared and side == 1
+            if layer.hidden.shape[0]:
+                hidden_layer_reverse(z, layer, h)  # h becomes dE/dh
             for i in range(n):
                 p, q = index[side, 0, start + i], index[side, 1, start + i]
-                _scatter_row(x, i, slope, g_own, p, g_other, q, g_inner, add)
+                if layer.hidden.shape[0]:
+                    _scatter_row(h, i, slope, g_own, p, g_other, q, g_inner, add)
+                else:
+                    scatter_plain_row(z, i, g_own, p, g_other, q, g_inner, add)
             if side == 1 or not shared:
                 g_f = g_features[0 if shared else side, start : start + n]
                 if begun:

@@ -20,7 +20,7 @@ from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, line_graph, 
 from xclimb.models.fused.embedding import embed
 from xclimb.models.fused.memory import empty, memory_of_one_call, zeros
 from xclimb.models.fused.rows import (
-    Index,
+    Room,
     add_gradients,
     add_messages,
     angle_rows,
@@ -34,7 +34,7 @@ from xclimb.models.fused.weights import LayerGradient, Packed, packed_weights
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph
 from xclimb.models.paths import WIDTH
 
-FEW_ROWS = 8192  # up to so many, intermediates (16 MB an update at most) are kept instead of computed again: 1.1 times as fast
+ROOM = 256 << 20  # bytes for intermediates that are kept, by the first updates, instead of computed again: 1.2 times as fast
 FEW_BONDS = 4096  # likewise of short bonds, what they bring to the messages of angles (6 MB an update)
 
 # glibc gives freed memory back at once and takes fresh pages for the next call, a tenth of the time for some hundred atoms:
@@ -75,7 +75,7 @@ def _outputs(model: CHGNet, batch: Batch, derivatives: bool) -> Output:
     packed, line = packed_weights(model), line_graph(batch)
     with torch.no_grad():
         features, embedding_reverse = embed(packed, batch)
-        rows = _Rows(batch, line, FEW_ROWS if derivatives else 0)
+        rows = _Rows(batch, line, ROOM if derivatives else 0)
         atoms, magnetic, tape = _updates(model, packed, batch, rows, *features)
         magmoms = model.magmoms(magnetic)  # [A]
     with torch.set_grad_enabled(derivatives):
@@ -134,18 +134,13 @@ def _way_back(tape: list[Reverse], g_atoms: Tensor, batch: Batch, embedding_reve
 class _Rows:
     """Where the rows of each update come from and go to."""
 
-    def __init__(self, batch: Batch, line: LineGraph, few: int):
-        self._few = few
+    def __init__(self, batch: Batch, line: LineGraph, room: int):
+        self.room = Room(room)
         self.centres, self.neighbours = batch.centres[: batch.n_short].numpy(), batch.neighbours[: batch.n_short].numpy()
         self.n_short = batch.n_short
         self.bonds, self.angles = bond_rows(batch.centres, batch.neighbours), angle_rows(line)
         self.angle_rows = apart(self.angles)  # an angle update has a total for every row, and nothing weighs it
         self.angle_centres = line.centres[line.first].numpy()  # ascending; of each edge all angles are at one atom
-
-    def room(self, index: Index) -> Float32[np.ndarray, "2 2 kept two_width"]:
-        """Room for what the kernels keep for the way back: all intermediates where they are few, else none."""
-        n_rows = index.shape[2]
-        return empty((2, 2, n_rows if n_rows <= self._few else 0, 2 * WIDTH))
 
 
 def _atom_conv(
@@ -153,7 +148,8 @@ def _atom_conv(
 ) -> tuple[Tensor, Reverse]:
     """:meth:`AtomConv.forward`: a row is a direction of a bond."""
     inputs = _arrays(layer.centre(atoms), layer.neighbour(atoms), bonds[None], weights)  # [A, 2F], [A, 2F], [1, B, F]
-    total, kept, message = _zeros(*atoms.shape), rows.room(rows.bonds), packed.messages[layer]  # [A, F]
+    total, message = _zeros(*atoms.shape), packed.messages[layer]  # [A, F]
+    kept = rows.room.kept(rows.bonds, message)
     add_messages(rows.bonds, inputs, message, kept, total.numpy(), own_totals=False)
 
     def reverse(g: Gradients) -> None:
@@ -176,7 +172,8 @@ def _bond_conv(
     """
     short = bonds[: rows.n_short]
     edges = _Edges(layer, packed, rows, atoms, short)
-    along, message, kept = _arrays(angles, weights), packed.messages[layer], rows.room(rows.angles)
+    along, message = _arrays(angles, weights), packed.messages[layer]
+    kept = rows.room.kept(rows.angles, message)
     before, total = short.clone(), _zeros(*short.shape)  # [s, F] each
     add_messages(rows.angles, (*edges.inputs(), *along), message, kept, total.numpy(), own_totals=False)
 
@@ -205,7 +202,8 @@ def _angle_update(
 ) -> tuple[Tensor, Reverse]:
     """:meth:`AngleUpdate.forward`: messages are added to the angles themselves."""
     edges = _Edges(layer, packed, rows, atoms, bonds[: rows.n_short])
-    along, message, kept = _arrays(angles, torch.ones(1, WIDTH)), packed.messages[layer], rows.room(rows.angles)
+    along, message = _arrays(angles, torch.ones(1, WIDTH)), packed.messages[layer]
+    kept = rows.room.kept(rows.angles, message)
     updated = torch.from_numpy(empty((2, *angles.shape[1:])))  # [2, G, F]
     totals = updated.view(-1, WIDTH).numpy()  # [2G, F]
     add_messages(rows.angle_rows, (*edges.inputs(), *along), message, kept, totals, own_totals=True, onto_features=True)

@@ -8,11 +8,12 @@ from jaxtyping import Int32
 from torch import Tensor
 
 from xclimb.models.fused.edges import Edges, edges_forward, edges_reverse
-from xclimb.models.fused.memory import zeros
-from xclimb.models.fused.messages import backward, forward
+from xclimb.models.fused.memory import empty, zeros
+from xclimb.models.fused.messages import Kept, backward, forward
 from xclimb.models.fused.threads import in_parts
 from xclimb.models.fused.weights import Layer, LayerGradient
 from xclimb.models.layers import LineGraph
+from xclimb.models.paths import WIDTH
 
 Index = Int32[np.ndarray, "2 4 rows"]
 
@@ -45,11 +46,36 @@ def _index(*sides: tuple[np.ndarray, ...]) -> Index:
     return index
 
 
+class Room:
+    """Memory for intermediates that are kept from one pass to the next; what does not fit is computed again.
+
+    Args:
+        size: bytes.
+    """
+
+    def __init__(self, size: int):
+        self._left = size
+
+    def kept(self, index: Index, layer: Layer, training: bool = False) -> Kept:
+        """Room for the intermediates of all rows while there is some left, else for none."""
+        n_rows, curved = index.shape[2], len(layer.hidden) > 0
+        wanted = (curved, False, True) if training else (True, curved, False)  # z, slope, x
+        size = sum(wanted) * 2 * n_rows * 2 * WIDTH * 4
+        if size > self._left:
+            return NOTHING_KEPT
+        self._left -= size
+        return Kept(*(empty((2, n_rows if one else 0, 2 * WIDTH)) for one in wanted))
+
+
+_NOTHING = np.zeros((2, 0, 2 * WIDTH), dtype=np.float32)
+NOTHING_KEPT = Kept(_NOTHING, _NOTHING, _NOTHING)
+
+
 def add_messages(
     index: Index,
     inputs: tuple,
     layer: Layer,
-    kept: np.ndarray,
+    kept: Kept,
     totals: np.ndarray,
     own_totals: bool,
     onto_features: bool = False,
@@ -72,7 +98,7 @@ def add_gradients(
     index: Index,
     inputs: tuple,
     layer: Layer,
-    kept: np.ndarray,
+    kept: Kept,
     up: np.ndarray,
     g_features: np.ndarray,
     sums: list[np.ndarray],

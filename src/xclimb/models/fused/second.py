@@ -14,11 +14,11 @@ from xclimb.models.fused.messages import (
     TILE,
     compiled,
     copy,
-    fill,
     first_layer,
     hidden_layer,
     hidden_layer_reverse,
     hidden_outer,
+    scatter_plain_row,
 )
 from xclimb.models.fused.products import add_outer, multiply
 from xclimb.models.fused.vectors import INT64, emit, sigmoid
@@ -27,20 +27,20 @@ from xclimb.models.paths import WIDTH
 
 @intrinsic
 @no_type_check
-def _silu_tangent_row(typingctx, x, x_dot, i, slope, bend):
-    """SiLU and its tangent ``silu'(x) x'``, in place, with the slope and ``silu''(x) x'``."""
+def _silu_tangent_row(typingctx, x, x_dot, i, h, slope, bend):
+    """``h = silu(x)`` and its tangent ``silu'(x) x'``, in place of x', with the slope and ``silu''(x) x'``."""
 
-    def body(x, x_dot, i, slope, bend):
+    def body(x, x_dot, i, h, slope, bend):
         for half in HALVES:
             value, dot = x.load(i, half), x_dot.load(i, half)
             s = sigmoid(value)
             steep = silu_slope(value, s)
             slope.store(steep, i, half)
             bend.store(silu_bend(value, s) * dot, i, half)
-            x.store(value * s, i, half)
+            h.store(value * s, i, half)
             x_dot.store(steep * dot, i, half)
 
-    return emit(body, x, x_dot, i, slope, bend)
+    return emit(body, x, x_dot, i, h, slope, bend)
 
 
 @intrinsic
@@ -102,16 +102,28 @@ def _scatter_row_second(typingctx, g_h, gg_h, i, slope, bend, g_own, p, g_other,
     return emit(body, g_h, gg_h, i, slope, bend, g_own, p, g_other, q, g_inner, gg_inner, add)
 
 
+@intrinsic
+@no_type_check
+def _inner_row(typingctx, gradient, i, g_inner, add):
+    """The gradient goes to inner, which may have that of the other side."""
+
+    def body(gradient, i, g_inner, add):
+        for half in HALVES:
+            g_inner.store(gradient.load(i, half) + g_inner.load(i, half).only_if(add, 0.0), i, half)
+
+    return emit(body, gradient, i, g_inner, add)
+
+
 @compiled
 @no_type_check
 def second(
-    begin, end, index, given, given_dot, layer, up, total_dot, g_own, g_other, g_features, g_weights, g_layer, work
+    begin, end, index, given, given_dot, layer, kept, up, total_dot, g_own, g_other, g_features, g_weights, g_layer, work
 ):  # fmt: skip
     """The gradients of ``phi = sum(up * total')`` with respect to up, which is ``total'``, and to all that total is made of.
 
     ``given`` are own, other, features and weights as :func:`xclimb.models.fused.messages.forward` takes them and
     ``given_dot`` the direction in which they move. All gradients are added to the arrays of the caller, but
-    those of the features, which are written; work is
+    those of the features, which are written. ``kept`` is that of the first pass, with x or without anything; work is
     ``[WORK, TILE, 2 F]``.
     """
     own, other, features, weights = given
@@ -120,24 +132,30 @@ def second(
     shared, curved = features.shape[0] == 1, layer.hidden.shape[0] > 0
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)
-        inner, inner_dot, x, x_dot, z, z_dot = work[0, :n], work[1, :n], work[2, :n], work[3, :n], work[4, :n], work[5, :n]
+        inner, inner_dot, h, h_dot, z, z_dot = work[0, :n], work[1, :n], work[2, :n], work[3, :n], work[4, :n], work[5, :n]
         slope, bend, g_inner, gg_inner = work[6, :n], work[7, :n], work[8, :n], work[9, :n]
         for side in range(2):
             at = 0 if shared else side
             f, f_dot = features[at, start : start + n], features_dot[at, start : start + n]
+            x = kept.x[side, start : start + n] if kept.x.shape[1] else h
             if side < features.shape[0]:
-                multiply(f, layer.projection_t, zero, inner)
                 multiply(f_dot, layer.projection_t, zero, inner_dot)
-            first_layer(start, inner, own, other, index[side], x)
-            first_layer(start, inner_dot, own_dot, other_dot, index[side], x_dot)
+                if kept.x.shape[1] == 0:
+                    multiply(f, layer.projection_t, zero, inner)
+            if kept.x.shape[1] == 0:
+                first_layer(start, inner, own, other, index[side], x)
+            first_layer(start, inner_dot, own_dot, other_dot, index[side], h_dot)
             if curved:
                 for i in range(n):
-                    _silu_tangent_row(x, x_dot, i, slope, bend)
-                hidden_layer(x, layer.hidden_t, layer.bias, z)
-                hidden_layer(x_dot, layer.hidden_t, zero.reshape(2, WIDTH), z_dot)
+                    _silu_tangent_row(x, h_dot, i, h, slope, bend)
+                hidden_layer(h_dot, layer.hidden_t, zero.reshape(2, WIDTH), z_dot)
+                if kept.x.shape[1]:
+                    copy(kept.z[side, start : start + n], z)
+                else:
+                    hidden_layer(h, layer.hidden_t, layer.bias, z)
             else:
                 copy(x, z)
-                copy(x_dot, z_dot)
+                copy(h_dot, z_dot)
             for i in range(n):
                 v, t = index[side, 2, start + i], index[side, 3, start + i]
                 _message_row_second(
@@ -145,19 +163,18 @@ def second(
                     g_layer.ends,
                 )  # fmt: skip
             if curved:
-                hidden_outer(z, x_dot, g_layer)  # dE/dz h'^T + dphi/dz h^T
-                hidden_outer(z_dot, x, g_layer)
-                hidden_layer_reverse(z, layer, x)
-                hidden_layer_reverse(z_dot, layer, x_dot)
-            else:
-                copy(z, x)
-                copy(z_dot, x_dot)
-                fill(slope, 1)
-                fill(bend, 0)
+                hidden_outer(z, h_dot, g_layer)  # dE/dz h'^T + dphi/dz h^T
+                hidden_outer(z_dot, h, g_layer)
+                hidden_layer_reverse(z, layer, h)  # from here on h holds dE/dh, h' dphi/dh
+                hidden_layer_reverse(z_dot, layer, h_dot)
             add = shared and side == 1
             for i in range(n):
                 p, q = index[side, 0, start + i], index[side, 1, start + i]
-                _scatter_row_second(x, x_dot, i, slope, bend, g_own, p, g_other, q, g_inner, gg_inner, add)
+                if curved:
+                    _scatter_row_second(h, h_dot, i, slope, bend, g_own, p, g_other, q, g_inner, gg_inner, add)
+                else:
+                    scatter_plain_row(z_dot, i, g_own, p, g_other, q, gg_inner, add)
+                    _inner_row(z, i, g_inner, add)
             if side == 1 or not shared:
                 g_f = g_features[at, start : start + n]
                 multiply(gg_inner, layer.projection, zero[:, :WIDTH], g_f)

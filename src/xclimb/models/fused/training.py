@@ -2,8 +2,8 @@
 
 The equations are those of :mod:`xclimb.models.layers`, the formulas and names those of :mod:`xclimb.models.fused.gates`.
 Autograd sees one node for a sum of messages, one for its gradient, and calls the gradient of that for a loss on forces and
-stress. Nothing is kept between the passes but their inputs: tiles are computed again. For a CPU in float32; elsewhere
-training takes the plain layers, see :meth:`CHGNet.forward`.
+stress. What all these passes need is kept while there is room, else computed again from the inputs. For a CPU in float32;
+elsewhere training takes the plain layers, see :meth:`CHGNet.forward`.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xclimb.models.fused.memory import empty, zeros
-from xclimb.models.fused.rows import Index, add_gradients, add_messages, angle_rows, apart, bond_rows
+from xclimb.models.fused.messages import Kept
+from xclimb.models.fused.rows import NOTHING_KEPT, Index, Room, add_gradients, add_messages, angle_rows, apart, bond_rows
 from xclimb.models.fused.second import second
 from xclimb.models.fused.threads import in_parts
 from xclimb.models.fused.weights import Layer, LayerGradient, packed, stacked
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, Gate, LineGraph, Sides
-from xclimb.models.paths import WIDTH
 
 Stacked = Float32[Tensor, "sides angles width"]  # angles after an update; before the first, sides are one tensor twice
 
@@ -33,6 +33,7 @@ class Joined:
 
     def __init__(self):
         self.parameters = True  # whether gradients of the parameters are wanted: autograd does not tell its functions
+        self.room = Room(ROOM)
         self._rows: dict[Callable, tuple[tuple, Index]] = {}
 
     def __call__(self, layer: nn.Module) -> Callable:
@@ -64,6 +65,7 @@ class Job(NamedTuple):
     own_targets: bool  # no two rows share a total
     layer: Layer  # the weights, packed for all passes
     joined: Joined
+    kept: Kept = NOTHING_KEPT
 
 
 class Inputs(NamedTuple):
@@ -79,6 +81,7 @@ class Inputs(NamedTuple):
     ends: Float32[Tensor, "4 width"]  # scale and shift of the norms
 
 
+ROOM = 256 << 20  # bytes of intermediates that a step keeps
 N_MOVING = 4  # inputs that depend on the atoms: all but the weights of the layer
 
 
@@ -105,9 +108,6 @@ class _Sums:
         return own, other, torch.from_numpy(self.features), weights, *(of_layer if self.trained else [None] * 4)
 
 
-NOTHING_KEPT = np.zeros((2, 2, 0, 2 * WIDTH), dtype=np.float32)
-
-
 class _Messages(torch.autograd.Function):
     """``total[t] = sum w[v] m``."""
 
@@ -115,7 +115,7 @@ class _Messages(torch.autograd.Function):
     def forward(ctx, job, *given):
         inputs = Inputs(*given)
         totals = zeros((job.n_targets, inputs.weights.shape[1]))
-        add_messages(job.rows, _arrays(*inputs[:N_MOVING]), job.layer, NOTHING_KEPT, totals, job.own_targets)
+        add_messages(job.rows, _arrays(*inputs[:N_MOVING]), job.layer, job.kept, totals, job.own_targets)
         ctx.save_for_backward(*inputs)
         ctx.job = job
         return torch.from_numpy(totals)
@@ -136,7 +136,7 @@ class _Gradient(torch.autograd.Function):
         ctx.save_for_backward(g_total, *given)
         ctx.job = job
         sums, (up,) = _Sums(inputs, job.layer, trained), _arrays(g_total)
-        add_gradients(job.rows, _arrays(*inputs[:N_MOVING]), job.layer, NOTHING_KEPT, up, sums.features, sums.joined)
+        add_gradients(job.rows, _arrays(*inputs[:N_MOVING]), job.layer, job.kept, up, sums.features, sums.joined)
         return sums.gradients()
 
     @staticmethod
@@ -157,7 +157,8 @@ class _Gradient(torch.autograd.Function):
             g_own, g_other, g_weights = mine[:3]
             out = total_dot if first or job.own_targets else zeros(up.shape)
             second(
-                begin, end, job.rows, at, moving, job.layer, up, out, g_own, g_other, sums.features, g_weights, of_layer, work
+                begin, end, job.rows, at, moving, job.layer, job.kept, up, out, g_own, g_other, sums.features, g_weights,
+                of_layer, work,
             )  # fmt: skip
             return [*mine, out]
 
@@ -179,7 +180,9 @@ def messages(
 ) -> Float32[Tensor, "targets width"]:
     """The sum of messages over the rows of two sides; features ``[1, n, F]`` are those of both."""
     given = projection, *stacked(gate)
-    job = Job(rows, n_targets, own_targets, packed(*given, normed=isinstance(gate.core_norm, nn.LayerNorm)), joined)
+    layer = packed(*given, normed=isinstance(gate.core_norm, nn.LayerNorm))
+    kept = joined.room.kept(rows, layer, training=True) if torch.is_grad_enabled() else NOTHING_KEPT
+    job = Job(rows, n_targets, own_targets, layer, joined, kept)
     total: Tensor = _Messages.apply(job, own, other, features, weights, *given)
     return total
 
