@@ -1,4 +1,4 @@
-"""The two sides of every comparison: xclimb and chgnet on the same weights, structures and thread."""
+"""The two sides of every comparison: same weights, structures and thread, each with the Adam that its trainer takes."""
 
 import contextlib
 import io
@@ -14,7 +14,9 @@ from ase import Atoms
 from ase.build import bulk
 
 import xclimb
+from xclimb.config import TransferConfig
 from xclimb.graph import build_batch
+from xclimb.training.optimizers import make_optimizer
 from xclimb.units import ev_a3_to_gpa
 
 WEIGHTS = "chgnet-0.3.0"
@@ -69,7 +71,7 @@ class Ours:
 
     def train_step(self, frames: xclimb.Frames) -> Callable[[], object]:
         model = self.potential.copy().model.train().requires_grad_(True)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+        optimizer = make_optimizer(TransferConfig(optimizer="adam", learning_rate=1e-5), model)
 
         def step():
             batch = build_batch(frames, model.cutoff, model.bond_cutoff)
