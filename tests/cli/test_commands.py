@@ -7,6 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 
+import xclimb
 from xclimb.data.frames import Frames
 from xclimb.data.samples import load_sample
 
@@ -82,8 +83,6 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
 
 
 def test_predictions_are_those_of_the_potential_in_every_format(xclimb_cli, files, tmp_path):
-    import xclimb
-
     expected = xclimb.load("chgnet-r2scan").predict(ase.io.read(files / "POSCAR"))
     for suffix in ("extxyz", "json", "parquet"):
         xclimb_cli("predict", "chgnet-r2scan", files / "POSCAR", "--out", f"out.{suffix}")
@@ -114,6 +113,23 @@ def test_validation_data_of_ones_own(xclimb_cli, files, tmp_path):
     xclimb_cli("transfer", "train.extxyz", "--val", "val.extxyz", "-f", "r2SCAN", "--epochs", 0, "--out", "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"]["val"]["frames"] == 6
+
+
+def test_a_part_of_a_store_is_validated_on_that_stores_validation_part(xclimb_cli, files, tmp_path):
+    xclimb_cli("ingest", files / "r2SCAN.extxyz", "-f", "r2SCAN", "--out", "store")
+    xclimb_cli("split", "store", "--ratios", "6:2:1", "--subsets", "4")
+    for part, name in (("train", "all"), ("train-4", "some")):
+        said = xclimb_cli("transfer", f"store:{part}", "--epochs", 0, "--out", name)
+        assert "validated on store:val, of the same split: --val names other frames" in said.err
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        assert record["inputs"]["val"] == "store:val"
+        assert record["data"]["val"]["frames"] == len(xclimb.open(tmp_path / "store:val"))
+    assert "validated on" not in xclimb_cli("transfer", "store:train", "--val", "store:test", "--epochs", 0, "--out", "own").err
+    assert "validated on" not in xclimb_cli("transfer", "store", "--epochs", 0, "--out", "whole").err
+    xclimb_cli("split", "store", "--ratios", "6:0:3", "--overwrite")  # none to validate on: they are sought in train
+    refused = xclimb_cli("transfer", "store:train", "--epochs", 0, "--out", "none", status=2).err
+    assert "no validation frames can be put aside (no material is left for val" in refused
+    assert "give --val" in refused
 
 
 def test_rejects_are_counted_and_listed(xclimb_cli, files, tmp_path):

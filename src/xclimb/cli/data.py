@@ -165,7 +165,7 @@ def split(
 
     [bold]Example:[/bold] xclimb split data/r2scan --ratios 8:1:1 --subsets 1000,10000
 
-    xclimb transfer data/r2scan:train-1000 --val data/r2scan:val --out runs/1000
+    xclimb transfer data/r2scan:train-1000 --out runs/1000     (validated on data/r2scan:val)
     """
     from xclimb.data.stored_split import split_store
 

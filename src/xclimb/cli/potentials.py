@@ -50,7 +50,9 @@ def transfer(
     val: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="Frames to choose the best epoch by; left out: a tenth of the materials.", show_default=False
+            metavar="DATA",
+            help="Frames to choose the best epoch by; left out: STORE:val for STORE:train, else a tenth of the materials.",
+            show_default=False,
         ),
     ] = None,
     energy_key: EnergyKey = None,
@@ -133,11 +135,17 @@ def transfer(
         raise ConfigError("which data? give DATA: a file, folder, store or sample:dft_pairs")
 
     from xclimb.config import TransferConfig
+    from xclimb.data.stored_split import validation_part
+    from xclimb.training.engine import first_process
     from xclimb.transfer.fit import run_transfer
     from xclimb.transfer.methods import get_method
 
     checked = TransferConfig.build(settings)
     get_method(checked.method).check(checked)
+    if inputs["val"] is None and resume is None and (beside := validation_part(inputs["data"])) is not None:
+        inputs["val"] = beside
+        if first_process():
+            note(f"validated on {beside}, of the same split: --val names other frames")
     train = read_data(inputs["data"], inputs["functional"], inputs["energy_key"])
     held = read_data(inputs["val"], inputs["functional"], inputs["energy_key"]) if inputs["val"] is not None else None
     run = run_transfer(checked, train, held, resume or out, overwrite=overwrite, resume=resume is not None, inputs=inputs)
