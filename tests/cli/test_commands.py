@@ -1,15 +1,19 @@
 """Every command on tiny pieces of the embedded data, as a user would type them, one after the other."""
 
+import io
 import json
 import re
 
 import ase.io
 import numpy as np
 import pytest
+from rich.console import Console
 
 import xclimb
+from xclimb.cli.show import show_results
 from xclimb.data.frames import Frames
 from xclimb.data.samples import load_sample
+from xclimb.data.theory import LevelOfTheory
 
 
 def tiny(functional: str) -> Frames:
@@ -35,7 +39,7 @@ def files(tmp_path_factory):
 def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     low, high, poscar = files / "PBE.extxyz", files / "r2SCAN.extxyz", files / "POSCAR"
     kept = xclimb_cli("ingest", high, "--functional", "r2SCAN", "--out", "store")
-    assert "18 frames in 1 file(s): 18 kept, 0 rejected" in kept.flat
+    assert "18 frames in 1 file: 18 kept, 0 rejected" in kept.flat
 
     seen = xclimb_cli("inspect", "store", "--json", "seen.json")
     assert "r2SCAN" in seen.out
@@ -130,6 +134,50 @@ def test_a_part_of_a_store_is_validated_on_that_stores_validation_part(xclimb_cl
     refused = xclimb_cli("transfer", "store:train", "--epochs", 0, "--out", "none", status=2).err
     assert "no validation frames can be put aside (no material is left for val" in refused
     assert "give --val" in refused
+
+
+def test_tables_fit_a_screen_of_80_columns(xclimb_cli, files, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (
+        ("inspect", "sample:dft_pairs", "-f", "r2SCAN"),
+        ("shift", "sample:dft_pairs", "--low", "PBE", "--high", "r2SCAN"),
+        ("evaluate", "chgnet-r2scan", files / "r2SCAN.extxyz", "-f", "r2SCAN"),
+        ("predict", "chgnet-r2scan", files / "r2SCAN.extxyz"),
+    ):
+        out = xclimb_cli(*words).out
+        assert "…" not in out
+        rows = [line.rstrip() for line in out.splitlines() if line.startswith(" ")]
+        assert max(len(line) for line in rows if "R²" not in line) <= 80
+        if words[0] == "inspect":
+            bars = [line for line in rows if re.search("[▁▂▃▄▅▆▇█]", line)]
+            assert len(bars) == 7  # each in one line
+    console = Console(width=80, file=io.StringIO())
+    models = {"chgnet-0.3.0 + residual references": ("model", None), "residual": ("method", 0.123)}
+    kinds = ("energy", "forces", "stress", "magmom", "retention_energy")
+    show_results(
+        console,
+        [
+            {"model": name, "kind": kind, "seeds": 3, **{f"{one}_mae": 1234.567 for one in kinds}}
+            | {f"{one}_mae_std": std for one in kinds}
+            for name, (kind, std) in models.items()
+        ],
+        "Test set",
+        "PBE",
+    )
+    shown = console.file.getvalue()
+    assert "mean ± spread of 3 seeds" in shown
+    assert "± 0.123" in shown
+    assert "chgnet-0.3.0 +" in shown
+    assert max(len(line.rstrip()) for line in shown.splitlines() if line.startswith(" ")) <= 80
+
+
+def test_a_store_without_functional_says_how_to_name_it(xclimb_cli, tmp_path):
+    ase.io.write(tmp_path / "some.extxyz", tiny("r2SCAN").with_theory(LevelOfTheory()).to_ase())
+    assert "give it with --functional" in xclimb_cli("ingest", "some.extxyz", "--out", "store").flat
+    refused = xclimb_cli("transfer", "store", "--epochs", 0, status=2).err
+    assert "say it where they are read, with --functional r2SCAN" in refused
+    xclimb_cli("transfer", "store", "-f", "r2SCAN", "--epochs", 0, "--out", "run")
+    assert "name it with --functional NAME" in xclimb_cli("evaluate", "run", "store").err
 
 
 def test_rejects_are_counted_and_listed(xclimb_cli, files, tmp_path):

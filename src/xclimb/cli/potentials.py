@@ -43,7 +43,9 @@ def transfer(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DATA", help="As for xclimb inspect; left out with --resume: the data of that run.", show_default=False
+            metavar="DATA",
+            help="File, folder, store or a part of one (STORE:train), as for xclimb inspect; left out with --resume.",
+            show_default=False,
         ),
     ] = None,
     functional: Functional = None,
@@ -155,7 +157,8 @@ def transfer(
         note(sentence)
     screen = console()
     first, last = run.history[0]["val"], run.history[run.best_epoch]["val"]
-    table = make_table("validation", "energy MAE\nmeV/atom", "force MAE\nmeV/Å", "stress MAE\nGPa", "magmom MAE\nµB")
+    heads = ("energy\nMAE\nmeV/atom", "forces\nMAE\nmeV/Å", "stress\nMAE\nGPa", "magmom\nMAE\nµB")
+    table = make_table("validation", *heads)
     for name, line in (("before training", first), (f"best epoch ({run.best_epoch} of {len(run.history) - 1})", last)):
         table.add_row(name, *(number(line[key], digits) for key, digits in _VALIDATED))
     screen.print(table)
@@ -202,7 +205,7 @@ def predict(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILES...", help="Structures: POSCAR, CIF, extxyz, ... (labels are not needed).", show_default=False
+            metavar="FILES", help="Structures: POSCAR, CIF, extxyz, ... (labels are not needed).", show_default=False
         ),
     ],
     out: Annotated[
@@ -239,7 +242,7 @@ def predict(
         "atoms",
         "energy\neV",
         "energy\neV/atom",
-        "max |force|\neV/Å",
+        "largest\n|force|\neV/Å",
         "pressure\nGPa",
         "|magmom|\nµB",
         left=(0, 1),

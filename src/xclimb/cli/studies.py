@@ -128,13 +128,11 @@ def _study() -> None:
 @study_app.command("methods")
 def methods(
     low: Annotated[
-        str | None, typer.Argument(metavar="[LOW]", help="Data of the source's functional.", show_default=False)
+        str | None, typer.Argument(metavar="LOW", help="Data of the source's functional.", show_default=False)
     ] = None,
     high: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[HIGH]", help="Data of the target functional, paired with LOW by frame_id.", show_default=False
-        ),
+        typer.Argument(metavar="HIGH", help="Data of the target functional, paired with LOW by frame_id.", show_default=False),
     ] = None,
     sample: Annotated[
         str | None,
@@ -154,7 +152,7 @@ def methods(
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="Study folder; the same call goes on where it ended.")
     ] = Path("studies/methods"),
     names: Annotated[
-        str, typer.Option("--methods", metavar="NAME,...", help="Methods to compare.")
+        str, typer.Option("--methods", metavar="NAME,...", help="Methods to compare.", show_default="all five")
     ] = "scratch,trainable,frozen,refit,residual",
     seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One transfer for each method and seed.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=0, metavar="N", help="Epochs of each transfer.")] = 50,

@@ -45,8 +45,8 @@ def check_data(train: Frames, val: Frames) -> list[str]:
         _check_labels(frames, name)
     if train.theory.functional is None:
         raise TheoryError(
-            "the functional of the training frames is not known: say it when reading, xclimb.read(path, functional='r2SCAN'), "
-            "or with frames.with_theory(...)"
+            "the functional of the training frames is not known: say it where they are read, with functional='r2SCAN' if that "
+            "is theirs"
         )
     train.theory.require_same(val.theory, "training and validation frames")
     _check_leak(train, val)
