@@ -171,6 +171,14 @@ def test_tables_fit_a_screen_of_80_columns(xclimb_cli, files, monkeypatch):
     assert max(len(line.rstrip()) for line in shown.splitlines() if line.startswith(" ")) <= 80
 
 
+def test_commands_to_copy_are_never_broken(xclimb_cli, files, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run = f"{'long' * 20}/run"
+    told = xclimb_cli("transfer", files / "r2SCAN.extxyz", "-f", "r2SCAN", "--epochs", 0, "--out", run).out
+    assert f"use it:     xclimb predict {run} POSCAR\n" in told
+    assert f"report: {run}/report.html\n" in xclimb_cli("report", run).out
+
+
 def test_a_store_without_functional_says_how_to_name_it(xclimb_cli, tmp_path):
     ase.io.write(tmp_path / "some.extxyz", tiny("r2SCAN").with_theory(LevelOfTheory()).to_ase())
     assert "give it with --functional" in xclimb_cli("ingest", "some.extxyz", "--out", "store").flat
@@ -219,6 +227,7 @@ def test_stability_with_supplied_end_points(xclimb_cli, tmp_path):
     alone = xclimb_cli(*words).flat
     assert "formation energy 136.2 -135.8 10" in alone
     assert "O (18 compounds)" in alone
+    assert "--ends-low and --ends-high" in alone
     more = xclimb_cli(*words, "--ends-low", "low.json", "--ends-high", "high.json", "--json", "found.json").flat
     assert "O (" not in more
     assert json.loads((tmp_path / "found.json").read_text())["end_points"]["O"] == {"low": -8.0, "high": -9.0, "supplied": True}

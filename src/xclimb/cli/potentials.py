@@ -36,7 +36,9 @@ def models() -> None:
             name, str(potential.theory), str(int(potential.references.covered.sum())), count(described["parameters"]), about
         )
     console().print(table)
-    console().print("A run folder of xclimb transfer is named by its path: xclimb predict runs/residual-0 POSCAR")
+    console().print(
+        "A run folder of xclimb transfer is named by its path: xclimb predict runs/residual-0 POSCAR", soft_wrap=True
+    )
 
 
 def transfer(
@@ -162,8 +164,8 @@ def transfer(
     for name, line in (("before training", first), (f"best epoch ({run.best_epoch} of {len(run.history) - 1})", last)):
         table.add_row(name, *(number(line[key], digits) for key, digits in _VALIDATED))
     screen.print(table)
-    screen.print(f"run folder: {run.path}")
-    screen.print(f"use it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}")
+    told = f"run folder: {run.path}\nuse it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}"
+    screen.print(told, soft_wrap=True)  # to be copied whole
     if run.interrupted:
         error_console().print(
             f"interrupted: {run.path} holds the best epoch so far; go on with: xclimb transfer --resume {run.path}",
@@ -253,7 +255,7 @@ def predict(
     console().print(table)
     if out is not None:
         _write(labelled, out)
-        console().print(f"written: {out}")
+        console().print(f"written: {out}", soft_wrap=True)
 
 
 def _structures(files: list[str], functional: str | None) -> "Frames":

@@ -22,7 +22,7 @@ _LITTLE = 0.1  # R² held out, below which importances mean little
 def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
     """What ``inspect`` found."""
     sizes = found["atoms_per_frame"]
-    screen.print(f"{name}: {found['theory']}")
+    screen.print(f"{name}: {found['theory']}", soft_wrap=True)
     told = f"{count(found['frames'])} frames of {count(found['materials'])} materials ({count(found['formulas'])} formulas)"
     atoms = f"{count(found['atoms'])} atoms" + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
     screen.print(f"{told}, {atoms}")
@@ -68,7 +68,7 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     if summary.resumed:
         screen.print(f"went on with an interrupted ingest: {count(summary.resumed)} pieces were there")
     if summary.n_rejected:
-        screen.print(f"each by name: {summary.rejects_path}")
+        screen.print(f"each by name: {summary.rejects_path}", soft_wrap=True)
     if summary.passed:
         screen.print(f"passed over {files(len(summary.passed))}: {listed((path.name for path in summary.passed), 6)}")
     if summary.theory.functional is None:
@@ -171,16 +171,17 @@ def _shift_rows(report: "ShiftReport", low: str, high: str) -> list[tuple[str, s
 
 def show_stability(screen: "Console", report: "StabilityReport") -> None:
     """Formation and decomposition energies: the errors, then what changes side of the hull."""
-    low, high = report.theory_low.functional or "low", report.theory_high.functional or "high"
-    table = make_table(
-        f"stability, {low} (low) and {high} (high)", "mean difference\nmeV/atom", "mean, high - low\nmeV/atom", "compounds"
-    )
+    low, high = (f"{theory} ({side})" for theory, side in ((report.theory_low, "low"), (report.theory_high, "high")))
+    screen.print(f"stability in {low} and {high}", soft_wrap=True)
+    table = make_table("", "mean |high - low|\nmeV/atom", "mean, high - low\nmeV/atom", "compounds")
     for name, told in (("formation", "formation energy"), ("decomposition", "decomposition energy")):
         errors = [number(getattr(report, f"{name}_mae"), 1), number(getattr(report, f"{name}_mean"), 1, sign=True)]
         table.add_row(told, *errors, count(report.n_compounds if name == "formation" else report.n_hull))
     screen.print(table)
     for line in report.summary()[1:]:
         screen.print(line, soft_wrap=True)
+    if report.missing:
+        screen.print("energies of the missing elements can be given with --ends-low and --ends-high", soft_wrap=True)
 
 
 def show_references(screen: "Console", references: "AtomRef", title: str) -> None:

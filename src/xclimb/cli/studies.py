@@ -98,11 +98,11 @@ def _show_study(study: "Study", title: str, low: str) -> None:
         for sentence in study_verdict(folder):
             screen.print(sentence)
     page = write_report(study.path)
-    screen.print(f"\nreport: {page}", style="bold")
+    screen.print(f"\nreport: {page}", style="bold", soft_wrap=True)
     best = best_run(study)
     if best is not None:
-        screen.print(f"use the best potential:  xclimb predict {best} POSCAR")
-        screen.print(f'  or from Python, in ASE:  atoms.calc = xclimb.Calculator("{best}")')
+        screen.print(f"use the best potential:  xclimb predict {best} POSCAR", soft_wrap=True)
+        screen.print(f'  or from Python, in ASE:  atoms.calc = xclimb.Calculator("{best}")', soft_wrap=True)
 
 
 def best_run(study: "Study") -> Path | None:
@@ -252,4 +252,4 @@ def report(
         watch_run(folder)
     from xclimb.report import write_report
 
-    console().print(f"report: {write_report(folder, out)}")
+    console().print(f"report: {write_report(folder, out)}", soft_wrap=True)

@@ -43,7 +43,7 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
     """A number with fixed decimals, or a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{value:{'+' if sign else ''}.{digits}f}"
+    return f"{value:{'+' if sign else ''}z.{digits}f}"  # z: no minus before what is rounded to zero
 
 
 def count(value: int) -> str:
