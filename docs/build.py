@@ -225,6 +225,8 @@ def halve(file: Path) -> None:
     shown = Image.open(file).convert("RGB")
     pixels = np.asarray(shown)
     inked = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))  # rows with anything on them
+    if inked[-1] == len(pixels) - 1:
+        sys.exit(f"{file.stem}: the page is longer than the window: draw it in a higher one")
     third = len(inked) // 3
     widest = third + int(np.diff(inked[third : 2 * third]).argmax())
     middle, end = int(inked[widest : widest + 2].mean()), int(inked[-1]) + 40
@@ -255,7 +257,7 @@ def shift_pictures(teacher: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, (low, high) in pairs.items():
             page = write_shift(xclimb.shift(low, high), Path(folder) / name)
-            picture(page, IMAGES / f"{name}.png", 1280, 12000)
+            picture(page, IMAGES / f"{name}.png", 1280, 16000)  # what Chromium can draw
             halve(IMAGES / f"{name}.png")
 
 

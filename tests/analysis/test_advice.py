@@ -42,6 +42,7 @@ def test_references(robust, kind):
     found = advice.references(replace(base(), reference_depth=depth(robust=robust)))
     assert f"kind='{kind}'" in found["sentence"]
     assert found["numbers"]["robust"] == robust
+    assert ("within a tenth" in found["sentence"]) == (robust == 46.0)
     assert advice.references(replace(base(), reference_depth={})) is None
 
 

@@ -94,6 +94,11 @@ def test_another_level_of_theory_is_told():
     assert "different levels of theory (functional: PBE against r2SCAN)" in note
 
 
+def test_labels_of_an_unknown_functional_are_told():
+    (note,) = evaluate(Shifted({}, LevelOfTheory("PBE")), labelled().with_theory(LevelOfTheory())).notes
+    assert "functional of the labels is not known, that of the potential is PBE" in note
+
+
 def test_json_returns_the_same():
     found = evaluate(Shifted({"energy": 0.1}, LevelOfTheory("PBE")), labelled().replace(magmoms=np.full(6, np.nan)))
     fields = json.loads(json.dumps(found.to_dict(), allow_nan=False))

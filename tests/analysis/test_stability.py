@@ -99,8 +99,8 @@ def test_end_points_that_are_missing_are_named():
     found = stability(frames_of(low), frames_of(high, "r2SCAN"))
     assert found.missing == {"F": 1}
     assert "LiF" not in found.material_id
-    assert any("F (1 compounds)" in note for note in found.notes)
-    with pytest.raises(DataError, match=r"none of the 1 compounds.*Li \(1 compounds\), F \(1 compounds\).*supply"):
+    assert any("F (1 compound)" in note for note in found.notes)
+    with pytest.raises(DataError, match=r"none of the 1 compounds.*Li \(1 compound\), F \(1 compound\).*supply"):
         stability(frames_of({"LiF": -4.0}), frames_of({"LiF": -5.0}))
     with pytest.raises(DataError, match="hold no compound"):
         stability(frames_of(ELEMENTS), frames_of(ELEMENTS))
@@ -169,4 +169,4 @@ def test_real_pairs_in_a_shift():
     again = ShiftReport.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
     assert again.stability == found.stability
     low, high = (side[side.material_id == "MgO-rs"] for side in read_pairs(DFT_PAIRS))
-    assert "missing O (1 compounds), Mg (1 compounds)" in shift(low, high).stability["absent"]
+    assert "missing O (1 compound), Mg (1 compound)" in shift(low, high).stability["absent"]

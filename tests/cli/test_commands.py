@@ -1,14 +1,19 @@
 """Every command on tiny pieces of the embedded data, as a user would type them, one after the other."""
 
+import io
 import json
 import re
 
 import ase.io
 import numpy as np
 import pytest
+from rich.console import Console
 
+import xclimb
+from xclimb.cli.show import show_results
 from xclimb.data.frames import Frames
 from xclimb.data.samples import load_sample
+from xclimb.data.theory import LevelOfTheory
 
 
 def tiny(functional: str) -> Frames:
@@ -34,7 +39,7 @@ def files(tmp_path_factory):
 def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     low, high, poscar = files / "PBE.extxyz", files / "r2SCAN.extxyz", files / "POSCAR"
     kept = xclimb_cli("ingest", high, "--functional", "r2SCAN", "--out", "store")
-    assert "18 frames in 1 file(s): 18 kept, 0 rejected" in kept.flat
+    assert "18 frames in 1 file: 18 kept, 0 rejected" in kept.flat
 
     seen = xclimb_cli("inspect", "store", "--json", "seen.json")
     assert "r2SCAN" in seen.out
@@ -82,8 +87,6 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
 
 
 def test_predictions_are_those_of_the_potential_in_every_format(xclimb_cli, files, tmp_path):
-    import xclimb
-
     expected = xclimb.load("chgnet-r2scan").predict(ase.io.read(files / "POSCAR"))
     for suffix in ("extxyz", "json", "parquet"):
         xclimb_cli("predict", "chgnet-r2scan", files / "POSCAR", "--out", f"out.{suffix}")
@@ -114,6 +117,75 @@ def test_validation_data_of_ones_own(xclimb_cli, files, tmp_path):
     xclimb_cli("transfer", "train.extxyz", "--val", "val.extxyz", "-f", "r2SCAN", "--epochs", 0, "--out", "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"]["val"]["frames"] == 6
+
+
+def test_a_part_of_a_store_is_validated_on_that_stores_validation_part(xclimb_cli, files, tmp_path):
+    xclimb_cli("ingest", files / "r2SCAN.extxyz", "-f", "r2SCAN", "--out", "store")
+    xclimb_cli("split", "store", "--ratios", "6:2:1", "--subsets", "4")
+    for part, name in (("train", "all"), ("train-4", "some")):
+        said = xclimb_cli("transfer", f"store:{part}", "--epochs", 0, "--out", name)
+        assert "validated on store:val, of the same split: --val names other frames" in said.err
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        assert record["inputs"]["val"] == "store:val"
+        assert record["data"]["val"]["frames"] == len(xclimb.open(tmp_path / "store:val"))
+    assert "validated on" not in xclimb_cli("transfer", "store:train", "--val", "store:test", "--epochs", 0, "--out", "own").err
+    assert "validated on" not in xclimb_cli("transfer", "store", "--epochs", 0, "--out", "whole").err
+    xclimb_cli("split", "store", "--ratios", "6:0:3", "--overwrite")  # none to validate on: they are sought in train
+    refused = xclimb_cli("transfer", "store:train", "--epochs", 0, "--out", "none", status=2).err
+    assert "no validation frames can be put aside (no material is left for val" in refused
+    assert "give --val" in refused
+
+
+def test_tables_fit_a_screen_of_80_columns(xclimb_cli, files, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (
+        ("inspect", "sample:dft_pairs", "-f", "r2SCAN"),
+        ("shift", "sample:dft_pairs", "--low", "PBE", "--high", "r2SCAN"),
+        ("evaluate", "chgnet-r2scan", files / "r2SCAN.extxyz", "-f", "r2SCAN"),
+        ("predict", "chgnet-r2scan", files / "r2SCAN.extxyz"),
+    ):
+        out = xclimb_cli(*words).out
+        assert "…" not in out
+        rows = [line.rstrip() for line in out.splitlines() if line.startswith(" ")]
+        assert max(len(line) for line in rows if "R²" not in line) <= 80
+        if words[0] == "inspect":
+            bars = [line for line in rows if re.search("[▁▂▃▄▅▆▇█]", line)]
+            assert len(bars) == 7  # each in one line
+    console = Console(width=80, file=io.StringIO())
+    models = {"chgnet-0.3.0 + residual references": ("model", None), "residual": ("method", 0.123)}
+    kinds = ("energy", "forces", "stress", "magmom", "retention_energy")
+    show_results(
+        console,
+        [
+            {"model": name, "kind": kind, "seeds": 3, **{f"{one}_mae": 1234.567 for one in kinds}}
+            | {f"{one}_mae_std": std for one in kinds}
+            for name, (kind, std) in models.items()
+        ],
+        "Test set",
+        "PBE",
+    )
+    shown = console.file.getvalue()
+    assert "mean ± spread of 3 seeds" in shown
+    assert "± 0.123" in shown
+    assert "chgnet-0.3.0 +" in shown
+    assert max(len(line.rstrip()) for line in shown.splitlines() if line.startswith(" ")) <= 80
+
+
+def test_commands_to_copy_are_never_broken(xclimb_cli, files, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run = f"{'long' * 20}/run"
+    told = xclimb_cli("transfer", files / "r2SCAN.extxyz", "-f", "r2SCAN", "--epochs", 0, "--out", run).out
+    assert f"use it:     xclimb predict {run} POSCAR\n" in told
+    assert f"report: {run}/report.html\n" in xclimb_cli("report", run).out
+
+
+def test_a_store_without_functional_says_how_to_name_it(xclimb_cli, tmp_path):
+    ase.io.write(tmp_path / "some.extxyz", tiny("r2SCAN").with_theory(LevelOfTheory()).to_ase())
+    assert "give it with --functional" in xclimb_cli("ingest", "some.extxyz", "--out", "store").flat
+    refused = xclimb_cli("transfer", "store", "--epochs", 0, status=2).err
+    assert "say it where they are read, with --functional r2SCAN" in refused
+    xclimb_cli("transfer", "store", "-f", "r2SCAN", "--epochs", 0, "--out", "run")
+    assert "name it with --functional NAME" in xclimb_cli("evaluate", "run", "store").err
 
 
 def test_rejects_are_counted_and_listed(xclimb_cli, files, tmp_path):
@@ -155,6 +227,7 @@ def test_stability_with_supplied_end_points(xclimb_cli, tmp_path):
     alone = xclimb_cli(*words).flat
     assert "formation energy 136.2 -135.8 10" in alone
     assert "O (18 compounds)" in alone
+    assert "--ends-low and --ends-high" in alone
     more = xclimb_cli(*words, "--ends-low", "low.json", "--ends-high", "high.json", "--json", "found.json").flat
     assert "O (" not in more
     assert json.loads((tmp_path / "found.json").read_text())["end_points"]["O"] == {"low": -8.0, "high": -9.0, "supplied": True}

@@ -31,7 +31,7 @@ def test_demo_shows_and_leaves_everything_and_can_be_repeated(few, xclimb_cli, t
         "residual references",
         "without data, kept from before",
         "Test set",
-        "kept on PBE",
+        "on PBE: energy error",
         "report:",
     ]
     places = [answer.out.index(told) for told in order]

@@ -1,5 +1,8 @@
+import bz2
 import csv
+import gzip
 import json
+import lzma
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from xclimb.data.parquet import to_parquet
 from xclimb.data.samples import load_sample
 from xclimb.data.store import open_store
 from xclimb.errors import DataError, TheoryError, XclimbWarning
-from xclimb.ingest import Limits, ingest
+from xclimb.ingest import Limits, ingest, read, retry
 
 
 def rows(summary):
@@ -71,6 +74,57 @@ def test_provenance_is_in_the_manifest(tmp_path):
     assert manifest["theory"] == {"functional": "PBE"}
     assert [source["name"] for source in manifest["provenance"]["sources"]] == ["a.parquet", "b.json", "c.extxyz", "d.extxyz"]
     assert manifest["provenance"]["frames_rejected"] == manifest["provenance"]["rejects"]["force too large"] + 2
+
+
+DAMAGE = {
+    "cut.json.gz": lambda: gzip.compress(b"[" + 500 * b'{"a": 1}, ')[:12],
+    "cut.extxyz.xz": lambda: lzma.compress(500 * b"1\n")[:20],
+    "wrong.extxyz.xz": lambda: b"\xfd7zXZ\x00" + 60 * b"\x07",
+    "cut.traj.bz2": lambda: bz2.compress(500 * b"1\n")[:14],
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGE, "nowhere.extxyz"])
+def test_one_file_that_cannot_be_opened_does_not_stop_a_folder(tmp_path, name):
+    data, bad = tmp_path / "data", tmp_path / "data" / "b" / name
+    bad.parent.mkdir(parents=True)
+    for one in ("a", "b/d"):
+        write(data / f"{one}.extxyz", [bulk("Cu"), bulk("Al")])
+    if name in DAMAGE:
+        bad.write_bytes(DAMAGE[name]())
+    else:
+        bad.symlink_to(tmp_path / "gone.extxyz")
+    summary = ingest(data, tmp_path / "store", "PBE")
+    assert (summary.n_in, summary.n_out, summary.n_rejected) == (5, 4, 1)
+    (row,) = rows(summary)
+    assert (row["file"], row["index"], row["reason"]) == (str(bad), "-1", "file cannot be read")
+    assert "cannot be opened (" in row["detail"]
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    assert [source["name"] for source in manifest["provenance"]["sources"]] == ["a.extxyz", "d.extxyz"]
+    if name in DAMAGE:
+        again = ingest(sorted(data.rglob("*.*")), tmp_path / "named", "PBE")  # one by one, as a shell names them
+        assert (again.n_in, again.n_out, again.n_rejected) == (5, 4, 1)
+    with pytest.raises(DataError, match="cannot be opened"):
+        read(data)
+    with pytest.warns(XclimbWarning, match="1 of 5 frames dropped"):
+        assert len(read(data, strict=False)) == 4
+    bad.unlink()
+    write(tmp_path / "mended.extxyz", bulk("Ag"))
+    compress = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}.get(bad.suffix, bytes)
+    bad.write_bytes(compress((tmp_path / "mended.extxyz").read_bytes()))
+    mended = retry(summary.rejects_path)
+    assert (mended.n_in, mended.n_out, len(open_store(tmp_path / "store"))) == (1, 1, 5)
+
+
+def test_nothing_but_files_that_cannot_be_opened_is_an_error(tmp_path):
+    for name in ("a.json.gz", "b.json.gz"):
+        (tmp_path / name).write_bytes(DAMAGE["cut.json.gz"]())
+    for what in (tmp_path / "a.json.gz", [tmp_path / "a.json.gz"]):
+        with pytest.raises(DataError, match=r"a.json.gz cannot be opened \(.*: fetch or write it again$"):
+            ingest(what, tmp_path / "store", "PBE")
+    with pytest.raises(DataError, match="fetch or write it again; none of the 2 files can be"):
+        ingest(tmp_path, tmp_path / "store", "PBE")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json.gz", "b.json.gz"]
 
 
 def test_a_folder_says_what_it_passed_over(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 
 from xclimb.errors import DataError
 from xclimb.models.contract import CHECKS
@@ -22,6 +23,13 @@ def test_the_zoo_keeps_the_contract(name):
 
 def test_new_weights_keep_the_contract():
     check_potential(fresh(load("chgnet-0.3.0"), seed=3), TWO)
+
+
+def test_elements_without_data_are_no_breach_and_nothing_to_warn_of():
+    """Ytterbium has no reference in MP-r2SCAN: the derivatives of its energies are checked all the same."""
+    ytterbium = bulk("Yb", "fcc", a=5.5, cubic=True)
+    ytterbium.rattle(0.1, seed=0)
+    check_potential(load("chgnet-r2scan"), [ytterbium])
 
 
 def test_a_potential_of_another_make_keeps_the_contract():

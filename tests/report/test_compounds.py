@@ -38,6 +38,10 @@ def test_a_compound_that_changes_side_is_drawn_and_named():
     plain = hull().to_dict()
     fig = stability_figures(plain, "PBE", "r2SCAN")["stability"]
     points = [trace for trace in fig.data if trace.mode == "markers"]
+    ends = fig.layout.xaxis2.range
+    assert ends == fig.layout.yaxis2.range
+    assert ends[0] < min(*points[1].x, *points[1].y, 0.0)  # the lines of the hull are in the figure
+    assert ends[1] > max(*points[1].x, *points[1].y, 0.0)
     assert [len(trace.x) for trace in points] == [3, 3]
     odd = [name for name, tint in zip(points[1].text, points[1].marker.color, strict=True) if tint != points[1].marker.color[0]]
     assert len(odd) == 1
@@ -45,7 +49,7 @@ def test_a_compound_that_changes_side_is_drawn_and_named():
     (row,) = changed_table(plain).rows
     assert [cell.text for cell in row] == ["LiO", "+50", "−25", "high"]
     page = words(shift_page(plain))
-    assert "1 compounds change side of the hull" in page
+    assert "1 compound changes side of the hull" in page
     assert "needs 30 compounds" in page
 
 
@@ -58,7 +62,7 @@ def test_real_pairs_without_all_end_points():
     low, high = (side[side.material_id == "MgO-rs"] for side in read_pairs(DFT_PAIRS))
     alone = shift(low, high).to_dict()
     assert stability_figures(alone, "PBE", "r2SCAN") == {}
-    assert "none of the 1 compounds" in words(shift_page(alone))
+    assert "No formation energies: none of the 1 compounds" in words(shift_page(alone))
 
 
 def test_importance_is_drawn_with_and_without_corrections():
@@ -67,12 +71,15 @@ def test_importance_is_drawn_with_and_without_corrections():
     assert list(drawn) == ["importance_plain", "importance_corrected", "importance_check"]
     assert np.nansum(np.array(drawn["importance_plain"].data[1].z, dtype=float)) == pytest.approx(100.0)
     told = " ".join(importance_told(plain))
-    assert "47 compounds; on compounds held out" in told
+    assert "47 compounds; R² on compounds held out −" in told
     assert "44 compounds; 3 left out" in told
-    assert "neither ranking means much" in told
+    assert "hardly anything: neither its importances" in told
     other = dict(plain, importance=dict(plain["importance"], corrected={"absent": "the low side is SCAN"}))
     assert list(importance_figures(other)) == ["importance_plain", "importance_check"]
     assert "With MP2020 corrections: the low side is SCAN." in importance_told(other)
+    better = dict(plain["importance"]["plain"], held_out_r2=0.8)
+    told = importance_told(dict(plain, importance=dict(plain["importance"], plain=better)))
+    assert told[-1].startswith("The forest predicts hardly anything with MP2020 corrections:")
 
 
 def test_tables_for_a_spreadsheet():
@@ -89,7 +96,7 @@ def test_angles_and_intervals_of_families():
     plain = report().to_dict()
     bars = angle_histogram(plain).data[0]
     assert [count or 0 for count in bars.y] == plain["force_angles"]
-    lines = next(trace for trace in family_figure(plain["families"]).data if trace.mode == "lines")
+    lines = next(trace for trace in family_figure(plain["families"]).data if trace.mode == "lines+markers")
     shown = [row["intervals"]["left_over_mae"] for row in plain["families"][::-1] if row["intervals"]]
     assert [x for x in lines.x if x is not None] == [end for pair in shown for end in pair]
     first = family_table(plain).rows[0]

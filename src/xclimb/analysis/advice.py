@@ -49,7 +49,8 @@ def references(report: "ShiftReport") -> dict | None:
     kind = "robust" if robust < _CLEAR * residual else "residual"
     best, other = ("robust", "residual") if kind == "robust" else ("residual", "robust")
     refit = errors.get("refit", math.nan)
-    beside = f"; raw references under the same network leave {refit:.0f}" if math.isfinite(refit) else ""
+    beside = " (within a tenth: the simpler kind is taken)" if kind == "residual" and robust < residual else ""
+    beside += f"; raw references under the same network leave {refit:.0f}" if math.isfinite(refit) else ""
     return _say(
         "references",
         f"Fit references with kind='{kind}': on materials held out {best} leaves {errors[best]:.0f} meV/atom, {other} "
@@ -106,7 +107,7 @@ def stress(report: "ShiftReport") -> dict | None:
     """Whether stresses may be compared and trained on."""
     if not report.n_stress or not math.isfinite(report.stress_pearson):
         return _say("stress", "Stresses cannot be compared: no pair of the same structure carries one on both sides.", n=0)
-    told = f"r = {report.stress_pearson:.3f}, mean difference {report.stress_mae:.2f} GPa on {report.n_stress} pairs"
+    told = f"r = {report.stress_pearson:.3f}, mean difference {report.stress_mae:.2f} GPa on {report.n_stress:,} pairs"
     numbers = {"pearson": report.stress_pearson, "mae": report.stress_mae, "n": report.n_stress}
     if report.stress_pearson < _UNRELATED:
         sentence = f"Stresses are not comparable ({told}): check sign and unit, and leave them out until that is clear."
@@ -124,7 +125,7 @@ def magmoms(report: "ShiftReport") -> dict | None:
     if not report.n_magmoms:
         sentence = "Magnetic moments cannot be compared, as one side has none: train with loss.magmom=0 if it is the high one."
         return _say("magnetic moments", sentence, n=0)
-    told = f"mean difference {report.magmom_mae:.2f} µB on {report.n_magmoms} atoms"
+    told = f"mean difference {report.magmom_mae:.2f} µB on {report.n_magmoms:,} atoms"
     if report.magmom_mae > _MOMENTS:
         sentence = f"Magnetic moments differ ({told}): other spin states or another projection; do not mix them."
     else:
@@ -182,14 +183,13 @@ def amount(report: "ShiftReport") -> dict | None:
     cost = spread * math.sqrt(len(report.elements) / report.n_materials)
     needed = math.ceil(len(report.elements) * (spread / _TARGET) ** 2)
     numbers = {"noise": spread, "cost": cost, "needed": needed, "n_materials": report.n_materials, "target": _TARGET}
-    told = (
-        f"with {spread:.0f} meV/atom of scatter a material and {len(report.elements)} elements, {report.n_materials} materials"
-    )
+    told = f"with {spread:.0f} meV/atom of scatter a material and {len(report.elements)} elements, "
+    told += f"{report.n_materials:,} materials"
     if cost <= _TARGET:
         return _say(
             "amount of data", f"There are materials enough for references: {told} fix them to {cost:.0f} meV/atom.", **numbers
         )
-    sentence = f"References alone cost {cost:.0f} meV/atom: {told}; about {needed} materials bring that to {_TARGET:.0f}."
+    sentence = f"References alone cost {cost:.0f} meV/atom: {told}; about {needed:,} materials bring that to {_TARGET:.0f}."
     return _say("amount of data", sentence, **numbers)
 
 

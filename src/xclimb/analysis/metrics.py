@@ -94,7 +94,12 @@ def evaluate(pot: HasLabels, frames: Frames) -> Metrics:
     """
     _require_labels(frames)
     notes = []
-    if differences := pot.theory.differences(frames.theory):
+    if frames.theory.functional is None and pot.theory.functional is not None:
+        told = f"that of the potential is {pot.theory.functional}"
+        notes.append(
+            f"The functional of the labels is not known, {told}: name it with functional=... to be told how they differ."
+        )
+    elif differences := pot.theory.differences(frames.theory):
         told = "; ".join(f"{name}: {mine or 'none'} against {theirs or 'none'}" for name, (mine, theirs) in differences.items())
         notes.append(
             f"The potential and the labels are at different levels of theory ({told}): errors contain that difference."

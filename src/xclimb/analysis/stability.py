@@ -251,7 +251,7 @@ def _no_compound(n_compounds: int, missing: Mapping[str, int]) -> str:
     if not n_compounds:
         return "no formation energies: the pairs hold no compound of two elements or more"
     return (
-        f"no formation energies: none of the {n_compounds} compounds has the end points of all its elements; missing "
+        f"no formation energies: none of the {n_compounds:,} compounds has the end points of all its elements; missing "
         f"{_listed(missing)}: calculate the elements on both sides, or supply their energies"
     )
 
@@ -259,15 +259,14 @@ def _no_compound(n_compounds: int, missing: Mapping[str, int]) -> str:
 def _notes(n_all: int, n_used: int, missing: Mapping[str, int], n_systems: int, n_chosen: int) -> list[str]:
     notes = []
     if n_used < n_all:
-        notes.append(
-            f"{n_all - n_used} of {n_all} compounds have no formation energy, as end points are missing: {_listed(missing)}."
-        )
+        without = f"{n_all - n_used:,} of {n_all:,} compounds have no formation energy"
+        notes.append(f"{without}, as end points are missing: {_listed(missing)}.")
     if n_chosen < n_systems:
-        notes.append(f"Convex hulls were calculated for {n_chosen} of {n_systems} chemical systems, drawn at random.")
+        notes.append(f"Convex hulls were calculated for {n_chosen:,} of {n_systems:,} chemical systems, drawn at random.")
     return notes
 
 
 def _listed(missing: Mapping[str, int]) -> str:
     ordered = sorted(missing.items(), key=lambda item: -item[1])
-    told = ", ".join(f"{symbol} ({n} compounds)" for symbol, n in ordered[:_NAMED])
+    told = ", ".join(f"{symbol} ({n:,} compound{'s' if n != 1 else ''})" for symbol, n in ordered[:_NAMED])
     return told + (f" and {len(ordered) - _NAMED} more elements" if len(ordered) > _NAMED else "")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def ingest(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATHS...", help="Files, folders, stores, or patterns in quotes.", show_default=False),
+        typer.Argument(metavar="PATHS", help="Files, folders, stores, or patterns in quotes.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="STORE", help="Folder of the new store.", show_default=False)
@@ -41,7 +41,11 @@ def ingest(
     steps: Annotated[str, typer.Option(metavar="WHICH", help="Ionic steps of VASP runs: all or last.")] = "all",
     check: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=ACTION", help="What a check does: reject, warn or off (repeat).", show_default=False),
+        typer.Option(
+            metavar="NAME=ACTION",
+            help="What a check does, reject, warn or off: outlier=reject, duplicate=off (repeat).",
+            show_default=False,
+        ),
     ] = None,
     energy_unit: Annotated[
         str | None,
@@ -60,21 +64,28 @@ def ingest(
         ),
     ] = None,
     potential: Annotated[
-        str, typer.Option(metavar="POTENTIAL", help="Labels of a sample are compared with what it predicts; none: with none.")
+        str,
+        typer.Option(
+            metavar="POTENTIAL", help="What it predicts for a sample of the frames tells wrong units and signs; none: no look."
+        ),
     ] = "chgnet-0.3.0",
     limit: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=NUMBER", help="What is believed: force=50, distance=0.7 (repeat).", show_default=False),
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Beyond which a frame is not believed: force=50 (eV/Å), distance=0.7 (Å), ... (repeat).",
+            show_default=False,
+        ),
     ] = None,
     retry: Annotated[
         Path | None,
         typer.Option(metavar="REJECTS", help="Try the frames of a store's rejects.csv again.", show_default=False),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the store that is there.")] = False,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes that decode; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read; 0: one a core.")] = 0,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers decode instead.", show_default=False),
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers read instead.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -165,7 +176,7 @@ def split(
 
     [bold]Example:[/bold] xclimb split data/r2scan --ratios 8:1:1 --subsets 1000,10000
 
-    xclimb transfer data/r2scan:train-1000 --val data/r2scan:val --out runs/1000
+    xclimb transfer data/r2scan:train-1000 --out runs/1000     (validated on data/r2scan:val)
     """
     from xclimb.data.stored_split import split_store
 

@@ -35,7 +35,7 @@ def shift(
     ],
     high: Annotated[
         str | None,
-        typer.Argument(metavar="[HIGH]", help="Data of the higher functional; left out: LOW holds both.", show_default=False),
+        typer.Argument(metavar="HIGH", help="Data of the higher functional; left out: LOW holds both.", show_default=False),
     ] = None,
     functional_low: FunctionalLow = None,
     functional_high: FunctionalHigh = None,
@@ -91,8 +91,7 @@ def shift(
 
         page = write_shift(report, out)
     show_shift(console(), report)
-    if page is not None:
-        console().print(f"page: {page}", soft_wrap=True)
+    console().print(f"page: {page}" if page is not None else "a page with figures and tables: --out FOLDER", soft_wrap=True)
 
 
 def _potential(name: str | None) -> "Potential | None":
@@ -112,7 +111,7 @@ def stability(
     ],
     high: Annotated[
         str | None,
-        typer.Argument(metavar="[HIGH]", help="Data of the second side; left out: LOW holds both.", show_default=False),
+        typer.Argument(metavar="HIGH", help="Data of the second side; left out: LOW holds both.", show_default=False),
     ] = None,
     functional_low: FunctionalLow = None,
     functional_high: FunctionalHigh = None,

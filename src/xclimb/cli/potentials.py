@@ -36,21 +36,27 @@ def models() -> None:
             name, str(potential.theory), str(int(potential.references.covered.sum())), count(described["parameters"]), about
         )
     console().print(table)
-    console().print("A run folder of xclimb transfer is named by its path: xclimb predict runs/residual-0 POSCAR")
+    console().print(
+        "A run folder of xclimb transfer is named by its path: xclimb predict runs/residual-0 POSCAR", soft_wrap=True
+    )
 
 
 def transfer(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DATA", help="As for xclimb inspect; left out with --resume: the data of that run.", show_default=False
+            metavar="DATA",
+            help="File, folder, store or a part of one (STORE:train), as for xclimb inspect; left out with --resume.",
+            show_default=False,
         ),
     ] = None,
     functional: Functional = None,
     val: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="Frames to choose the best epoch by; left out: a tenth of the materials.", show_default=False
+            metavar="DATA",
+            help="Frames to choose the best epoch by; left out: STORE:val for STORE:train, else a tenth of the materials.",
+            show_default=False,
         ),
     ] = None,
     energy_key: EnergyKey = None,
@@ -133,11 +139,17 @@ def transfer(
         raise ConfigError("which data? give DATA: a file, folder, store or sample:dft_pairs")
 
     from xclimb.config import TransferConfig
+    from xclimb.data.stored_split import validation_part
+    from xclimb.training.engine import first_process
     from xclimb.transfer.fit import run_transfer
     from xclimb.transfer.methods import get_method
 
     checked = TransferConfig.build(settings)
     get_method(checked.method).check(checked)
+    if inputs["val"] is None and resume is None and (beside := validation_part(inputs["data"])) is not None:
+        inputs["val"] = beside
+        if first_process():
+            note(f"validated on {beside}, of the same split: --val names other frames")
     train = read_data(inputs["data"], inputs["functional"], inputs["energy_key"])
     held = read_data(inputs["val"], inputs["functional"], inputs["energy_key"]) if inputs["val"] is not None else None
     run = run_transfer(checked, train, held, resume or out, overwrite=overwrite, resume=resume is not None, inputs=inputs)
@@ -147,12 +159,13 @@ def transfer(
         note(sentence)
     screen = console()
     first, last = run.history[0]["val"], run.history[run.best_epoch]["val"]
-    table = make_table("validation", "energy MAE\nmeV/atom", "force MAE\nmeV/Å", "stress MAE\nGPa", "magmom MAE\nµB")
+    heads = ("energy\nMAE\nmeV/atom", "forces\nMAE\nmeV/Å", "stress\nMAE\nGPa", "magmom\nMAE\nµB")
+    table = make_table("validation", *heads)
     for name, line in (("before training", first), (f"best epoch ({run.best_epoch} of {len(run.history) - 1})", last)):
         table.add_row(name, *(number(line[key], digits) for key, digits in _VALIDATED))
     screen.print(table)
-    screen.print(f"run folder: {run.path}")
-    screen.print(f"use it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}")
+    told = f"run folder: {run.path}\nuse it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}"
+    screen.print(told, soft_wrap=True)  # to be copied whole
     if run.interrupted:
         error_console().print(
             f"interrupted: {run.path} holds the best epoch so far; go on with: xclimb transfer --resume {run.path}",
@@ -194,7 +207,7 @@ def predict(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILES...", help="Structures: POSCAR, CIF, extxyz, ... (labels are not needed).", show_default=False
+            metavar="FILES", help="Structures: POSCAR, CIF, extxyz, ... (labels are not needed).", show_default=False
         ),
     ],
     out: Annotated[
@@ -231,7 +244,7 @@ def predict(
         "atoms",
         "energy\neV",
         "energy\neV/atom",
-        "max |force|\neV/Å",
+        "largest\n|force|\neV/Å",
         "pressure\nGPa",
         "|magmom|\nµB",
         left=(0, 1),
@@ -242,7 +255,7 @@ def predict(
     console().print(table)
     if out is not None:
         _write(labelled, out)
-        console().print(f"written: {out}")
+        console().print(f"written: {out}", soft_wrap=True)
 
 
 def _structures(files: list[str], functional: str | None) -> "Frames":

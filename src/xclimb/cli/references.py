@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 references_app = typer.Typer(
     help="Fit, show and compare elemental reference energies (eV/atom).", no_args_is_help=False, pretty_exceptions_enable=False
 )
-_Source = Annotated[
-    str, typer.Argument(metavar="REFERENCES", help="JSON file, run folder, or a name of xclimb models.", show_default=False)
-]
+_WHERE = "JSON file, run folder, or a name of xclimb models."
+_Source = Annotated[str, typer.Argument(metavar="REFERENCES", help=_WHERE, show_default=False)]
+_First = Annotated[str, typer.Argument(metavar="FIRST", help=f"References: {_WHERE}", show_default=False)]
+_Second = Annotated[str, typer.Argument(metavar="SECOND", help="The references that FIRST is taken from.", show_default=False)]
 
 
 @references_app.command("fit")
@@ -72,7 +73,7 @@ def show(source: _Source) -> None:
 
 
 @references_app.command("compare")
-def compare(first: _Source, second: _Source, json: Json = None) -> None:
+def compare(first: _First, second: _Second, json: Json = None) -> None:
     """Set two tables of references side by side: second minus first; elements without data are named.
 
     [bold]Example:[/bold] xclimb references compare chgnet-0.3.0 chgnet-r2scan

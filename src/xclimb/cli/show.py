@@ -3,7 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from xclimb.cli.tables import NONE, count, listed, make_table, number, spread
+from xclimb.cli.shell import as_options
+from xclimb.cli.tables import NONE, count, files, listed, make_table, number, spread
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
     from xclimb.ingest import IngestSummary
     from xclimb.references import AtomRef, ReferenceComparison
 
-_ELEMENTS_A_ROW = 10
+_ELEMENTS_A_ROW, _ELEMENT = 10, 11  # at most; columns that each takes
+_BARS, _FEW_BARS, _NARROW = 40, 20, 110  # of a histogram; what is narrow, in columns
+_LITTLE = 0.1  # R² held out, below which importances mean little
 
 
 def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
     """What ``inspect`` found."""
     sizes = found["atoms_per_frame"]
-    screen.print(f"{name}: {found['theory']}")
+    screen.print(f"{name}: {found['theory']}", soft_wrap=True)
     told = f"{count(found['frames'])} frames of {count(found['materials'])} materials ({count(found['formulas'])} formulas)"
     atoms = f"{count(found['atoms'])} atoms" + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
     screen.print(f"{told}, {atoms}")
@@ -32,26 +35,30 @@ def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
         labels.add_row(label, count(n), number(100 * n / found["frames"], 1) if found["frames"] else NONE)
     screen.print(labels)
     ranges = make_table("quantity", "min", "mean", "max", "from", "histogram", "to", left=(0, 5, 6))
+    ranges.columns[5].no_wrap, most = True, _BARS if screen.width >= _NARROW else _FEW_BARS
     for quantity, values in found["ranges"].items():
         bins = found["histograms"][quantity]
-        ends = (f"{bins['edges'][0]:.3g}", _bars(bins["counts"]), f"{bins['edges'][-1]:.3g}")
-        ranges.add_row(quantity, *(number(values[key]) for key in ("min", "mean", "max")), *ends)
+        first, last = bins["edges"][0], bins["edges"][-1]
+        first = 0.0 if abs(first) < 1e-6 * (last - first) else first
+        numbers = (number(values[key]) for key in ("min", "mean", "max"))
+        ranges.add_row(quantity, *numbers, f"{first:.3g}", _bars(bins["counts"], most), f"{last:.3g}")
     if found["ranges"]:
         screen.print(ranges)
     if found["extras"]:
         screen.print(f"further columns: {', '.join(found['extras'])}")
 
 
-def _bars(counts: list[int]) -> str:
-    """A histogram in one line; a bin that is not empty is never blank."""
-    most = max(counts)
-    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // most)] for n in counts)
+def _bars(counts: list[int], width: int) -> str:
+    """A histogram in one line, neighbouring bins together where there are too many; a bin that is not empty is never blank."""
+    size = -(-len(counts) // width)
+    sums = [sum(counts[start : start + size]) for start in range(0, len(counts), size)]
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(sums))] for n in sums)
 
 
 def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     """Counts in and out, and where the rejects are listed."""
     screen.print(
-        f"{count(summary.n_in)} frames in {count(summary.files)} file(s): {count(summary.n_out)} kept, "
+        f"{count(summary.n_in)} frames in {files(summary.files)}: {count(summary.n_out)} kept, "
         f"{count(summary.n_rejected)} rejected; level of theory: {summary.theory}"
     )
     for reason, n in sorted(summary.reasons.items(), key=lambda item: -item[1]):
@@ -61,10 +68,14 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     if summary.resumed:
         screen.print(f"went on with an interrupted ingest: {count(summary.resumed)} pieces were there")
     if summary.n_rejected:
-        screen.print(f"each by name: {summary.rejects_path}")
+        screen.print(f"each by name: {summary.rejects_path}", soft_wrap=True)
     if summary.passed:
-        screen.print(f"passed over {count(len(summary.passed))} file(s): {listed((path.name for path in summary.passed), 6)}")
-    screen.print(f"store: {summary.path}")
+        screen.print(f"passed over {files(len(summary.passed))}: {listed((path.name for path in summary.passed), 6)}")
+    if summary.theory.functional is None:
+        told = "no file says by which functional: give it with --functional, here or to the commands that read the store"
+        screen.print(told, style="yellow", soft_wrap=True)
+    screen.print(f"store: {summary.path}", soft_wrap=True)
+    screen.print(f"look at it: xclimb inspect {summary.path}", soft_wrap=True)
 
 
 def show_shift(screen: "Console", report: "ShiftReport") -> None:
@@ -82,9 +93,11 @@ def show_shift(screen: "Console", report: "ShiftReport") -> None:
         + (" (?: only fixed proportions in these data)" if undetermined else "")
         + ":"
     )
-    for start in range(0, len(told), _ELEMENTS_A_ROW):
-        screen.print("  " + "  ".join(f"{entry:<9}" for entry in told[start : start + _ELEMENTS_A_ROW]).rstrip())
-    families = make_table("family", "pairs", "mean shift\neV/atom", "left over\nmeV/atom", "held out\nmeV/atom", "r referenced")
+    a_row = min(_ELEMENTS_A_ROW, max(1, screen.width // _ELEMENT))
+    for start in range(0, len(told), a_row):
+        screen.print("  " + "".join(f"{entry:<{_ELEMENT}}" for entry in told[start : start + a_row]).rstrip())
+    heads = ("mean shift\neV/atom", "left over\nmeV/atom", "held out\nmeV/atom", "Pearson r\nreferenced")
+    families = make_table("family", "pairs", *heads)
     for family in report.families:
         values = (number(family[name], digits) for name, digits in _FAMILY)
         families.add_row(family["family"], count(family["n_pairs"]), *values)
@@ -93,7 +106,7 @@ def show_shift(screen: "Console", report: "ShiftReport") -> None:
     for line in _told_importance(report.importance):
         screen.print(line, soft_wrap=True)
     for one in report.advice:
-        screen.print(f"- {one['topic']}: {one['sentence']}", soft_wrap=True)
+        screen.print(f"- {one['topic']}: {as_options(one['sentence'])}", soft_wrap=True)
     for sentence in (*report.notes, *report.stability.get("notes", ())):
         screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
 
@@ -118,12 +131,13 @@ def _told_importance(found: dict) -> list[str]:
     for name, told in (("plain", "without MP2020 corrections"), ("corrected", "with them")):
         part = found[name]
         if "absent" in part:
-            lines.append(f"{told}: {part['absent']}")
+            lines.append(f"  {told}: {part['absent']}")
             continue
         first = sorted(part["importance"].items(), key=lambda item: -item[1])[:8]
         shares = ", ".join(f"{symbol} {100 * share:.0f} %" for symbol, share in first)
-        lines.append(f"{told}: {shares} (forest: R² {number(part['held_out_r2'], 2)} on compounds held out)")
-    return [f"elements that decide about the {found['target']}", *lines]
+        little = "" if part["held_out_r2"] > _LITTLE else ": means little"
+        lines.append(f"  {told}: {shares} (R² {number(part['held_out_r2'], 2)} on compounds held out{little})")
+    return [f"elements that a random forest learns the {found['target']} from:", *lines]
 
 
 _FAMILY = (("mean", 3), ("left_over_mae", 1), ("held_out_mae", 1), ("pearson_referenced", 4))
@@ -157,16 +171,17 @@ def _shift_rows(report: "ShiftReport", low: str, high: str) -> list[tuple[str, s
 
 def show_stability(screen: "Console", report: "StabilityReport") -> None:
     """Formation and decomposition energies: the errors, then what changes side of the hull."""
-    low, high = report.theory_low.functional or "low", report.theory_high.functional or "high"
-    table = make_table(
-        f"stability, {low} (low) and {high} (high)", "mean difference\nmeV/atom", "mean, high - low\nmeV/atom", "compounds"
-    )
+    low, high = (f"{theory} ({side})" for theory, side in ((report.theory_low, "low"), (report.theory_high, "high")))
+    screen.print(f"stability in {low} and {high}", soft_wrap=True)
+    table = make_table("", "mean |high - low|\nmeV/atom", "mean, high - low\nmeV/atom", "compounds")
     for name, told in (("formation", "formation energy"), ("decomposition", "decomposition energy")):
         errors = [number(getattr(report, f"{name}_mae"), 1), number(getattr(report, f"{name}_mean"), 1, sign=True)]
         table.add_row(told, *errors, count(report.n_compounds if name == "formation" else report.n_hull))
     screen.print(table)
     for line in report.summary()[1:]:
         screen.print(line, soft_wrap=True)
+    if report.missing:
+        screen.print("energies of the missing elements can be given with --ends-low and --ends-high", soft_wrap=True)
 
 
 def show_references(screen: "Console", references: "AtomRef", title: str) -> None:
@@ -222,11 +237,11 @@ def show_comparison(screen: "Console", compared: "ReferenceComparison", first: s
 
 
 _STUDY = (
-    ("energy_mae", "energy MAE\nmeV/atom", 1),
-    ("forces_mae", "force MAE\nmeV/Å", 1),
-    ("stress_mae", "stress MAE\nGPa", 3),
-    ("magmom_mae", "magmom MAE\nµB", 3),
-    ("retention_energy_mae", "kept on {low}\nmeV/atom", 1),
+    ("energy_mae", "energy\nmeV/atom", 1),
+    ("forces_mae", "forces\nmeV/Å", 1),
+    ("stress_mae", "stress\nGPa", 3),
+    ("magmom_mae", "magmom\nµB", 3),
+    ("retention_energy_mae", "on {low}\nmeV/atom", 1),
 )
 
 
@@ -234,16 +249,20 @@ def show_results(screen: "Console", rows: list[dict[str, Any]], title: str, low:
     """The table of a study: one row a model, mean and spread over seeds; the smallest error of each column in bold."""
     from rich.text import Text
 
-    table = make_table("model", "seeds", *(header.format(low=low) for _, header, _ in _STUDY), title=title)
+    seeds = {row["seeds"] for row in rows if row["kind"] == "method"}
+    over = f", mean ± spread of {seeds.pop()} seeds" if len(seeds) == 1 and seeds != {1} else ""
+    screen.print(f"{title}; mean absolute errors{over}", style="bold", soft_wrap=True)
+    table = make_table("model", *(header.format(low=low) for _, header, _ in _STUDY))
     known = {key: [row[key] for row in rows if row.get(key) is not None] for key, _, _ in _STUDY}
     for place, row in enumerate(rows):
         cells = []
         for key, _, digits in _STUDY:
             told = spread(row.get(key), row.get(f"{key}_std"), digits)
+            told = told.replace(" ±", "\n±") if screen.width < _NARROW else told
             best = known[key] and row.get(key) == min(known[key])
             cells.append(Text(told, style="bold green" if best else ""))
-        seeds = str(row["seeds"]) if row["kind"] == "method" else NONE
+        unlike = f" ({row['seeds']} seeds)" if row["kind"] == "method" and len(seeds) > 1 else ""
         last = place + 1 < len(rows) and rows[place + 1]["kind"] != row["kind"]
-        table.add_row(row["model"], seeds, *cells, end_section=last)
+        table.add_row(f"{row['model']}{unlike}", *cells, end_section=last)
     screen.print(table)
-    screen.print(f"kept on {low}: energy error on {low} labels, residual references refitted for every model alike")
+    screen.print(f"on {low}: energy error on {low} labels, residual references refitted for every model alike", soft_wrap=True)

@@ -98,11 +98,11 @@ def _show_study(study: "Study", title: str, low: str) -> None:
         for sentence in study_verdict(folder):
             screen.print(sentence)
     page = write_report(study.path)
-    screen.print(f"\nreport: {page}", style="bold")
+    screen.print(f"\nreport: {page}", style="bold", soft_wrap=True)
     best = best_run(study)
     if best is not None:
-        screen.print(f"use the best potential:  xclimb predict {best} POSCAR")
-        screen.print(f'  or from Python, in ASE:  atoms.calc = xclimb.Calculator("{best}")')
+        screen.print(f"use the best potential:  xclimb predict {best} POSCAR", soft_wrap=True)
+        screen.print(f'  or from Python, in ASE:  atoms.calc = xclimb.Calculator("{best}")', soft_wrap=True)
 
 
 def best_run(study: "Study") -> Path | None:
@@ -128,13 +128,11 @@ def _study() -> None:
 @study_app.command("methods")
 def methods(
     low: Annotated[
-        str | None, typer.Argument(metavar="[LOW]", help="Data of the source's functional.", show_default=False)
+        str | None, typer.Argument(metavar="LOW", help="Data of the source's functional.", show_default=False)
     ] = None,
     high: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[HIGH]", help="Data of the target functional, paired with LOW by frame_id.", show_default=False
-        ),
+        typer.Argument(metavar="HIGH", help="Data of the target functional, paired with LOW by frame_id.", show_default=False),
     ] = None,
     sample: Annotated[
         str | None,
@@ -154,7 +152,7 @@ def methods(
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="Study folder; the same call goes on where it ended.")
     ] = Path("studies/methods"),
     names: Annotated[
-        str, typer.Option("--methods", metavar="NAME,...", help="Methods to compare.")
+        str, typer.Option("--methods", metavar="NAME,...", help="Methods to compare.", show_default="all five")
     ] = "scratch,trainable,frozen,refit,residual",
     seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One transfer for each method and seed.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=0, metavar="N", help="Epochs of each transfer.")] = 50,
@@ -254,4 +252,4 @@ def report(
         watch_run(folder)
     from xclimb.report import write_report
 
-    console().print(f"report: {write_report(folder, out)}")
+    console().print(f"report: {write_report(folder, out)}", soft_wrap=True)

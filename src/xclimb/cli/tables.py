@@ -17,23 +17,25 @@ if TYPE_CHECKING:
 NONE = "-"
 # attribute of Metrics, header, decimals
 ERRORS = (
-    ("energy_mae", "energy MAE\nmeV/atom", 1),
-    ("energy_rmse", "energy RMSE\nmeV/atom", 1),
-    ("forces_mae", "force MAE\nmeV/Å", 1),
-    ("stress_mae", "stress MAE\nGPa", 3),
-    ("magmom_mae", "magmom MAE\nµB", 3),
+    ("energy_mae", "energy\nMAE\nmeV/atom", 1),
+    ("energy_rmse", "energy\nRMSE\nmeV/atom", 1),
+    ("forces_mae", "forces\nMAE\nmeV/Å", 1),
+    ("stress_mae", "stress\nMAE\nGPa", 3),
+    ("magmom_mae", "magmom\nMAE\nµB", 3),
 )
 
 
 def make_table(*headers: str, title: str | None = None, left: Sequence[int] = (0,)) -> "Table":
-    """An empty table; columns are for numbers (right-aligned) except those listed in ``left``."""
+    """An empty table; columns are for numbers (right-aligned, never broken) except those listed in ``left``."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    gap = (0, 1, 0, 0)  # two blanks between columns: most tables then fit a screen of 80
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False, padding=gap)
     for place, header in enumerate(headers):
         on_left = place in left
-        table.add_column(header, justify="left" if on_left else "right", no_wrap=not on_left, vertical="top")
+        justify: Any = "left" if on_left else "right"
+        table.add_column(header, justify=justify, no_wrap=not on_left, overflow="fold", vertical="top")
     return table
 
 
@@ -41,12 +43,17 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
     """A number with fixed decimals, or a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{value:{'+' if sign else ''}.{digits}f}"
+    return f"{value:{'+' if sign else ''}z.{digits}f}"  # z: no minus before what is rounded to zero
 
 
 def count(value: int) -> str:
     """A whole number with thin groups of three: ``1 580 395``."""
     return f"{value:,}".replace(",", " ")
+
+
+def files(value: int) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{count(value)} file" + ("" if value == 1 else "s")
 
 
 def spread(mean: float | None, std: float | None, digits: int) -> str:

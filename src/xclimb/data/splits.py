@@ -222,7 +222,7 @@ def _warn_if_thin(counts: np.ndarray, shares: tuple[float, float, float], by: st
     if empty:
         raise DataError(
             f"no {by} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train; "
-            "give more data or cover=False"
+            "give more data, fewer parts, or cover=False (from Python)"
         )
     if thin:
         text = f"few {by}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"

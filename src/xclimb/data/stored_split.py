@@ -86,6 +86,17 @@ def named_part(name: str | os.PathLike) -> tuple[Path, str] | None:
     return (Path(store), part) if colon and store and not Path(text).exists() and is_store(store) else None
 
 
+def validation_part(name: str | os.PathLike) -> str | None:
+    """``"STORE:train"`` or one of its subsets -> ``"STORE:val"``, if the split of the store has validation frames."""
+    found = named_part(name)
+    if found is None:
+        return None
+    store, part = found
+    if part.split("-")[0] != "train" or not (store / SPLIT).is_file() or not len(Split.load(store / SPLIT).val):
+        return None
+    return f"{store}:val"
+
+
 def open_part(store: Path, part: str) -> Frames:
     """The frames of one part of a store's split, in the order of the store.
 

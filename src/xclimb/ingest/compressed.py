@@ -7,6 +7,7 @@ import lzma
 import zlib
 from pathlib import Path
 
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what the readers of damaged files raise
 _PIECE = 65_536  # bytes: of a broken stream, all pieces before the break are kept
 
 
@@ -31,7 +32,7 @@ def read_on(file: io.BufferedIOBase, size: int) -> tuple[bytes, Exception | None
     while size > 0:
         try:
             piece = file.read1(min(size, _PIECE))
-        except (OSError, EOFError, zlib.error) as error:
+        except BROKEN as error:
             return b"".join(pieces), error
         if not piece:
             break

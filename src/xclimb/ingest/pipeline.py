@@ -24,7 +24,7 @@ from xclimb.ingest.progress import bar
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, find_sources
+from xclimb.ingest.sources import Source, check_readable, find_sources
 from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
 
 # a name for data that mix two kinds of calculations on purpose -> the kinds
@@ -60,7 +60,7 @@ def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelO
 
 def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
     for source in sources:
-        if source.kind != "store":
+        if source.kind != "store" and source.problem is None:
             reading.units.check(source)
         yield from iter_tasks(source, reading)
 
@@ -110,6 +110,7 @@ def read(
         frames = open_store(path)
         return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
     sources, _ = find_sources(Path(path))
+    check_readable(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     reading = Reading(functional, energy_key, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
     names, previous = Names(), sources[0]
@@ -247,6 +248,7 @@ def ingest(
         raise DataError(f"{out} is no store to append to: make it first, without append")
     found = [find_sources(path) for path in _expanded(paths)]
     sources = [source for files, _ in found for source in files]
+    check_readable(sources)
     passed = tuple(path for _, others in found for path in others)
     if append:
         sources = [Source(out, "store", out.name), *sources]
@@ -355,7 +357,7 @@ class _Job:
 
     def description(self) -> dict:
         """What tells this job from another: inputs as they are now, and every setting."""
-        files = [[str(source.path.resolve()), source.kind, *_stamp(source.path)] for source in self.sources]
+        files = [[str(source.path.resolve()), source.kind, *_stamp(source)] for source in self.sources]
         only = None if self.only is None else {name: sorted(rows) if rows else None for name, rows in self.only.items()}
         theory = None if self.theory is None else self.theory.to_dict()
         return {"schema": 1, "files": files, "reading": asdict(self.reading), "theory": theory, "only": only, "mix": self.mix}
@@ -366,7 +368,7 @@ class _Job:
             if source.kind == "store":
                 before = read_manifest(source.path)["provenance"]
                 read_from += before.get("sources", []) or [{"name": source.path.name, "format": "store"}]
-            else:
+            elif source.problem is None:
                 read_from.append({"name": source.path.name, "format": source.kind, "bytes": source.path.stat().st_size})
         how: dict = {"energy": self.reading.energy, "energy_key": self.reading.energy_key, "steps": self.reading.steps}
         how |= {"units": self.reading.units.given or None}
@@ -379,6 +381,7 @@ class _Job:
         }
 
 
-def _stamp(path: Path) -> list[int]:
-    state = (path if path.is_file() else path / MANIFEST).stat()
+def _stamp(source: Source) -> list[int]:
+    path = source.path
+    state = path.lstat() if source.problem else (path if path.is_file() else path / MANIFEST).stat()
     return [state.st_size, state.st_mtime_ns]

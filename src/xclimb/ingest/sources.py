@@ -1,12 +1,13 @@
 """Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xclimb.data.store import is_store
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import head_of, open_compressed, read_on
+from xclimb.ingest.compressed import BROKEN, head_of, open_compressed, read_on
 from xclimb.ingest.json_spans import record_depth
 
 _HEAD = 4096
@@ -29,12 +30,14 @@ class Source:
         kind: ``"records"`` (JSON), ``"parquet"``, ``"store"`` or the name of one of ASE's formats.
         stem: its name in frame ids: the path below the folder that was asked for, without suffixes.
         layout: of JSON records: how deep they lie and of which kind, see :func:`xclimb.ingest.json_spans.record_depth`.
+        problem: why not even its format can be told, of a file that cannot be opened; its kind is ``"unreadable"``.
     """
 
     path: Path
     kind: str
     stem: str
     layout: tuple[int, str] | None = None
+    problem: str | None = None
 
     @property
     def database(self) -> bool:
@@ -42,11 +45,15 @@ class Source:
         return self.kind in _DATABASES
 
 
+class _UnreadableError(DataError):
+    """A file that cannot be opened: of one among many it is a reject, by itself an error."""
+
+
 def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     """The readable files of a folder and of the folders below it (or the one file), and the files passed over.
 
     Passed over are hidden files, files of no format with structures, and files that repeat a VASP calculation: where there
-    is a ``vasprun.xml``, its OUTCAR, XDATCAR, POSCAR and CONTCAR.
+    is a ``vasprun.xml``, its OUTCAR, XDATCAR, POSCAR and CONTCAR. A file that cannot be opened is a source with a ``problem``.
 
     Raises:
         DataError: if the path does not exist, the file is empty or of unknown format, or the folder has nothing to read.
@@ -54,7 +61,8 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     if not path.exists():
         raise DataError(f"{path} does not exist: check the spelling")
     if path.is_file():
-        return [_source(path, detect(path), _stem(path.name))], []
+        source = _source(path, _stem(path.name), detect)
+        return [source] if source is not None else [], []
     if is_store(path):
         return [Source(path, "store", path.name)], []
     sources, passed = [], []
@@ -65,11 +73,11 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
         found = [Source(Path(folder, name), "store", _below(path, Path(folder, name))) for name in stores]
         for name in sorted(files):
             file = Path(folder, name)
-            kind = None if name.startswith(".") or file.stat().st_size == 0 else _kind(file, by_name=False)
-            if kind is None:
+            source = None if name.startswith(".") else _source(file, _below(path, file), _kind_in_folder)
+            if source is None:
                 passed.append(file)
             else:
-                found.append(_source(file, kind, _below(path, file)))
+                found.append(source)
         found.sort(key=lambda source: source.path.name)
         told = [kind for kind in _VASP if any(source.kind == kind for source in found)][1:]
         passed += [source.path for source in found if source.kind in told]
@@ -81,9 +89,24 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     return sources, passed
 
 
-def _source(path: Path, kind: str, stem: str) -> Source:
+def check_readable(sources: Sequence[Source]) -> None:
+    """Refuse sources of which not one can be opened.
+
+    Raises:
+        DataError: naming the first, and why.
+    """
+    if sources and all(source.problem for source in sources):
+        rest = f"; none of the {len(sources)} files can be" if len(sources) > 1 else ""
+        raise DataError(f"{sources[0].problem}{rest}")
+
+
+def _source(path: Path, stem: str, kind_of: Callable[[Path], str | None]) -> Source | None:
+    try:
+        kind = kind_of(path)
+    except _UnreadableError as error:
+        return Source(path, "unreadable", stem, problem=str(error))
     if kind != "records":
-        return Source(path, kind, stem)
+        return None if kind is None else Source(path, kind, stem)
     return Source(path, kind, stem, record_depth(head_of(path, _RECORDS)))
 
 
@@ -101,14 +124,30 @@ def detect(path: Path) -> str:
     return kind
 
 
+def _kind_in_folder(path: Path) -> str | None:
+    try:
+        empty = path.stat().st_size == 0
+    except OSError as error:  # a link to nowhere
+        raise _unreadable(path, error) from None
+    return None if empty else _kind(path, by_name=False)
+
+
 def _kind(path: Path, by_name: bool = True) -> str | None:
     """Format of a file or None; without ``by_name``, a name that could be anything's does not count."""
-    with open_compressed(path) as file:
-        head, broken = read_on(file, _HEAD)
+    try:
+        with open_compressed(path) as file:
+            head, broken = read_on(file, _HEAD)
+    except OSError as error:  # no permission
+        raise _unreadable(path, error) from None
     kind = _kind_of(path, head, by_name) if head or broken is None else None
     if kind is None and broken is not None:
-        raise DataError(f"{path} cannot be opened ({broken}): fetch or write it again")
+        raise _unreadable(path, broken)
     return kind
+
+
+def _unreadable(path: Path, error: Exception) -> _UnreadableError:
+    why = (error.strerror if isinstance(error, OSError) else None) or error
+    return _UnreadableError(f"{path} cannot be opened ({why}): fetch or write it again")
 
 
 def _kind_of(path: Path, head: bytes, by_name: bool) -> str | None:
@@ -166,7 +205,7 @@ def _by_name(path: Path) -> str | None:
     for guess in (True, False):
         try:
             kind = filetype(str(path), read=True, guess=guess)
-        except (UnknownFileTypeError, OSError, UnicodeDecodeError):
+        except (UnknownFileTypeError, UnicodeDecodeError, *BROKEN):
             continue
         if kind in ioformats:
             return kind

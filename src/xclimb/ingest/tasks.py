@@ -77,6 +77,9 @@ def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
         reading: how it is read.
     """
     plain = Task(source, reading)
+    if source.problem is not None:
+        yield replace(plain, error=source.problem)
+        return
     if source.kind != "records" and source.path.is_file() and source.path.stat().st_size < _WHOLE:
         yield plain
         return

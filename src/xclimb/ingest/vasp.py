@@ -6,7 +6,6 @@ breaks off behind its labels, or before the energy alone and the OSZICAR has tha
 
 import re
 import xml.etree.ElementTree as ET
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
 from xclimb.ingest.audit import Reject
-from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.compressed import BROKEN, open_compressed
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
 from xclimb.ingest.vasp_oszicar import OszicarStep, beside, of_this_run, read_oszicar
@@ -52,7 +51,7 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
     try:
         for step in _iter_steps(source.path, flavour, oszicar, found):
             found.append(step)  # noqa: PERF402 (what came before an error is kept)
-    except (ET.ParseError, OSError, EOFError, zlib.error, ValueError, KeyError, IndexError) as error:
+    except (ET.ParseError, *BROKEN, ValueError, KeyError, IndexError) as error:
         broken = str(error)[:100]
     if not found:
         raise DataError(f"{source.path} has no whole ionic step ({broken or 'none was calculated'}): run it again")
@@ -101,7 +100,7 @@ def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list
                     element.clear()
                 elif element.tag in ("dos", "eigenvalues", "projected", "kpoints"):  # large, and not needed
                     element.clear()
-    except (ET.ParseError, OSError, EOFError, zlib.error):
+    except (ET.ParseError, *BROKEN):
         told = of_this_run(oszicar, _free_energies(done))[len(done) :]
         if current is not None and "energy" in ended:
             yield _tried(current, numbers, most, flavour)
@@ -222,7 +221,7 @@ def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
     outcar = beside(vasprun, "OUTCAR")
     if outcar is None:
         return missing
-    with suppress(OSError, EOFError):
+    with suppress(*BROKEN):
         with open_compressed(outcar) as file:
             text = file.read()
         if _DIRECTIONS.search(text):  # not collinear: three components an atom

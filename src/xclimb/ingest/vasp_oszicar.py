@@ -1,14 +1,13 @@
 """Ionic steps as an OSZICAR sums them up: energies, and the moment of the whole cell, also of a run that broke off."""
 
 import re
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.compressed import BROKEN, open_compressed
 
 _STEP = re.compile(rb"^\s*\d+ .*?F=\s*(\S+)\s+E0=\s*(\S+).*?(?:mag=\s*(.*))?$", re.MULTILINE)
 _SAME = 2e-7  # relative: energies have eight digits
@@ -34,7 +33,7 @@ def read_oszicar(vasprun: Path) -> list[OszicarStep]:
     path = beside(vasprun, "OSZICAR")
     text = b""
     if path is not None:
-        with suppress(OSError, EOFError, zlib.error), open_compressed(path) as file:
+        with suppress(*BROKEN), open_compressed(path) as file:
             text = file.read()
     steps = []
     for free, zero, moment in _STEP.findall(text):

@@ -1,12 +1,11 @@
 """The level of theory that a VASP output states."""
 
 import re
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
 from xclimb.data.theory import LevelOfTheory
-from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.compressed import BROKEN, open_compressed
 from xclimb.ingest.vasp_oszicar import beside
 
 _GGA = {"PE": "PBE", "PS": "PBEsol", "RP": "RPBE", "91": "PW91"}
@@ -22,7 +21,7 @@ def vasprun_theory(path: Path, flavour: str = "e_0") -> LevelOfTheory:
     Hybrids, van der Waals functionals and unusual tags leave the functional unknown: it is never guessed.
     """
     head = b""
-    with suppress(OSError, EOFError, zlib.error), open_compressed(path) as file:
+    with suppress(*BROKEN), open_compressed(path) as file:
         while len(head) < _HEAD and b"<calculation>" not in head and (more := file.read(65_536)):
             head += more
     text = head.decode("utf-8", errors="replace").split("<calculation>")[0]
@@ -34,7 +33,7 @@ def _incar(path: Path) -> str:
     incar = beside(path, "INCAR")
     text = ""
     if incar is not None:
-        with suppress(OSError, EOFError, zlib.error), open_compressed(incar) as file:
+        with suppress(*BROKEN), open_compressed(incar) as file:
             text = file.read(_HEAD).decode("utf-8", errors="replace")
     tags = re.findall(r"^\s*(IVDW|LUSE_VDW)\s*=\s*([\w.]+)", text, re.MULTILINE | re.IGNORECASE)
     return "".join(f'<i name="{name.upper()}">{value}</i>' for name, value in tags)

@@ -53,6 +53,11 @@ def json_for_html(content) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
+def sentence(text: str) -> str:
+    """What a table of results says in passing, as a sentence of its own: a capital first, a full stop last."""
+    return text[:1].upper() + text[1:].removesuffix(".") + "."
+
+
 def script(name: str) -> Markup:
     """A script of the templates, for pages that need more than the common one."""
     return Markup(_template_source(name))

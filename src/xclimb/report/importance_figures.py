@@ -6,11 +6,13 @@ import plotly.graph_objects as go
 
 from xclimb.report.figures import shift_table
 from xclimb.report.folder import number
+from xclimb.report.html import sentence
 from xclimb.report.style import COLOURS, MUTED, axis, figure
 
 KINDS = {"plain": "without MP2020 corrections", "corrected": "with MP2020 corrections"}
 _TINTS = {"plain": COLOURS["residual"], "corrected": COLOURS["scratch"]}
 _NAMED = 8
+_WORTH = 0.1  # R² held out, below which a ranking means little
 
 
 def _parts(shift: dict) -> dict[str, dict]:
@@ -38,9 +40,10 @@ def _check(parts: dict[str, dict]) -> go.Figure:
     for kind, part in parts.items():
         symbols = list(part["importance"])
         largest = sorted(symbols, key=lambda symbol: -part["importance"][symbol])[:_NAMED]
+        named = {symbol for symbol in largest if part["importance"][symbol] > 0.1 * part["importance"][largest[0]]}
         fig.add_scatter(
             x=[100.0 * part["importance"][symbol] for symbol in symbols], y=[part["shapley"][symbol] for symbol in symbols],
-            name=KINDS[kind], mode="markers+text", text=[symbol if symbol in largest else "" for symbol in symbols],
+            name=KINDS[kind], mode="markers+text", text=[symbol if symbol in named else "" for symbol in symbols],
             textposition="top center", textfont={"size": 11, "color": MUTED}, marker={"size": 7, "color": _TINTS[kind]},
             customdata=[escape(symbol) for symbol in symbols],
             hovertemplate="<b>%{customdata}</b> %{x:.1f} %, %{y:.2f} meV/atom<extra></extra>",
@@ -52,19 +55,20 @@ def importance_told(shift: dict) -> list[str]:
     """What the figures rest on, or why there are none, a sentence each."""
     found = shift.get("importance") or {}
     if "target" not in found:
-        return [str(found.get("absent", "This shift holds no element importance."))]
-    told = [f"What is explained: the {found['target']}."]
+        return [sentence(found.get("absent", "This shift holds no element importance."))]
+    told, weak = [f"A random forest learns the {found['target']} from composition."], []
     for kind, name in KINDS.items():
         part = found[kind]
         if "absent" in part:
-            told.append(f"{name.capitalize().replace('mp', 'MP')}: {part['absent']}.")
+            told.append(sentence(f"{name}: {part['absent']}"))
             continue
         refused = f"; {part['n_refused']} left out, as the scheme expects other U values" if part["n_refused"] else ""
-        told.append(
-            f"{name.capitalize().replace('mp', 'MP')}: {part['n_compounds']:,} compounds{refused}; on compounds held out the "
-            f"forest explains R² = {number(part['held_out_r2']):.2f} of it; rank correlation with Shapley values "
-            f"{number(part['agreement']):.2f}.".replace("-", "−")
-        )
-        if not number(part["held_out_r2"]) > 0.1:
-            told.append("The forest predicts hardly anything here: neither ranking means much.")
+        r2, agreement = number(part["held_out_r2"]), number(part["agreement"])
+        rests = f"{name}: {part['n_compounds']:,} compounds{refused}; R² on compounds held out {r2:.2f}"
+        told.append(sentence(f"{rests}; rank correlation with Shapley values {agreement:.2f}").replace(" -", " −"))
+        if not r2 > _WORTH:
+            weak.append(name)
+    if weak:
+        where = "" if len(weak) == len(_parts(shift)) else f" {weak[0]}"
+        told.append(f"The forest predicts hardly anything{where}: neither its importances nor the Shapley values mean much.")
     return told

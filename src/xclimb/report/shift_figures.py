@@ -74,7 +74,7 @@ def family_figure(families: Sequence[dict], interval: Sequence[float] | None = N
         interval: ends of the 95 % interval of the whole set's left-over, meV/atom, drawn as a band.
     """
     rows = list(families)[::-1]
-    names = [f"{row['family']} ({row['n_pairs']})" for row in rows]
+    names = [f"{row['family']} ({row['n_pairs']:,})" for row in rows]
     height = 120 + 32 * len(rows)
     fig = figure(height, {"height": 2 * (80 + 28 * len(rows))}, showlegend=False)
     common: dict[str, Any] = {"tickvals": list(range(len(rows))), "range": [-0.6, len(rows) - 0.4]}
@@ -104,9 +104,9 @@ def family_figure(families: Sequence[dict], interval: Sequence[float] | None = N
         (place, pair) for place, pair in zip(at, ends, strict=True) if pair and all(math.isfinite(number(e)) for e in pair)
     ]
     fig.add_scatter(
-        x=[end for _, (low, high) in known for end in (low, high, None)], mode="lines", hoverinfo="skip",
+        x=[end for _, (low, high) in known for end in (low, high, None)], mode="lines+markers", hoverinfo="skip",
         y=[end for place, _ in known for end in (place, place, None)], line={"color": MUTED, "width": 1.5},
-        xaxis="x2", yaxis="y2",
+        marker={"symbol": "line-ns-open", "size": 6, "color": MUTED}, xaxis="x2", yaxis="y2",
     )  # fmt: skip
     for name, symbol in (("left_over_mae", "circle"), ("held_out_mae", "circle-open")):
         fig.add_scatter(

@@ -104,9 +104,9 @@ def shift_page(shift: dict) -> str:
             f"(dotted: equal energies{_thinned(shift['n_pairs'])})."
         ),
         held_out_told=(
-            f"Every kind fitted to four fifths of the materials, its error on the rest, {depth.get('n_materials')} materials "
-            f"in all ({depth.get('n_skipped')} hold elements that the others do not determine, and are left out). The control "
-            "adds products of fractions: far left of the references, composition knows more than a sum over elements."
+            f"Every kind fitted to four fifths of the materials, its error on the rest, {depth.get('n_materials', 0):,} "
+            f"materials in all{_skipped(depth.get('n_skipped', 0))}. The control adds products of fractions: far left of the "
+            "references, composition knows more than a sum over elements."
         ),
         beyond=shift_figures.histogram_bound(shift["left_over"])[1],
         theories=tables.theories({f"low ({low})": shift["theory_low"], f"high ({high})": shift["theory_high"]}),
@@ -115,6 +115,13 @@ def shift_page(shift: dict) -> str:
 
 def _thinned(n_pairs: int) -> str:
     return f"; {figures.MAX_POINTS:,} of {n_pairs:,} pairs are drawn, evenly spread" if n_pairs > figures.MAX_POINTS else ""
+
+
+def _skipped(n_materials: int) -> str:
+    if not n_materials:
+        return ""
+    hold, are = ("holds", "is") if n_materials == 1 else ("hold", "are")
+    return f" ({n_materials:,} {hold} elements that the others do not determine, and {are} left out)"
 
 
 def sides(shift: dict) -> tuple[str, str]:

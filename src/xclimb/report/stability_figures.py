@@ -5,7 +5,8 @@ import plotly.graph_objects as go
 
 from xclimb.report.figures import MAX_POINTS
 from xclimb.report.folder import number
-from xclimb.report.style import COLOURS, MUTED, axis, figure, panels
+from xclimb.report.html import sentence
+from xclimb.report.style import COLOURS, MUTED, axis, axis_name, figure, panels
 from xclimb.report.tables import Cell, Table
 
 _MAIN, _MOVED = COLOURS["residual"], COLOURS["scratch"]
@@ -34,11 +35,11 @@ def _scatter(fig: go.Figure, found: dict, name: str, moved: set[str], suffix: st
     if not len(there):
         return
     axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-    ends = [float(min(x[there].min(), y[there].min())), float(max(x[there].max(), y[there].max()))]
+    ends = _range(np.concatenate([x[there], y[there], [0.0]]))
+    fig.update_layout({axis_name(letter, 1 if not suffix else int(suffix)): {"range": ends} for letter in "xy"})
     fig.add_scatter(x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", **axes)
     if name == "decomposition":  # the hull of either side
-        for across in ((ends, [0.0, 0.0]), ([0.0, 0.0], ends)):
-            fig.add_scatter(x=across[0], y=across[1], mode="lines", line={"color": MUTED, "width": 1}, hoverinfo="skip", **axes)
+        fig.update_layout({axis_name(letter, int(suffix)): {"zeroline": True, "zerolinecolor": MUTED} for letter in "xy"})
     names = [str(found["material_id"][r]) for r in there]
     fig.add_scatter(
         x=x[there], y=y[there], mode="markers", text=[f"{found['formula'][r]} ({found['material_id'][r]})" for r in there],
@@ -47,18 +48,27 @@ def _scatter(fig: go.Figure, found: dict, name: str, moved: set[str], suffix: st
     )  # fmt: skip
 
 
+def _range(values: np.ndarray) -> list[float]:
+    """The ends of both axes: all values, with a margin."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 0.05
+    return [low - margin, high + margin]
+
+
 def stability_told(shift: dict) -> str:
     """What the figure shows, or why there is none."""
     found = shift.get("stability") or {}
     if "material_id" not in found:
-        return str(found.get("absent", "This shift holds no formation energies."))
+        return sentence(found.get("absent", "This shift holds no formation energies."))
     supplied = [symbol for symbol, row in found["end_points"].items() if row["supplied"]]
     ends = f"end points supplied: {', '.join(supplied)}" if supplied else "all end points from the data"
     drawn = f"; {MAX_POINTS:,} of them are drawn" if found["n_compounds"] > MAX_POINTS else ""
+    moved = "those on one side only are orange" if found["changed"] else "none is on one side only"
+    stable = f"{found['n_stable_low']:,} of {found['n_hull']:,} on the low side, {found['n_stable_high']:,} on the high side"
     return (
-        f"{found['n_compounds']:,} compounds of {found['n_systems']:,} chemical systems ({ends}{drawn}). Right: the distance "
-        f"to the convex hull, negative for what is stable; on the hull are {found['n_stable_low']:,} of {found['n_hull']:,} on "
-        f"the low side, {found['n_stable_high']:,} on the high side; those on one side only are orange."
+        f"{found['n_compounds']:,} compounds of {found['n_systems']:,} chemical systems ({ends}{drawn}); dotted: equal "
+        "energies. Right: the distance to the convex hull (lines at zero), negative for what is stable; on the hull are "
+        f"{stable}; {moved}."
     )
 
 

@@ -1,5 +1,7 @@
 """What is checked before the first step: each refusal is one sentence that names the frame and the way out."""
 
+import re
+
 import numpy as np
 
 from xclimb.data.frames import COLUMNS, LABELS, Frames
@@ -18,7 +20,11 @@ def split_off_validation(frames: Frames, seed: int) -> tuple[Frames, Frames]:
         DataError: if there are no energies, or too few materials to split.
     """
     _check_present(frames, "training")
-    split = split_frames(frames, ratios=(0.9, 0.1, 0.0), by="material", seed=seed)
+    try:
+        split = split_frames(frames, ratios=(0.9, 0.1, 0.0), by="material", seed=seed)
+    except DataError as problem:
+        why = re.split("[;:] give ", str(problem))[0]
+        raise DataError(f"no validation frames can be put aside ({why}): give val=..., or more materials") from None
     train, val, _ = split.apply(frames)
     if not len(train) or not len(val):
         materials = len(np.unique(frames.material_id))
@@ -39,8 +45,8 @@ def check_data(train: Frames, val: Frames) -> list[str]:
         _check_labels(frames, name)
     if train.theory.functional is None:
         raise TheoryError(
-            "the functional of the training frames is not known: say it when reading, xclimb.read(path, functional='r2SCAN'), "
-            "or with frames.with_theory(...)"
+            "the functional of the training frames is not known: say it where they are read, with functional='r2SCAN' if that "
+            "is theirs"
         )
     train.theory.require_same(val.theory, "training and validation frames")
     _check_leak(train, val)
