@@ -56,7 +56,7 @@ def structures(which: int | str) -> xclimb.Frames:
     return xclimb.Frames.from_ase([supercell(which)])
 
 
-def seconds(call, least: float = 0.2) -> float:
+def seconds(call, least: float = 0.5) -> float:
     """Time of one call, as the mean over as many as fill ``least`` seconds."""
     gc.collect()  # what the other left behind is not this one's to take away
     calls, start = 0, time.perf_counter()

@@ -68,16 +68,28 @@ def bench_table() -> str:
     found = json.loads(BENCH.read_text())
     lines = ["| what | xclimb | chgnet | ratio | wanted | products |", "|---|---|---|---|---|---|"]
     for row in found["rows"] + json.loads((BENCH.parent / "md.json").read_text())["rows"]:
-        spread = f" ({row['range'][0]:.1f} to {row['range'][1]:.1f})" if "range" in row else ""
         ours = _quantity(row["xclimb"], row["unit"])
         theirs = (
             _quantity(row["chgnet"], row["unit"]) if "chgnet" in row else f"one thread: {_quantity(row['one'], row['unit'])}"
         )
         speed = f"{row['gflops']:.0f} GFLOP/s, {row['share_of_peak']:.0%} of peak" if "gflops" in row else ""
-        lines.append(f"| {row['case']} | {ours} | {theirs} | **{row['ratio']:.1f}**{spread} | {row['wanted']:g} | {speed} |")
+        ratio = f"**{row['ratio']:.1f}**{_spread(row)}"
+        lines.append(f"| {row['case']} | {ours} | {theirs} | {ratio} | {row['wanted']:g} | {speed} |")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     machine = f"{found['machine']['processor']}, one thread but where it says two, {found['machine']['path']} path"
     return "\n".join([*lines, "", f"{machine}; crystals of {found['machine']['crystals']}; {versions}."])
+
+
+def xeon_table() -> str:
+    """Markdown table of an earlier run on another processor: ratios, and which version it was."""
+    found = json.loads((BENCH.parent / "against_chgnet.xeon.json").read_text())
+    lines = ["| what | ratio | wanted |", "|---|---|---|"]
+    lines += [f"| {row['case']} | {row['ratio']:.1f}{_spread(row)} | {row['wanted']:g} |" for row in found["rows"]]
+    return "\n".join([*lines, "", f"{found['machine']['processor']}, xclimb at commit {found['commit']}."])
+
+
+def _spread(row: dict) -> str:
+    return f" ({row['range'][0]:.1f} to {row['range'][1]:.1f})" if "range" in row else ""
 
 
 def large_table() -> str:
@@ -181,6 +193,7 @@ def _default(value: object) -> str:
 TABLES = {
     "study": study_table,
     "bench": bench_table,
+    "xeon": xeon_table,
     "large": large_table,
     "precision": precision_table,
     "settings": settings_table,
