@@ -87,14 +87,16 @@ def test_an_empty_choice_is_an_empty_set():
 def test_defaults_of_ids_and_labels():
     frames = crystals().replace(energy=None, forces=None, frame_id=None, material_id=None)
     assert frames.frame_id.tolist() == ["frame-0", "frame-1", "frame-2"]
-    assert frames.material_id.tolist() == ["Na", "ClO", "ClNaO"]
+    assert frames.material_id.tolist() == ["Na", "OCl", "NaOCl"]
     assert [name for name in LABELS if frames.has(name)] == ["stress", "magmoms"]
 
 
-def test_formulas_are_reduced_and_alphabetical():
+def test_formulas_are_reduced_and_in_the_order_of_chemists():
     frames = crystals(sizes=(4, 6, 1), numbers=[13, 13, 8, 8, 13, 8, 8, 13, 8, 8, 0])
     assert frames.formulas().tolist() == ["AlO", "AlO2", "X"]
     assert Frames.empty().formulas().tolist() == []
+    salts = crystals(sizes=(2, 2, 4, 3), numbers=[17, 11, 8, 30, 1, 1, 7, 1, 8, 1, 1])
+    assert salts.formulas().tolist() == ["NaCl", "ZnO", "NH3", "H2O"]
 
 
 def test_composition_counts_atoms():

@@ -59,7 +59,7 @@ def test_rows_of_a_database(tmp_path, name):
 def test_structures_without_labels(tmp_path, name):
     write(tmp_path / name, bulk("NaCl", "rocksalt", a=5.64), format="vasp" if name == "POSCAR.gz" else None)
     frames = read(tmp_path / name)
-    assert frames.formulas().tolist() == ["ClNa"]
+    assert frames.formulas().tolist() == ["NaCl"]
     assert not frames.has("energy")
     assert frames.theory.functional is None
 

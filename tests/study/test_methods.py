@@ -20,9 +20,9 @@ SETTINGS = {"methods": METHODS, "seeds": (0, 1), "epochs": 1, "batch_size": 8, "
 def data():
     """A few rock salts at both functionals; NaF, whose elements are in others, is held out for validation and test."""
     sets = [xclimb.load_sample("dft_pairs", functional=name) for name in ("PBE", "r2SCAN")]
-    keep = np.isin(sets[0].formulas(), ["ClNa", "FLi", "MgO", "FNa"])
+    keep = np.isin(sets[0].formulas(), ["NaCl", "LiF", "MgO", "NaF"])
     low, high = (frames[keep] for frames in sets)
-    held = high.frame_id[high.formulas() == "FNa"]
+    held = high.frame_id[high.formulas() == "NaF"]
     ids = [np.setdiff1d(high.frame_id, held), held[:2], held[2:]]
     return low, high, ids
 

@@ -56,13 +56,22 @@ COLUMNS: dict[str, Column] = {
 LABELS = tuple(name for name, column in COLUMNS.items() if column.label)
 
 
+# elements in the order of IUPAC's formulas (Red Book 2005, table VI): TiC, ZnO, NaCl, NH3, H2O; X is unknown
+_IN_FORMULAS = """
+    Og Rn Xe Kr Ar Ne He  Fr Cs Rb K Na Li  Ra Ba Sr Ca Mg Be  Lr No Md Fm Es Cf Bk Cm Am Pu Np U Pa Th Ac
+    Lu Yb Tm Er Ho Dy Tb Gd Eu Sm Pm Nd Pr Ce La  Y Sc  Rf Hf Zr Ti  Db Ta Nb V  Sg W Mo Cr  Bh Re Tc Mn  Hs Os Ru Fe
+    Mt Ir Rh Co  Ds Pt Pd Ni  Rg Au Ag Cu  Cn Hg Cd Zn  Nh Tl In Ga Al B  Fl Pb Sn Ge Si C  Mc Bi Sb As P N  H
+    Lv Po Te Se S O  Ts At I Br Cl F  X
+"""
+
+
 @cache
-def _alphabet() -> tuple[list[str], np.ndarray]:
-    """Symbols in alphabetical order, and the place of each atomic number in it ``[119]`` (0, unknown, is ``"X"``)."""
+def _order() -> tuple[list[str], np.ndarray]:
+    """Symbols in the order of formulas, and the place of each atomic number in it ``[119]`` (0, unknown, is ``"X"``)."""
     from ase.data import chemical_symbols
 
-    symbols = chemical_symbols[: MAX_Z + 1]
-    return sorted(symbols), np.argsort(np.argsort(symbols))
+    symbols = _IN_FORMULAS.split()
+    return symbols, np.array([symbols.index(symbol) for symbol in chemical_symbols[: MAX_Z + 1]])
 
 
 def _array(value: Any, dtype: type | None = None) -> Any:
@@ -198,8 +207,8 @@ class Frames:
         return flat.reshape(len(self), MAX_Z + 1).astype(np.float64)
 
     def formulas(self) -> np.ndarray:
-        """Reduced formula of each frame ``[S]``, elements in alphabetical order (``"Al2O3"``, ``"NaCl" -> "ClNa"``)."""
-        symbols, rank = _alphabet()
+        """Reduced formula of each frame ``[S]``, elements in IUPAC's order (``"Al2O3"``, ``"NaCl"``, ``"TiC"``)."""
+        symbols, rank = _order()
         known = (self.numbers >= 0) & (self.numbers <= MAX_Z)
         present = self.system * (MAX_Z + 1) + rank[np.where(known, self.numbers, 0)]
         present, counts = np.unique(present, return_counts=True)  # one entry an element of a frame
