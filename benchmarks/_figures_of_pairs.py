@@ -1,6 +1,6 @@
 """The figures that the cards of paired data sets state, made again, beside what they state.
 
-Usage: python benchmarks/figures_of_pairs.py FOLDER     the folder that holds dft_pairs/ and teacher_pairs/
+Usage: python benchmarks/_figures_of_pairs.py FOLDER     the folder that holds dft_pairs/ and teacher_pairs/
 
 A pooled row holds the public files together. Every left-over is that of the fit to the row's own pairs.
 """
