@@ -167,6 +167,14 @@ def test_silu_and_its_slope():
     np.testing.assert_allclose(got_slope, slope.numpy(), rtol=1e-6, atol=3e-7)
     tiny = np.abs(got[got != 0]).min()
     assert tiny > np.finfo(np.float32).tiny, "no subnormal numbers"
+    # of the sum of three terms, as most passes compute it: the same
+    nothing, rows = np.zeros((1, 128), np.float32), np.zeros((2, len(values)), np.int32)
+    summed, summed_slope = np.empty_like(values), np.empty_like(values)
+    messages.silu_layer(0, values, nothing, nothing, rows, summed)
+    np.testing.assert_array_equal(summed, got)
+    messages.silu_and_slope_layer(0, values, nothing, nothing, rows, summed, summed_slope)
+    np.testing.assert_array_equal(summed, got)
+    np.testing.assert_array_equal(summed_slope, got_slope)
 
 
 def test_what_is_not_a_number_stays_so():
@@ -177,6 +185,10 @@ def test_what_is_not_a_number_stays_so():
     messages.silu_and_slope(bad, silu, slope)
     assert np.isnan(silu).all()
     assert np.isnan(slope).all()
+    messages.silu_layer(
+        0, bad, np.zeros((1, 128), np.float32), np.zeros((1, 128), np.float32), np.zeros((2, 2), np.int32), silu
+    )
+    assert np.isnan(silu).all()
     vectors = build_batch(frames()[:2], 6.0, 3.0)
     vectors.vectors[0, 0] = np.nan
     assert torch.isnan(network.outputs(potential("chgnet-0.3.0", "float32").model, vectors).energy).any()

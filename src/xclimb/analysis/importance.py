@@ -19,6 +19,7 @@ from xclimb.units import MEV_PER_EV
 
 FEWEST = 30  # compounds
 MOST = 1500  # more are drawn from: a correction takes some 3 ms, and a forest of these is as good a judge of elements
+WORTH = 0.1  # R² on compounds held out, below which a ranking means little
 _TREES = 100
 _HELD_OUT = 0.2
 _EXPLAINED = 200  # held-out compounds whose predictions are shared out

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _ELEMENTS_A_ROW, _ELEMENT = 10, 11  # at most; columns that each takes
 _BARS, _FEW_BARS, _NARROW = 40, 20, 110  # of a histogram; what is narrow, in columns
-_LITTLE = 0.1  # R² held out, below which importances mean little
 
 
 def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
@@ -127,6 +126,8 @@ def _told_importance(found: dict) -> list[str]:
     """The elements that matter most, without and with corrections, or why nothing is told."""
     if "absent" in found:
         return [found["absent"]]
+    from xclimb.analysis.importance import WORTH
+
     lines = []
     for name, told in (("plain", "without MP2020 corrections"), ("corrected", "with them")):
         part = found[name]
@@ -135,7 +136,7 @@ def _told_importance(found: dict) -> list[str]:
             continue
         first = sorted(part["importance"].items(), key=lambda item: -item[1])[:8]
         shares = ", ".join(f"{symbol} {100 * share:.0f} %" for symbol, share in first)
-        little = "" if part["held_out_r2"] > _LITTLE else ": means little"
+        little = "" if part["held_out_r2"] > WORTH else ": means little"
         lines.append(f"  {told}: {shares} (R² {number(part['held_out_r2'], 2)} on compounds held out{little})")
     return [f"elements that a random forest learns the {found['target']} from:", *lines]
 

@@ -20,6 +20,19 @@ PARTS = ("train", "val", "test")
 _SCHEMA = 1
 
 
+class SplitError(DataError):
+    """Too few groups for the parts that were asked for.
+
+    Args:
+        why: what is wrong, without a way out.
+        way_out: the rest of the sentence, for whoever chose the parts.
+    """
+
+    def __init__(self, why: str, way_out: str):
+        super().__init__(why + way_out)
+        self.why = why
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Which frames are for training, validation and test.
@@ -144,9 +157,9 @@ def split_frames(
     names, group = _groups(frames, by)
     wanted = sum(share > 0 for share in shares)
     if len(names) < max(wanted, 1):
-        raise DataError(
-            f"{len(names)} {by}(s) cannot be split into {wanted} parts without leaks: give more data, fewer parts (ratios=...) "
-            "or material_ids that tell the materials apart"
+        raise SplitError(
+            f"{len(names)} {by}(s) cannot be split into {wanted} parts without leaks",
+            ": give more data, fewer parts (ratios=...) or material_ids that tell the materials apart",
         )
     sizes = np.bincount(group, minlength=len(names))
     order = np.random.default_rng(seed).permutation(len(names))
@@ -220,9 +233,9 @@ def _warn_if_thin(counts: np.ndarray, shares: tuple[float, float, float], by: st
     empty = [name for name, count, share in zip(PARTS, counts, shares, strict=True) if share > 0 and count == 0]
     thin = [f"{name} {count}" for name, count, share in zip(PARTS, counts, shares, strict=True) if share > 0 and 0 < count < 3]
     if empty:
-        raise DataError(
-            f"no {by} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train; "
-            "give more data, fewer parts, or cover=False (from Python)"
+        raise SplitError(
+            f"no {by} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train",
+            "; give more data, fewer parts, or cover=False (from Python)",
         )
     if thin:
         text = f"few {by}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"

@@ -4,6 +4,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from xclimb.analysis.importance import WORTH
 from xclimb.report.figures import shift_table
 from xclimb.report.folder import number
 from xclimb.report.html import sentence
@@ -12,7 +13,6 @@ from xclimb.report.style import COLOURS, MUTED, axis, figure
 KINDS = {"plain": "without MP2020 corrections", "corrected": "with MP2020 corrections"}
 _TINTS = {"plain": COLOURS["residual"], "corrected": COLOURS["scratch"]}
 _NAMED = 8
-_WORTH = 0.1  # R² held out, below which a ranking means little
 
 
 def _parts(shift: dict) -> dict[str, dict]:
@@ -66,7 +66,7 @@ def importance_told(shift: dict) -> list[str]:
         r2, agreement = number(part["held_out_r2"]), number(part["agreement"])
         rests = f"{name}: {part['n_compounds']:,} compounds{refused}; R² on compounds held out {r2:.2f}"
         told.append(sentence(f"{rests}; rank correlation with Shapley values {agreement:.2f}").replace(" -", " −"))
-        if not r2 > _WORTH:
+        if not r2 > WORTH:
             weak.append(name)
     if weak:
         where = "" if len(weak) == len(_parts(shift)) else f" {weak[0]}"

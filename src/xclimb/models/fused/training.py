@@ -19,7 +19,17 @@ from torch.autograd.function import once_differentiable
 
 from xclimb.models.fused.memory import empty, zeros
 from xclimb.models.fused.messages import Kept
-from xclimb.models.fused.rows import NOTHING_KEPT, Index, Room, add_gradients, add_messages, angle_rows, apart, bond_rows
+from xclimb.models.fused.rows import (
+    NOTHING_KEPT,
+    ROOM,
+    Index,
+    Room,
+    add_gradients,
+    add_messages,
+    angle_rows,
+    apart,
+    bond_rows,
+)
 from xclimb.models.fused.second import second
 from xclimb.models.fused.threads import in_parts
 from xclimb.models.fused.weights import Layer, LayerGradient, packed, stacked
@@ -65,7 +75,7 @@ class Job(NamedTuple):
     own_targets: bool  # no two rows share a total
     layer: Layer  # the weights, packed for all passes
     joined: Joined
-    kept: Kept = NOTHING_KEPT
+    kept: Kept
 
 
 class Inputs(NamedTuple):
@@ -81,7 +91,6 @@ class Inputs(NamedTuple):
     ends: Float32[Tensor, "4 width"]  # scale and shift of the norms
 
 
-ROOM = 256 << 20  # bytes of intermediates that a step keeps
 N_MOVING = 4  # inputs that depend on the atoms: all but the weights of the layer
 
 
