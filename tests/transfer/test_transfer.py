@@ -25,7 +25,15 @@ def run(request, pairs, tmp_path_factory):
 def test_a_run_folder_tells_all(run, pairs):
     _, val = pairs
     names = {path.name for path in run.path.iterdir()}
-    assert names == {"config.yaml", "run.json", "metrics.jsonl", "references.json", "checkpoints", "evaluation.json"}
+    assert names == {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "references.json",
+        "checkpoints",
+        "evaluation.json",
+        "predictions.json",
+    }
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"best", "last"}
     record = read_json(run.path / "run.json")
     assert (record["state"], record["method"], record["source"], record["seed"]) == ("finished", run.method, "chgnet-0.3.0", 0)
