@@ -142,7 +142,7 @@ def test_run_page(tmp_path):
     page = write_report(folder).read_text(encoding="utf-8")
     text = words(page)
     assert "the run is interrupted" in text
-    assert "lower than before training" in text
+    assert "On the validation set, from step 0 to the best epoch" in text
     for name in ("training", "references", "evaluation", "provenance"):
         assert f'<section id="{name}">' in page
     assert (tmp_path / "results.csv").read_text().count("\n") == 3

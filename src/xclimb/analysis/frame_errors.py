@@ -15,7 +15,7 @@ QUANTITIES = ("energy", "forces", "stress", "magmom")  # meV/atom, meV/Å, GPa, 
 FEWEST = 5  # materials: fewer do not give an interval
 
 
-def absolute_errors(predicted: Frames, reference: Frames) -> dict[str, Float[np.ndarray, "rows components"]]:
+def absolute_errors(predicted: Frames, reference: Frames) -> dict[str, Float[np.ndarray, "_ _"]]:
     """Absolute errors of each quantity, a row a frame (energy, stress) or an atom (forces, magmom); NaN without a label.
 
     Energies in meV/atom, forces in meV/Å, stress in GPa, magnetic moments in µB, these of absolute values as in
@@ -32,7 +32,7 @@ def absolute_errors(predicted: Frames, reference: Frames) -> dict[str, Float[np.
 
 
 def frame_errors(
-    errors: dict[str, Float[np.ndarray, "rows components"]], frames: Frames
+    errors: dict[str, Float[np.ndarray, "_ _"]], frames: Frames
 ) -> dict[str, tuple[Float[np.ndarray, " S"], Int[np.ndarray, " S"]]]:
     """Mean absolute error of each frame (NaN without labels), and the number of components behind it, by quantity.
 
@@ -53,7 +53,7 @@ def _means(errors: np.ndarray, group: np.ndarray, count: int) -> tuple[np.ndarra
     return np.divide(sums, counts, out=np.full(count, np.nan), where=counts > 0), counts
 
 
-def element_errors(errors: dict[str, Float[np.ndarray, "rows components"]], frames: Frames) -> dict[str, dict[str, float]]:
+def element_errors(errors: dict[str, Float[np.ndarray, "_ _"]], frames: Frames) -> dict[str, dict[str, float]]:
     """Mean absolute errors by element: energies over the frames that contain it, forces and moments over its own atoms.
 
     Returns:

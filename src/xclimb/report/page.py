@@ -10,8 +10,10 @@ import plotly.graph_objects as go
 
 from xclimb.errors import DataError
 from xclimb.report import figures, tables
-from xclimb.report.folder import Row, RunFolder, ShiftFolder, StudyFolder, number, read_folder
+from xclimb.report.folder import Row, ShiftFolder, StudyFolder, number, read_folder
 from xclimb.report.html import figures_json, render, replace_file
+from xclimb.report.run_page import run_page
+from xclimb.report.run_summary import rows_of
 from xclimb.report.shift_files import write_shift
 from xclimb.report.summary import (
     best_of,
@@ -19,8 +21,6 @@ from xclimb.report.summary import (
     duration,
     functional,
     label_origin,
-    run_tiles,
-    run_verdict,
     study_tiles,
     study_verdict,
 )
@@ -51,7 +51,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     if isinstance(content, StudyFolder):
         html, rows = _study_page(content), content.results
     else:
-        html, rows = _run_page(content), content.evaluation
+        html, rows = run_page(content), rows_of(content)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         replace_file(page.with_name("results.csv"), _csv(rows))
@@ -165,38 +165,3 @@ def _study_facts(study: StudyFolder) -> list[tuple[str, str]]:
         ("Sample", str(fields.get("sample") or "—")),
         ("Training time, all runs together", duration(seconds) if study.runs else "—"),
     ]
-
-
-# -- run --------------------------------------------------------------------------------------------------
-
-
-def _run_page(run: RunFolder) -> str:
-    theory = run.info.get("theory") or {}
-    drawn = {"training": figures.training_curves([run])} if run.epochs else {}
-    if run.references and run.references.covered:
-        covered = {symbol: value for symbol, value in run.references.values.items() if symbol in run.references.covered}
-        drawn["references"] = figures.shift_table(covered, run.references.std, "reference energy")
-    return render(
-        "run.html.j2",
-        title=f"{run.info.get('source', 'source')} → {functional(theory.get('target'), 'target')}, {run.method}",
-        kind="Run report",
-        verdict=run_verdict(run),
-        tiles=run_tiles(run),
-        drawn=set(drawn),
-        figures=figures_json(drawn),
-        run=run,
-        references=tables.references({run.references.kind: run.references} if run.references else {}),
-        evaluation=tables.evaluation(run.evaluation),
-        notes=sorted({note for row in run.evaluation for note in row.notes}),
-        data=tables.records(run.info.get("data")),
-        theories=tables.theories({"source": theory.get("source"), "target": theory.get("target")}),
-        settings=tables.settings(run.info.get("settings") or run.config),
-        config=tables.settings(run.config) if run.info.get("settings") else [],
-        versions=tables.settings({"xclimb": run.info.get("xclimb"), **(run.info.get("versions") or {})}),
-        facts=[
-            ("Method", run.method),
-            ("Seed", str(run.info.get("seed", "—"))),
-            ("State", str(run.info.get("state", "—"))),
-            ("Best epoch", "—" if run.best_epoch is None else str(run.best_epoch)),
-        ],
-    )

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xclimb.report.folder import Row, RunFolder, StudyFolder, number
+from xclimb.report.folder import Row, StudyFolder, number
 
 MISSING = "—"
 
@@ -272,29 +272,6 @@ def _lost(study: StudyFolder, best: ModelErrors, low: str) -> list[str]:
     return [f"On {low} itself, with references refitted, the energy error of {best.model} {change} {told}."]
 
 
-def run_verdict(run: RunFolder) -> list[str]:
-    """One transfer in a few sentences."""
-    high = functional((run.info.get("theory") or {}).get("target"), "the target functional")
-    source, state = str(run.info.get("source", "the source potential")), str(run.info.get("state", "of unknown state"))
-    said = [f"{source} transferred to {high} by the method {run.method}; the run is {state}."]
-    best = run.best_epoch
-    vals = {int(record["epoch"]): record.get("val") or {} for record in run.epochs}
-    if best is None or best not in vals or 0 not in vals:
-        return [*said, "Its validation errors before and after training are not in the folder."]
-    (start, end), forces = ([number(vals[epoch].get(name)) for epoch in (0, best)] for name in ("energy_mae", "forces_mae"))
-    before = f"validation energy error {written('energy_mae', start)} meV/atom"
-    if best == 0:
-        kept = f"No epoch was better than the state before training ({before}), so that state was kept: nothing was gained."
-        return [*said, kept]
-    if math.isfinite(start) and math.isfinite(end):
-        after = f"The best epoch, {best} of {max(vals)}, has a validation energy error of {written('energy_mae', end)} meV/atom"
-        said.append(f"{after}, {compared(end, start)} before training ({written('energy_mae', start)}).")
-    if all(map(math.isfinite, forces)):
-        told = f"from {written('forces_mae', forces[0])} to {written('forces_mae', forces[1])} meV/Å"
-        said.append(f"The force error went {told}.")
-    return said
-
-
 # -- tiles ---------------------------------------------------------------------------------------
 
 
@@ -353,19 +330,3 @@ def study_tiles(study: StudyFolder) -> list[Tile]:
 def _factor(before: ModelErrors, after: ModelErrors) -> str:
     factor = before.mean.get("energy_mae", math.nan) / after.mean["energy_mae"]
     return f"{factor:.{1 if factor < 10 else 0}f}×" if math.isfinite(factor) else MISSING
-
-
-def run_tiles(run: RunFolder) -> list[Tile]:
-    """The key figures of a run; those without data are left out."""
-    best = run.best_epoch
-    record = next((record for record in run.epochs if record["epoch"] == best), None)
-    if record is None:
-        return []
-    val = record.get("val") or {}
-    metrics = ("energy_mae", "forces_mae", "stress_mae", "magmom_mae")
-    tiles = [
-        Tile(QUANTITIES[name].label, written(name, number(val.get(name))), QUANTITIES[name].unit, "validation, best epoch")
-        for name in metrics
-        if math.isfinite(number(val.get(name)))
-    ]
-    return [*tiles, Tile("Best epoch", str(best), f"of {run.epochs[-1]['epoch']}", "0 is before any step")]
