@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from xclimb.analysis.intervals import bootstrap
 from xclimb.data.frames import Frames
 from xclimb.references.influence import student
 from xclimb.references.table import element_symbols
 from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
 
 QUANTITIES = ("energy", "forces", "stress", "magmom")  # meV/atom, meV/Å, GPa, µB
-FEWEST = 5  # materials: fewer do not give an interval
 
 
 def absolute_errors(predicted: Frames, reference: Frames) -> dict[str, Float[np.ndarray, "_ _"]]:
@@ -78,42 +78,37 @@ def _mean(errors: np.ndarray) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def ratio_variance(
+def material_interval(
     values: Float[np.ndarray, " F"], weights: Float[np.ndarray, " F"], groups: Int[np.ndarray, " F"]
 ) -> tuple[float, float]:
-    """Variance of a weighted mean over frames whose materials, not frames, are independent; and its degrees of freedom.
+    """95 % interval of a weighted mean over frames of which the materials, not the frames, are independent.
 
-    The ratio estimator of cluster sampling (Cochran, Sampling Techniques, 1977, section 9A): M / (M - 1) times the sum of
-    squares of the materials' residuals, over the squared sum of weights. NaN below five materials.
+    Materials are drawn with replacement (:func:`xclimb.analysis.intervals.bootstrap`); since a percentile interval of few of
+    them is too narrow, both sides are widened by sqrt(M / (M - 1)) and by the quantile of Student's t over the normal one.
+    NaN below five materials.
 
     Args:
         values: of each frame.
         weights: of each frame in the mean.
         groups: the material of each frame, 0 to M - 1.
     """
-    count = len(np.unique(groups))
-    total = float(weights.sum())
-    if count < FEWEST or total <= 0.0:
+    found = bootstrap({"sum": weights * values, "weight": weights}, groups, lambda sums: {"mean": sums["sum"] / sums["weight"]})
+    if "mean" not in found:
         return math.nan, math.nan
-    mean = float(weights @ values) / total
-    residuals = np.bincount(groups, weights * (values - mean))
-    return count / (count - 1) * float(residuals @ residuals) / total**2, float(count - 1)
+    count, centre = len(np.unique(groups)), float(weights @ values / weights.sum())
+    wider = math.sqrt(count / (count - 1)) * _student(count - 1) / _student(math.inf)
+    low, high = (centre + wider * (end - centre) for end in found["mean"])
+    return low, high
 
 
-def interval(centre: float, variances: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """95 % interval of an estimate whose variance has independent parts (Welch and Satterthwaite); NaN without any.
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of independent values, by Student's t; NaN for fewer than two."""
+    count = len(values)
+    return _student(count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else math.nan
 
-    Args:
-        centre: the estimate.
-        variances: each part with its degrees of freedom; a part that is NaN is unknown and left out.
-    """
-    known = [(variance, free) for variance, free in variances if math.isfinite(variance) and free > 0.0]
-    total = sum(variance for variance, _ in known)
-    if not known or not math.isfinite(centre):
-        return math.nan, math.nan
-    spent = sum(variance**2 / free for variance, free in known)
-    half = math.sqrt(total) * float(student(np.array([total**2 / spent if spent > 0.0 else math.inf]))[0])
-    return centre - half, centre + half
+
+def _student(free: float | int) -> float:
+    return float(student(np.array([float(free)]))[0])
 
 
 def paired_difference(
@@ -134,5 +129,4 @@ def paired_difference(
     if not known.any():
         return math.nan, math.nan
     change, weights = (after - before)[known], weights[known].astype(float)
-    _, groups = np.unique(groups[known], return_inverse=True)
-    return interval(float(weights @ change / weights.sum()), [ratio_variance(change, weights, groups)])
+    return material_interval(change, weights, np.unique(groups[known], return_inverse=True)[1])

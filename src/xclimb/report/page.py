@@ -15,15 +15,8 @@ from xclimb.report.html import figures_json, render, replace_file
 from xclimb.report.run_page import run_page
 from xclimb.report.run_summary import rows_of
 from xclimb.report.shift_files import write_shift
-from xclimb.report.summary import (
-    best_of,
-    by_model,
-    duration,
-    functional,
-    label_origin,
-    study_tiles,
-    study_verdict,
-)
+from xclimb.report.study_summary import study_tiles, study_verdict
+from xclimb.report.summary import best_of, by_model, duration, functional, label_origin
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -88,7 +81,8 @@ def _study_page(study: StudyFolder) -> str:
     models = list(study.predictions["models"]) if study.predictions else []
     chosen = best.model if best and best.model in models else next(iter(models), None)
     drawn = _study_figures(study, rows, low, high)
-    drawn |= {f"parity:{model}": figures.parity(study.predictions or {}, model) for model in models}
+    content = _with_references(study)
+    drawn |= {f"parity:{model}": figures.parity(content, model) for model in models}
     source_theory = next((run.info.get("theory", {}).get("source") for run in study.runs), None)
     sides = {
         f"source data ({low})": theory.get("low"),
@@ -113,7 +107,7 @@ def _study_page(study: StudyFolder) -> str:
         outliers=tables.outliers(study.shift),
         references=tables.references(study.references),
         runs=tables.runs(study.runs),
-        errors=tables.errors(rows, "test"),
+        errors=tables.errors(rows, "test", study.predictions),
         methods=tables.descriptions(rows),
         other_errors={split: tables.errors(rows, split) for split in ("train", "val") if by_model(rows, split)},
         notes=sorted({note for row in rows for note in row.notes}),
@@ -126,6 +120,27 @@ def _study_page(study: StudyFolder) -> str:
         versions=tables.settings(study.study.get("versions")),
         facts=_study_facts(study),
     )
+
+
+def _with_references(study: StudyFolder) -> dict:
+    """The predictions, and the elemental energies to be taken off them: the same fitted references for every model."""
+    content = study.predictions or {}
+    fitted = next((study.references[kind].values for kind in ("residual", "raw", "robust") if kind in study.references), None)
+    formulas = [str(formula) for formula in content.get("formula") or ()]
+    if fitted is None or not formulas:
+        return content
+    return content | {"reference_energy": [_elemental_energy(formula, fitted) for formula in formulas]}
+
+
+def _elemental_energy(formula: str, values: dict[str, float]) -> float:
+    """Sum of the references of a formula, eV/atom; NaN where one is not known."""
+    from ase.formula import Formula
+
+    try:
+        counts = Formula(formula).count()
+    except ValueError:
+        return math.nan
+    return sum(n * values.get(symbol, math.nan) for symbol, n in counts.items()) / max(sum(counts.values()), 1)
 
 
 def _energies_caption(shift: dict | None, low: str, high: str) -> str:

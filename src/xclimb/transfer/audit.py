@@ -45,8 +45,9 @@ def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple
     notes = []
     if suspects:
         told = "more than nine" if len(suspects) == LISTED else str(len(suspects))
+        are = "frame is" if len(suspects) == 1 else "frames are"
         notes.append(
-            f"Labels of {told} training frame(s) are over {SUSPECT:g} times further from step 0 than usual "
+            f"Labels of {told} training {are} over {SUSPECT:g} times further from step 0 than usual "
             f"({', '.join(suspects[:3])}{', ...' if len(suspects) > 3 else ''}): look at them, run.json lists the worst ten."
         )
     return rows, notes
