@@ -199,6 +199,20 @@ def test_damaged_predictions_are_one_sentence(tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
+def test_large_sets_are_sampled_with_a_seed(monkeypatch):
+    monkeypatch.setattr("xclimb.transfer.predictions.MOST_FRAMES", 10)
+    monkeypatch.setattr("xclimb.transfer.predictions.MOST_COMPONENTS", 20)
+    zero = AtomRef(np.zeros(119), np.ones(119, dtype=bool))
+    one, again = (
+        plain(describe_predictions(Off(0.05, 1), Off(0.02, 2), zero, {"val": some_frames()}, 3))["val"] for _ in range(2)
+    )
+    assert one == again
+    assert one["n_frames"] == 24
+    assert len(set(one["frame_id"])) == 10
+    assert len(one["reference"]["forces"]) == len(one["models"]["after"]["stress"]) == 20
+    assert None not in one["reference"]["forces"]
+
+
 def test_interval_over_materials():
     frames = some_frames()
     errors = absolute_errors(Off(0.05, 1).label(frames), frames)["energy"][:, 0]

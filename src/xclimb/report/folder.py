@@ -78,8 +78,8 @@ class RunFolder:
         epochs: metrics.jsonl, one dictionary an epoch, epoch 0 before any step; empty if missing.
         references: references.json; None if missing.
         evaluation: rows of evaluation.json, of the potential that was kept; empty if missing.
-        before: the same of the potential at step 0, for the splits of which evaluation.json holds both.
-        predictions: split -> labels and errors of its frames, from predictions.json; empty if missing.
+        before: the same of the potential at step 0, where evaluation.json holds both.
+        predictions: split -> what predictions.json holds; empty if missing.
         missing: names of the files that are not there.
         notes: the run's own notes, and what was found on reading (a last line cut off).
     """
@@ -276,13 +276,13 @@ def _read_run(folder: Path) -> RunFolder:
 
 def _evaluated(evaluation: dict, info: dict, folder: Path) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """The rows of evaluation.json at step 0 and of what was kept: a split holds its errors, or ``before`` and ``after``."""
-    file, rows = folder / "evaluation.json", {"before": [], "after": []}
+    rows: dict[str, list[Row]] = {"before": [], "after": []}
     fields = {"model": str(info.get("method", folder.name)), "seed": info.get("seed")}
     for split, metrics in evaluation.items():
         both = metrics if isinstance(metrics, dict) and "after" in metrics else {"after": metrics}
         for state in rows.keys() & both.keys():
-            named = fields if state == "after" else fields | {"model": "before training", "kind": "baseline"}
-            rows[state].append(_row({**named, "split": split, "metrics": both[state]}, file))
+            named = fields | ({} if state == "after" else {"model": "before training", "kind": "baseline"})
+            rows[state].append(_row({**named, "split": split, "metrics": both[state]}, folder / "evaluation.json"))
     return tuple(rows["before"]), tuple(rows["after"])
 
 

@@ -1,5 +1,6 @@
 """``predictions.json`` of a run, checked: labels and errors of a sample of its validation and test frames."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,7 +80,13 @@ class Predicted(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         rows = len(self.frame_id)
-        columns = [self.material_id, self.formula, self.n_atoms, self.reference_energy, self.reference.energy_per_atom]
+        columns: list[Sequence[Any]] = [
+            self.material_id,
+            self.formula,
+            self.n_atoms,
+            self.reference_energy,
+            self.reference.energy_per_atom,
+        ]
         columns += [column for one in self.errors.values() for column in (one.before, one.after, one.count)]
         if any(len(column) != rows for column in columns):
             raise ValueError("columns of different lengths")

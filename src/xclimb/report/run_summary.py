@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xclimb.analysis.frame_errors import paired_difference
 from xclimb.report.folder import Row, RunFolder, number
-from xclimb.report.run_predictions import STATES, ElementErrors, Predicted
+from xclimb.report.run_predictions import ElementErrors, Predicted
 from xclimb.report.summary import MISSING, QUANTITIES, Tile, functional, written
 from xclimb.report.tables import Cell, Table
 
@@ -68,9 +68,9 @@ def changes(run: RunFolder, split: str) -> list[Change]:
     predicted = run.predictions.get(split)
     found = []
     for quantity in _NAMES:
-        pair = tuple(number(side.get(f"{quantity}_mae")) for side in (before, after))
-        if all(map(math.isfinite, pair)):
-            found.append(Change(quantity, *pair, _ends(predicted, quantity)))
+        first, last = (number(side.get(f"{quantity}_mae")) for side in (before, after))
+        if math.isfinite(first) and math.isfinite(last):
+            found.append(Change(quantity, first, last, _ends(predicted, quantity)))
     return found
 
 
@@ -156,9 +156,9 @@ def run_tiles(run: RunFolder) -> list[Tile]:
     split = main_split(run)
     tiles = []
     for one in changes(run, split) if split else ():
-        unit, then = QUANTITIES[one.metric].unit, f"{SPLITS[split]}, from {written(one.metric, one.before)}"
-        told = SPLITS[split] if is_kept(run) else f"{then} ({_percent(one.percent)})"
-        tiles.append(Tile(QUANTITIES[one.metric].label, written(one.metric, one.after), unit, told))
+        quantity, name = QUANTITIES[one.metric], SPLITS.get(split or "", "")
+        context = name if is_kept(run) else f"{name}, from {written(one.metric, one.before)} ({_percent(one.percent)})"
+        tiles.append(Tile(quantity.label, written(one.metric, one.after), quantity.unit, context))
     if run.best_epoch is None or not run.epochs:
         return tiles
     return [*tiles, Tile("Best epoch", str(run.best_epoch), f"of {run.epochs[-1]['epoch']}", "0 is before any step")]
@@ -217,9 +217,10 @@ def element_table(predicted: Predicted, kept: bool) -> Table:
     ]
     body = []
     for z, (symbol, found) in enumerate(predicted.elements.items()):
-        pairs = [(name, *(number(getattr(found[state], name)) for state in STATES)) for name in metrics]
-        counts = [Cell(f"{value:.0f}", value) for value in (found["after"].frames, found["after"].atoms)]
-        body.append([Cell(symbol, float(z)), *counts, *(_both(*pair, kept) for pair in pairs)])
+        before, after = found["before"], found["after"]
+        counts = [Cell(f"{value:.0f}", value) for value in (after.frames, after.atoms)]
+        errors = [_both(name, number(getattr(before, name)), number(getattr(after, name)), kept) for name in metrics]
+        body.append([Cell(symbol, float(z)), *counts, *errors])
     return Table([("Element", ""), ("Frames", ""), ("Atoms", ""), *_headings(metrics)], body)
 
 
@@ -241,11 +242,9 @@ def worst_table(predicted: Predicted, kept: bool) -> Table | None:
     shown = [name for name in ("energy", "forces") if name in predicted.errors]
     body = []
     for row in (one.row for one in predicted.worst):
-        pairs = [
-            (name, *(number(side[row]) for side in (predicted.errors[name].before, predicted.errors[name].after)))
-            for name in shown
-        ]
-        body.append([Cell(predicted.formula[row]), *(_both(*pair, kept) for pair in pairs), Cell(predicted.frame_id[row])])
+        errors = [(name, predicted.errors[name]) for name in shown]
+        cells = [_both(name, number(found.before[row]), number(found.after[row]), kept) for name, found in errors]
+        body.append([Cell(predicted.formula[row]), *cells, Cell(predicted.frame_id[row])])
     return Table([("Formula", ""), *_headings(shown), ("Frame", "")], body) if body else None
 
 
