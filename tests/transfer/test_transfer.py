@@ -47,6 +47,15 @@ def test_a_run_folder_tells_all(run, pairs):
     assert record["settings"] == config.model_dump(mode="json")
 
 
+def test_predictions_are_those_that_were_evaluated(run):
+    stored, evaluated = (read_json(run.path / f"{name}.json")["val"] for name in ("predictions", "evaluation"))
+    for quantity, errors in stored["errors"].items():
+        before, after, count = (np.array(errors[name], dtype=float) for name in ("before", "after", "count"))
+        metric = f"{quantity}_mae"
+        assert np.nansum(after * count) / count.sum() == pytest.approx(evaluated[metric], rel=1e-3)
+        assert np.nansum(before * count) / count.sum() == pytest.approx(run.history[0]["val"][metric], rel=1e-2)
+
+
 def test_history_starts_before_any_step(run):
     assert read_history(run.path) == run.history
     first, last = run.history
