@@ -251,9 +251,12 @@ def _read_run(folder: Path) -> RunFolder:
     evaluation = _read_json(folder / "evaluation.json")
     found = {"config.yaml": config, "metrics.jsonl": epochs, "references.json": references, "evaluation.json": evaluation}
     method = str(info.get("method", folder.name))
+    errors = dict(evaluation or {})
+    if "before" in errors.get("test", {}):  # of transfer --test; a study writes those of the best potential alone
+        errors |= {"test, before training": errors["test"]["before"], "test": errors["test"].get("after", {})}
     rows = [
         _row({"model": method, "seed": info.get("seed"), "split": split, "metrics": metrics}, folder / "evaluation.json")
-        for split, metrics in (evaluation or {}).items()
+        for split, metrics in errors.items()
     ]
     return RunFolder(
         path=folder,

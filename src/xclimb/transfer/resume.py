@@ -51,8 +51,11 @@ def check_same_run(folder: RunFolder, job: Job) -> None:
             f"the run in {folder.path} was started with other settings: {', '.join(changed)}; leave them as they were, or "
             "start a new run in another folder"
         )
-    for name, frames in (("train", job.train), ("val", job.val)):
-        before = (folder.record.get("data") or {}).get(name) or {}
+    data = folder.record.get("data") or {}
+    if "test" in data and job.test is None:
+        raise DataError(f"the run in {folder.path} was started with test frames: give them again, or start a new run")
+    for name, frames in job.sets.items():
+        before = data.get(name) or {}
         if before.get("sha256") != describe_data(frames)["sha256"]:
             raise DataError(
                 f"the {name} frames are not those that the run in {folder.path} was started with ({before.get('frames')} "

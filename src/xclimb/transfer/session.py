@@ -89,7 +89,10 @@ class Session:
         if self._folder is None:
             return
         best = self._trainer.best
-        errors = {"val": evaluate(best, self._job.val)}
+        errors: dict[str, Any] = {"val": evaluate(best, self._job.val).to_dict()}
+        if self._job.test is not None and not stopped:  # once: whoever looks at it twice chooses by it
+            potentials = {"before": self._trainer.start, "after": best}
+            errors["test"] = {when: evaluate(potential, self._job.test).to_dict() for when, potential in potentials.items()}
         if stopped:
             self._folder.checkpoint("best", best)  # the signal may have come between the epoch and its checkpoint
             self._folder.stop(errors, self._trainer.best_epoch)

@@ -76,7 +76,7 @@ def _record(job: Job) -> dict[str, Any]:
         "method": job.config.method,
         "source": job.config.source,
         "seed": job.config.seed,
-        "data": {"train": describe_data(job.train), "val": describe_data(job.val)},
+        "data": {name: describe_data(frames) for name, frames in job.sets.items()},
         "inputs": job.inputs,
         "best_epoch": None,
         "threads": torch.get_num_threads(),
