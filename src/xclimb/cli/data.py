@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, named_limits, pairs, read_data
+from xclimb.cli.options import Data, Functional, Json, Overwrite, named_limits, pairs, read_data, takes_label_keys
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, read_joined, split_settings
 from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
@@ -16,10 +16,12 @@ from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.ingest.audit import Limits
     from xclimb.ingest.second_look import Findings, Group, Look
 
 
+@takes_label_keys
 def ingest(
     paths: Annotated[
         list[str] | None,
@@ -29,7 +31,6 @@ def ingest(
         Path | None, typer.Option("--out", "-o", metavar="STORE", help="Folder of the new store.", show_default=False)
     ] = None,
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     energy: Annotated[
         str | None,
         typer.Option(metavar="WHICH", help="uncorrected or corrected (JSON), e_0 or free (VASP).", show_default=False),
@@ -90,6 +91,8 @@ def ingest(
         typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers read instead.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Read calculations, check every frame, and keep the good ones in a store.
 
@@ -117,7 +120,7 @@ def ingest(
         raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
     else:
         summary = ingest_files(
-            list(paths), out, functional, energy_key=energy_key, energy=energy, steps=steps, mix=mix, limits=limits,
+            list(paths), out, functional, **keys.arguments(), energy=energy, steps=steps, mix=mix, limits=limits,
             checks=checks, energy_unit=energy_unit, force_unit=force_unit, stress_unit=stress_unit, overwrite=overwrite,
             append=append, progress=watched, workers=many, scheduler=scheduler,
             look=None if potential == "none" else _against(potential),
@@ -140,18 +143,20 @@ def _against(potential: str) -> "Look":
     return look
 
 
+@takes_label_keys
 def export(
     data: Data,
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="File to write: .extxyz, .db, .aselmdb or .parquet.", show_default=False)
     ],
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     format: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="extxyz, db, aselmdb or parquet, if the suffix does not say it.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Write a store (or other data) to a file of another program; names, labels and level of theory go along.
 
@@ -161,18 +166,18 @@ def export(
     """
     from xclimb.data.export import export as write
 
-    frames = read_data(data, functional, energy_key)
+    frames = read_data(data, functional, keys)
     path = write(frames, out, format, overwrite=overwrite)
     console().print(f"{count(len(frames))} frames at {frames.theory}: {path}", soft_wrap=True)
 
 
+@takes_label_keys
 def split(
     data: Annotated[
         list[str],
         typer.Argument(metavar="DATA", help="A store, which keeps its split, or files and other data.", show_default=False),
     ],
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -190,6 +195,8 @@ def split(
     no_cover: NoCover = False,
     gap: Gap = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Split data by material, or a trajectory into blocks of frames.
 
@@ -215,10 +222,10 @@ def split(
         if sizes:
             raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")
         file = out or Path(data[0]).with_suffix(".split.json")
-        frames = read_joined(data, functional, energy_key)
+        frames = read_joined(data, functional, keys)
         found = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
         level = "" if functional is None else f" -f {functional}"
-        level += "" if energy_key is None else f" --energy-key {energy_key}"
+        level += "".join(f" --{name.replace('_', '-')} {key}" for name, key in keys.arguments().items() if key is not None)
         named, more = "", f"{shlex.join(data)}{level} --split {shlex.quote(str(file))}"
     table = make_table("part", "frames", "materials")
     for name, index in found.parts.items():
@@ -238,16 +245,18 @@ def _numbers(text: str, between: str, option: str) -> list[float]:
         raise ConfigError(f"--{option} {text}: give numbers with {between!r} between them") from None
 
 
+@takes_label_keys
 def inspect(
     data: Data,
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     json: Json = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="PAGE", help="Also a page with a periodic table, page.html.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Show what a data set holds: counts, elements, labels, histograms, level of theory, frames that cannot be used.
 
@@ -259,7 +268,7 @@ def inspect(
     from xclimb.cli.show import show_overview
 
     page = fresh_file(out, overwrite) if out is not None else None
-    found = overview(read_data(data, functional, energy_key, strict=False))
+    found = overview(read_data(data, functional, keys, strict=False))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(found))
     if page is not None:

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import Data, Device, Dtype, EnergyKey, Functional, Json, Overwrite, read_data, resumed, run_settings
+from xclimb.cli.options import (
+    Data,
+    Device,
+    Dtype,
+    Functional,
+    Json,
+    Overwrite,
+    read_data,
+    resumed,
+    run_settings,
+    takes_label_keys,
+)
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
 from xclimb.cli.tables import count, fresh_file, make_table, metrics_table, number, to_json, write_whole
@@ -13,6 +24,7 @@ from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
 
 Source = Annotated[
     str,
@@ -42,6 +54,7 @@ def models() -> None:
     )
 
 
+@takes_label_keys
 def transfer(
     data: Annotated[
         list[str] | None,
@@ -75,7 +88,6 @@ def transfer(
     val_fraction: ValFraction = None,
     no_cover: NoCover = False,
     gap: Gap = None,
-    energy_key: EnergyKey = None,
     source: Annotated[
         str | None,
         typer.Option("--source", "-s", metavar="POTENTIAL", help="Potential to start from.", show_default="chgnet-0.3.0"),
@@ -136,6 +148,8 @@ def transfer(
             show_default=False,
         ),
     ] = None,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder that can be used and reported.
 
@@ -150,7 +164,7 @@ def transfer(
     put_aside = split_settings(by, group, no_cover, gap) | ({} if val_fraction is None else {"fraction": val_fraction})
     named |= {f"validation.{name}": value for name, value in put_aside.items()}
     settings = run_settings(config, named, overrides or [])
-    inputs: dict[str, Any] = {"data": data or None, "functional": functional, "energy_key": energy_key}
+    inputs: dict[str, Any] = {"data": data or None, "functional": functional, **keys.arguments()}
     inputs |= {"val": val or None, "test": test or None, "split": None if split is None else str(split)}
     if resume is not None:
         if overwrite or out is not None:
@@ -194,6 +208,7 @@ def transfer(
 
 def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frames | None, Frames | None]":
     """Training, validation and test frames that the command named, or that a split of theirs holds out."""
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.stored_split import validation_part
     from xclimb.training.engine import first_process
 
@@ -201,7 +216,7 @@ def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frame
         inputs["val"] = beside
         if first_process():
             note(f"validated on {' and '.join(map(str, beside))}, of the same split: --val names other frames")
-    how = (inputs["functional"], inputs["energy_key"])
+    how = (inputs["functional"], LabelKeys.from_arguments(inputs))
     train = read_joined(inputs["data"], *how)
     if inputs["split"] is not None:
         return apply_split(Path(inputs["split"]), train, val=inputs["val"], test=inputs["test"])
@@ -212,14 +227,16 @@ def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frame
 _VALIDATED = (("energy_mae", 1), ("forces_mae", 1), ("stress_mae", 3), ("magmom_mae", 3))
 
 
+@takes_label_keys
 def evaluate(
     potential: Source,
     data: Data,
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     json: Json = None,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Errors of a potential on labelled frames: energy (meV/atom), forces (meV/Å), stress (GPa), magnetic moments (µB).
 
@@ -229,7 +246,7 @@ def evaluate(
     from xclimb.models.zoo import load
 
     loaded = load(potential, device, dtype)
-    metrics = measure(loaded, read_data(data, functional, energy_key))
+    metrics = measure(loaded, read_data(data, functional, keys))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(metrics.to_dict()))
     console().print(metrics_table([(potential, metrics)], first="potential"))
@@ -237,6 +254,7 @@ def evaluate(
         note(sentence)
 
 
+@takes_label_keys
 def predict(
     potential: Source,
     files: Annotated[
@@ -259,6 +277,8 @@ def predict(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Energy, forces, stress and magnetic moments of structures.
 
@@ -272,7 +292,7 @@ def predict(
     from xclimb.models.zoo import load
 
     loaded = load(potential, device, dtype)
-    labelled = loaded.label(_structures(files, functional))
+    labelled = loaded.label(_structures(files, functional, keys))
     table = make_table(
         "structure",
         "formula",
@@ -293,7 +313,7 @@ def predict(
         console().print(f"written: {out}", soft_wrap=True)
 
 
-def _structures(files: list[str], functional: str | None) -> "Frames":
+def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> "Frames":
     """The structures of all files, without their labels."""
     import numpy as np
 
@@ -301,7 +321,7 @@ def _structures(files: list[str], functional: str | None) -> "Frames":
     from xclimb.data.theory import LevelOfTheory
 
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional).replace(**bare) for name in files]
+    parts = [read_data(name, functional, keys).replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
     return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
 

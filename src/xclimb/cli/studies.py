@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import read_data, run_settings
+from xclimb.cli.options import read_data, run_settings, takes_label_keys
 from xclimb.cli.shell import console
 from xclimb.cli.splitting import By, GroupBy, NoCover, ValFraction, split_settings, study_split
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.splits import Split
     from xclimb.study.methods import Study
 
@@ -127,6 +128,7 @@ def _study() -> None:
 
 
 @study_app.command("methods")
+@takes_label_keys
 def methods(
     low: Annotated[
         str | None, typer.Argument(metavar="LOW", help="Data of the source's functional.", show_default=False)
@@ -176,6 +178,8 @@ def methods(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run again what is finished.")] = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Transfer by every method and seed; table of errors on held-out materials, verdict and report.
 
@@ -188,7 +192,7 @@ def methods(
     how = split_settings(by, group, no_cover, None)
     if sample is not None and (how or val_fraction is not None):
         raise ConfigError("--sample brings its own split: leave what says how to split out")
-    low_frames, high_frames = _study_data(low, high, sample, functional_low, functional_high, split)
+    low_frames, high_frames = _study_data(low, high, sample, functional_low, functional_high, split, keys)
     if sample is not None:
         from xclimb.data.samples import load_sample_split
 
@@ -219,7 +223,13 @@ def methods(
 
 
 def _study_data(
-    low: str | None, high: str | None, sample: str | None, functional_low: str, functional_high: str, split: Path | None
+    low: str | None,
+    high: str | None,
+    sample: str | None,
+    functional_low: str,
+    functional_high: str,
+    split: Path | None,
+    keys: "LabelKeys",
 ) -> "tuple[Frames, Frames]":
     """The frames of both functionals.
 
@@ -234,7 +244,7 @@ def _study_data(
         from xclimb.data.samples import load_sample
 
         return load_sample(sample, functional_low), load_sample(sample, functional_high)
-    return read_data(str(low), functional_low), read_data(str(high), functional_high)
+    return read_data(str(low), functional_low, keys), read_data(str(high), functional_high, keys)
 
 
 def report(
