@@ -12,7 +12,7 @@ from xclimb.cli.options import Data, Functional, Json, Overwrite, named_limits, 
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, read_joined, split_settings
 from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
-from xclimb.errors import ConfigError
+from xclimb.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
@@ -168,7 +168,7 @@ def export(
 
     frames = read_data(data, functional, keys)
     path = write(frames, out, format, overwrite=overwrite)
-    console().print(f"{count(len(frames))} frames at {frames.theory}: {path}", soft_wrap=True)
+    console().print(f"{counted(len(frames), 'frame')} at {frames.theory}: {path}", soft_wrap=True)
 
 
 @takes_label_keys

@@ -44,7 +44,7 @@ class SameCrystals:
 
 
 def same_crystals(frames: Frames, structures: int = STRUCTURES, sites: int = SITES, progress: bool = False) -> SameCrystals:
-    """Join material ids of the same crystal; of each id and formula the frame of lowest energy per atom is compared.
+    """Join material ids of the same crystal; of each id the frame of lowest energy per atom is compared.
 
     Formulas with few ids go first. Frames that are not periodic in all directions, or have more than 400 atoms, are compared
     with none.
@@ -99,18 +99,12 @@ def _by_formula(frames: Frames, rows: np.ndarray) -> list[tuple[str, np.ndarray]
 
 
 def _representatives(frames: Frames) -> np.ndarray:
-    """Of each material id and formula the comparable frame of lowest energy per atom, by id."""
-    usable = np.flatnonzero(np.asarray(frames.pbc).all(axis=1) & (frames.n_atoms > 0) & (frames.n_atoms <= _MOST_ATOMS))
-    usable = usable[frames.volumes[usable] > 0]
-    if not len(usable):
-        return usable
-    chosen = frames[usable]
-    _, material = np.unique(chosen.material_id, return_inverse=True)
-    _, formula = np.unique(chosen.formulas(), return_inverse=True)
-    order = np.lexsort((chosen.frame_id, chosen.energy_per_atom, formula, material))
-    group = np.stack([material[order], formula[order]])
-    first = np.concatenate([[True], (np.diff(group, axis=1) != 0).any(axis=0)])
-    return usable[order[first]]
+    """Of each material id the comparable frame of lowest energy per atom, by id; only ids, energies and cells are read."""
+    usable = np.asarray(frames.pbc).all(axis=1) & (frames.n_atoms > 0) & (frames.n_atoms <= _MOST_ATOMS) & (frames.volumes > 0)
+    rows = np.flatnonzero(usable)
+    order = rows[np.lexsort((frames.frame_id[rows], frames.energy_per_atom[rows], frames.material_id[rows]))]
+    _, first = np.unique(frames.material_id[order], return_index=True)
+    return order[first]
 
 
 @dataclass
