@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 STRUCTURES = 20_000  # fingerprints, of a millisecond each for ten atoms
-SITES = 2_000  # of structures that StructureMatcher compares, of 10 to 40 ms each
-_EQUAL, _CLOSE = 1e-6, 0.08  # cosine distance: of the same crystal to the last digits; beyond which none is the same
+SITES = 1_000  # of structures that StructureMatcher compares, of 10 to 40 ms each
+_EQUAL, _CLOSE = 1e-6, 0.04  # cosine distance: of the same crystal to the last digits; beyond which none is the same
+_CANDIDATES = 32  # of one structure
 _REACH, _BINS, _SMEARING = 2.6, 52, 2.0  # mean atomic spacings; bins up to there; standard deviation in bins
 _MOST_ATOMS = 400
 _SUPERCELL = 0.15  # root mean square displacement of a supercell, mean atomic spacings
@@ -119,28 +120,35 @@ class _Search:
     skipped: list[str] = field(default_factory=list)
 
     def formula(self, name: str, rows: np.ndarray) -> None:
-        """Compare the structures of one formula, the closest pairs first, and no two that are joined already."""
+        """Compare each structure of one formula with the nearest before it, one of each crystal."""
         if len(rows) > self.structures_left:
             self.skipped.append(name)
             return
         self.structures_left -= len(rows)
         structures = self.frames[rows].to_pymatgen()
         prints = np.stack([fingerprint(structure) for structure in structures])
-        for distance, i, j in _close_pairs(prints):
-            one, other = (str(self.frames.material_id[rows[k]]) for k in (i, j))
-            if self.joined.connected(one, other):
-                continue
-            same = distance < _EQUAL or _same_cell(self.frames, int(rows[i]), int(rows[j]))
-            if not same:
-                sites = max(len(structures[i]), len(structures[j]))
-                if sites > self.sites_left:
-                    self.skipped.append(name)
-                    return
-                self.sites_left -= sites
-                same = _match(structures[i], structures[j])
-            if same:
-                self.joined.merge(one, other)
-                self.pairs.append((one, other))
+        ids = self.frames.material_id[rows].tolist()
+        cells: dict[int, Structure] = {}
+        for i in range(1, len(rows)):
+            other = set()  # crystals that this structure is not
+            for distance, j in _nearest(prints, i):
+                if self.joined.connected(ids[i], ids[j]) or self.joined[ids[j]] in other:
+                    continue
+                same = distance < _EQUAL or _same_cell(self.frames, int(rows[i]), int(rows[j]))
+                if not same:
+                    sites = max(len(structures[i]), len(structures[j]))
+                    if sites > self.sites_left:
+                        self.skipped.append(name)
+                        return
+                    self.sites_left -= sites
+                    for k in {i, j} - cells.keys():
+                        cells[k] = structures[k].get_primitive_structure()
+                    same = _match(cells[i], cells[j])
+                if same:
+                    self.joined.merge(ids[i], ids[j])
+                    self.pairs.append((ids[j], ids[i]))
+                else:
+                    other.add(self.joined[ids[j]])
 
 
 def fingerprint(structure: "Structure") -> np.ndarray:
@@ -155,25 +163,21 @@ def fingerprint(structure: "Structure") -> np.ndarray:
     elements, element = np.unique(numbers, return_inverse=True)
     pair = np.minimum(element[centre], element[neighbour]) * len(elements) + np.maximum(element[centre], element[neighbour])
     weight = 0.5 * (1 + np.cos(np.pi * distance / _REACH)) / np.maximum(distance, 0.1) ** 2
-    place = distance / _REACH * _BINS
-    bins = np.arange(_BINS)
-    histogram = np.zeros((len(elements) ** 2, _BINS))
-    for offset in range(-6, 7):  # the Gaussian is evaluated at each distance, not at the middle of its bin
-        at = np.floor(place).astype(np.int64) + offset
-        inside = (at >= 0) & (at < _BINS)
-        smeared = weight * np.exp(-0.5 * ((bins[np.clip(at, 0, _BINS - 1)] - place) / _SMEARING) ** 2)
-        np.add.at(histogram, (pair[inside], at[inside]), smeared[inside])
-    flat = histogram.ravel()
+    place = (distance / _REACH * _BINS)[:, None]
+    at = np.floor(place).astype(np.int64) + np.arange(-6, 7)  # the bins that a Gaussian reaches
+    smeared = weight[:, None] * np.exp(-0.5 * ((at - place) / _SMEARING) ** 2)
+    inside = (at >= 0) & (at < _BINS)
+    flat = np.bincount((pair[:, None] * _BINS + at)[inside], smeared[inside], minlength=len(elements) ** 2 * _BINS)
     return flat / max(float(np.linalg.norm(flat)), 1e-12)
 
 
-def _close_pairs(prints: np.ndarray) -> list[tuple[float, int, int]]:
-    """Pairs of fingerprints that are close, the closest first: (cosine distance, one, other)."""
-    found: list[tuple[float, int, int]] = []
-    for i in range(len(prints) - 1):
-        distance = 1 - prints[i + 1 :] @ prints[i]
-        found += [(float(distance[k]), i, i + 1 + int(k)) for k in np.flatnonzero(distance < _CLOSE)]
-    return sorted((0.0 if distance < _EQUAL else distance, i, j) for distance, i, j in found)
+def _nearest(prints: np.ndarray, i: int) -> list[tuple[float, int]]:
+    """The nearest of the fingerprints before the i-th that are close to it, nearest first: (cosine distance, number)."""
+    distance = 1 - prints[:i] @ prints[i]
+    distance[distance < _EQUAL] = 0.0  # equal but for rounding: then the first of them
+    close = np.flatnonzero(distance < _CLOSE)
+    close = close[np.argsort(distance[close], kind="stable")[:_CANDIDATES]]
+    return [(float(distance[j]), int(j)) for j in close]
 
 
 def _same_cell(frames: Frames, one: int, other: int) -> bool:
@@ -181,7 +185,8 @@ def _same_cell(frames: Frames, one: int, other: int) -> bool:
     a, b = (slice(frames.offsets[row], frames.offsets[row + 1]) for row in (one, other))
     if frames.n_atoms[one] != frames.n_atoms[other] or not np.array_equal(frames.numbers[a], frames.numbers[b]):
         return False
-    cells = [np.asarray(frames.cells[row]) / frames.volumes[row] ** (1 / 3) for row in (one, other)]
+    cells = np.stack([frames.cells[one], frames.cells[other]])
+    cells /= np.abs(np.linalg.det(cells))[:, None, None] ** (1 / 3)
     if np.abs(cells[0] - cells[1]).max() > _STRAIN * np.abs(cells[0]).max():
         return False
     shift = frames.positions[a] @ np.linalg.inv(frames.cells[one]) - frames.positions[b] @ np.linalg.inv(frames.cells[other])
@@ -193,8 +198,8 @@ def _same_cell(frames: Frames, one: int, other: int) -> bool:
 
 
 def _match(one: "Structure", other: "Structure") -> bool:
-    """StructureMatcher on primitive cells; where they differ in size, the small one against supercells of its own."""
-    small, large = sorted((structure.get_primitive_structure() for structure in (one, other)), key=len)
+    """StructureMatcher on primitive cells; where they differ in size, supercells of the smaller one."""
+    small, large = sorted((one, other), key=len)
     if len(small) == len(large):
         return bool(matcher().fit(small, large))
     # a supercell with displacements is not reduced; with the usual tolerance of 0.3, fcc would match supercells of hcp

@@ -131,8 +131,8 @@ def _shared_materials(train: Frames, other: Frames, name: str) -> list[str]:
     ]
 
 
-def coverage_notes(start: Potential, train: Frames, val: Frames) -> list[str]:
-    """Names the elements of the validation frames that no training frame contains."""
+def coverage_notes(start: Potential, train: Frames, val: Frames, name: str = "validation") -> list[str]:
+    """Names the elements of the validation (or other) frames that no training frame contains."""
     from ase.data import chemical_symbols
 
     named = [chemical_symbols[z] for z in np.setdiff1d(val.elements, train.elements).tolist()]
@@ -140,5 +140,5 @@ def coverage_notes(start: Potential, train: Frames, val: Frames) -> list[str]:
         return []
     return [
         f"No training frame contains {', '.join(named)}: the references of {start.name} for them are kept from the source, "
-        "and energies of validation frames with them are not meaningful."
+        f"and energies of {name} frames with them are not meaningful."
     ]
