@@ -129,7 +129,7 @@ CASES = {
     "shift of one file": (("shift", "both.parquet"), ("both.parquet", "--low PBE --high r2SCAN")),
     "no common pairs": (("shift", "good.extxyz", "r2scan.parquet", "--low", "PBE"), ("pairs", "frame_id")),
     "validation at another level": ((*GO, "--val", "pbe.parquet"), ("pbe.parquet", "PBE", "r2SCAN")),
-    "validation is training": ((*GO, "--val", "good.extxyz"), ("6 frame(s)", "split")),
+    "validation is training": ((*GO, "--val", "good.extxyz"), ("6 frames", "split")),
     # potentials
     "unknown potential": (("predict", "chgnet-0.3", "good.extxyz"), ("chgnet-0.3", "did you mean 'chgnet-0.3.0'")),
     "damaged weights": (("predict", "damaged", "good.extxyz"), ("damaged/weights.safetensors", "checksum")),

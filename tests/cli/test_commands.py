@@ -126,7 +126,7 @@ def test_a_part_of_a_store_is_validated_on_that_stores_validation_part(xclimb_cl
         said = xclimb_cli("transfer", f"store:{part}", "--epochs", 0, "--out", name)
         assert "validated on store:val, of the same split: --val names other frames" in said.err
         record = json.loads((tmp_path / name / "run.json").read_text())
-        assert record["inputs"]["val"] == "store:val"
+        assert record["inputs"]["val"] == ["store:val"]
         assert record["data"]["val"]["frames"] == len(xclimb.open(tmp_path / "store:val"))
     assert "validated on" not in xclimb_cli("transfer", "store:train", "--val", "store:test", "--epochs", 0, "--out", "own").err
     assert "validated on" not in xclimb_cli("transfer", "store", "--epochs", 0, "--out", "whole").err

@@ -169,7 +169,7 @@ def test_limits_names_and_progress(tmp_path, capsys):
     frames = crystals()
     to_parquet(frames.replace(forces=frames.forces + 150.0), tmp_path / "a.parquet")
     to_parquet(frames.replace(forces=frames.forces + 150.0), tmp_path / "b.parquet")
-    with pytest.warns(XclimbWarning, match=r"3 frame id\(s\)"):
+    with pytest.warns(XclimbWarning, match="3 frame ids stood"):
         summary = ingest(
             [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "store", limits=Limits(force=1e3), progress=True
         )

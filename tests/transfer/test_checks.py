@@ -34,7 +34,7 @@ def all_missing(frames, label):
         (changed(TRAIN, "numbers", 4, 0), VAL, DataError, "atomic number 0"),
         (rock_salts(functional=None), VAL, TheoryError, "functional='r2SCAN'"),
         (TRAIN, VAL.with_theory(LevelOfTheory("PBE")), TheoryError, "different levels of theory"),
-        (TRAIN, TRAIN[2:4], DataError, r"2 frame\(s\) are in the training and in the validation set \(f0-2, f0-3\)"),
+        (TRAIN, TRAIN[2:4], DataError, r"2 frames in the training set and in the validation set as well \(f0-2, f0-3\)"),
     ],
 )
 def test_data_that_cannot_be_trained_on(tmp_path, train, val, kind, told):
@@ -76,7 +76,7 @@ def test_ids_that_were_only_counted_are_no_leak():
 
 def test_materials_in_both_sets_are_told():
     (note,) = check_data(TRAIN, VAL)
-    assert "3 material(s) are in both sets" in note
+    assert "3 materials in the training and the validation set" in note
 
 
 def test_elements_without_training_frames_are_named(tmp_path):

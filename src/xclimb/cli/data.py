@@ -1,6 +1,7 @@
 """``ingest``, ``inspect``, ``split``, ``export``: data in, what they hold, parts, data out."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,9 @@ import typer
 
 from xclimb.cli.options import Data, Functional, Json, Overwrite, named_limits, pairs, read_data, takes_label_keys
 from xclimb.cli.shell import console, error_console
+from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, read_joined, split_settings
 from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
-from xclimb.errors import ConfigError
+from xclimb.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
@@ -166,33 +168,74 @@ def export(
 
     frames = read_data(data, functional, keys)
     path = write(frames, out, format, overwrite=overwrite)
-    console().print(f"{count(len(frames))} frames at {frames.theory}: {path}", soft_wrap=True)
+    console().print(f"{counted(len(frames), 'frame')} at {frames.theory}: {path}", soft_wrap=True)
 
 
+@takes_label_keys
 def split(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.", show_default=False)],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA", help="A store, which keeps its split, or files and other data.", show_default=False),
+    ],
+    functional: Functional = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="JSON file of the split.", show_default="in the store; DATA.split.json of files"
+        ),
+    ] = None,
     ratios: Annotated[str, typer.Option(metavar="A:B:C", help="Shares of train, validation and test frames.")] = "8:1:1",
-    subsets: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of nested subsets of train.", show_default=False)] = "",
-    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same split.")] = 0,
-    by: Annotated[str, typer.Option(metavar="WHAT", help="What stays together: material or composition.")] = "material",
+    subsets: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Sizes of nested subsets of train (of a store).", show_default=False)
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same split.")] = 0,
+    by: By = None,
+    group: GroupBy = None,
+    val_fraction: ValFraction = None,
+    no_cover: NoCover = False,
+    gap: Gap = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
-    """Split a store by material, and keep the split with it: STORE:train, STORE:val and STORE:test are data then.
+    """Split data by material, or a trajectory into blocks of frames.
 
-    [bold]Example:[/bold] xclimb split data/r2scan --ratios 8:1:1 --subsets 1000,10000
+    A store keeps its split: STORE:train, STORE:val and STORE:test are data then. For files it is written beside them.
+
+    [bold]Examples:[/bold] xclimb split data/r2scan --ratios 8:1:1 --subsets 1000,10000
 
     xclimb transfer data/r2scan:train-1000 --out runs/1000     (validated on data/r2scan:val)
-    """
-    from xclimb.data.stored_split import split_store
 
-    shares, sizes = _numbers(ratios, ":", "ratios"), [int(size) for size in _numbers(subsets, ",", "subsets")]
-    found = split_store(store, shares, sizes, seed, by, overwrite=overwrite)
+    xclimb split md.extxyz -f r2SCAN; xclimb transfer md.extxyz -f r2SCAN --split md.split.json
+    """
+    from xclimb.data.store import is_store
+    from xclimb.data.stored_split import shares_of, split_data, split_store
+
+    shares = shares_of(_numbers(ratios, ":", "ratios"), val_fraction)
+    sizes = [int(size) for size in _numbers(subsets, ",", "subsets")]
+    how = split_settings(by, group, no_cover, gap) | {"progress": error_console().is_terminal}
+    in_store = len(data) == 1 and out is None and is_store(data[0])
+    if in_store:
+        found = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
+        named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in found.parts else "")
+    else:
+        if sizes:
+            raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")
+        file = out or Path(data[0]).with_suffix(".split.json")
+        frames = read_joined(data, functional, keys)
+        found = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
+        level = "" if functional is None else f" -f {functional}"
+        level += "".join(f" --{name.replace('_', '-')} {key}" for name, key in keys.arguments().items() if key is not None)
+        named, more = "", f"{shlex.join(data)}{level} --split {shlex.quote(str(file))}"
     table = make_table("part", "frames", "materials")
     for name, index in found.parts.items():
-        table.add_row(f"{store}:{name}", count(len(index)), count(found.materials[name]))
+        table.add_row(f"{named}{name}", count(len(index)), count(found.materials[name]))
     console().print(table)
     if found.split.names:
         console().print(f"moved to train, for their elements: {listed(found.split.names)}", soft_wrap=True)
+    if not in_store:
+        console().print(f"split:    {file}", soft_wrap=True)
+    console().print(f"train:    xclimb transfer {more}", soft_wrap=True)
 
 
 def _numbers(text: str, between: str, option: str) -> list[float]:

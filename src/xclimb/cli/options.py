@@ -242,5 +242,6 @@ def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> t
     former = former_settings(folder).model_dump()
     record = read_json(folder / "run.json")
     known = (record.get("inputs") if isinstance(record, dict) else None) or {}
+    known |= {name: [known[name]] for name in ("data", "val") if isinstance(known.get(name), str)}  # of xclimb 0.1.0
     given = {name: value for name, value in inputs.items() if value is not None}
     return merge(former, settings), inputs | known | given

@@ -18,6 +18,7 @@ from xclimb.cli.options import (
     takes_label_keys,
 )
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
+from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
 from xclimb.cli.tables import count, fresh_file, make_table, metrics_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
 
@@ -56,22 +57,37 @@ def models() -> None:
 @takes_label_keys
 def transfer(
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            metavar="DATA",
-            help="File, folder, store or a part of one (STORE:train), as for xclimb inspect; left out with --resume.",
+            metavar="DATA...",
+            help="Files, folders, stores or parts of one (STORE:train), as for xclimb inspect; left out with --resume.",
             show_default=False,
         ),
     ] = None,
     functional: Functional = None,
     val: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="DATA",
-            help="Frames to choose the best epoch by; left out: STORE:val for STORE:train, else a tenth of the materials.",
+            help="Frames to choose the best epoch by (repeat); left out: STORE:val for STORE:train, else a tenth of DATA.",
             show_default=False,
         ),
     ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATA", help="Frames whose errors end the run, once, before and after (repeat).", show_default=False
+        ),
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON file of xclimb split: what of DATA is held out.", show_default=False),
+    ] = None,
+    by: By = None,
+    group: GroupBy = None,
+    val_fraction: ValFraction = None,
+    no_cover: NoCover = False,
+    gap: Gap = None,
     source: Annotated[
         str | None,
         typer.Option("--source", "-s", metavar="POTENTIAL", help="Potential to start from.", show_default="chgnet-0.3.0"),
@@ -101,7 +117,7 @@ def transfer(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Same seed, same machine, same numbers.", rich_help_panel=_RUN, show_default="0"),
+        typer.Option(metavar="N", help="Same seed, machine and threads: same numbers.", rich_help_panel=_RUN, show_default="0"),
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:<n> or mps.", rich_help_panel=_RUN, show_default="cpu")
@@ -137,38 +153,35 @@ def transfer(
 ) -> None:
     """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder that can be used and reported.
 
-    [bold]Example:[/bold] xclimb transfer data/r2scan --functional r2SCAN --method residual --epochs 50 --out runs/r2scan
+    [bold]Examples:[/bold] xclimb transfer data/r2scan --functional r2SCAN --method residual --epochs 50 --out runs/r2scan
+
+    xclimb transfer md1.extxyz md2.extxyz -f r2SCAN --by frame --test other.extxyz
 
     Ctrl-C and SIGTERM save the state and keep the best epoch so far; xclimb transfer --resume runs/r2scan goes on.
     """
     named = {"source": source, "method": method, "epochs": epochs, "seed": seed}
     named |= {"device": device, "devices": devices, "dtype": dtype}
+    put_aside = split_settings(by, group, no_cover, gap) | ({} if val_fraction is None else {"fraction": val_fraction})
+    named |= {f"validation.{name}": value for name, value in put_aside.items()}
     settings = run_settings(config, named, overrides or [])
-    inputs: dict[str, Any] = {"data": data, "functional": functional, "val": val, **keys.arguments()}
+    inputs: dict[str, Any] = {"data": data or None, "functional": functional, **keys.arguments()}
+    inputs |= {"val": val or None, "test": test or None, "split": None if split is None else str(split)}
     if resume is not None:
         if overwrite or out is not None:
             raise ConfigError("--resume names the folder that goes on: leave --out and --overwrite out")
         settings, inputs = resumed(resume, settings, inputs)
-    if inputs["data"] is None:
+    if not inputs["data"]:
         raise ConfigError("which data? give DATA: a file, folder, store or sample:dft_pairs")
 
     from xclimb.config import TransferConfig
-    from xclimb.data.label_keys import LabelKeys
-    from xclimb.data.stored_split import validation_part
-    from xclimb.training.engine import first_process
     from xclimb.transfer.fit import run_transfer
     from xclimb.transfer.methods import get_method
 
     checked = TransferConfig.build(settings)
     get_method(checked.method).check(checked)
-    if inputs["val"] is None and resume is None and (beside := validation_part(inputs["data"])) is not None:
-        inputs["val"] = beside
-        if first_process():
-            note(f"validated on {beside}, of the same split: --val names other frames")
-    keys = LabelKeys.from_arguments(inputs)
-    train = read_data(inputs["data"], inputs["functional"], keys)
-    held = read_data(inputs["val"], inputs["functional"], keys) if inputs["val"] is not None else None
-    run = run_transfer(checked, train, held, resume or out, overwrite=overwrite, resume=resume is not None, inputs=inputs)
+    train, held, tested = _transfer_sets(inputs, resume is not None)
+    how: dict[str, Any] = {"overwrite": overwrite, "resume": resume is not None, "inputs": inputs, "test": tested}
+    run = run_transfer(checked, train, held, resume or out, **how)
     if run.rank > 0:
         return  # one process talks
     for sentence in run.notes:
@@ -180,6 +193,9 @@ def transfer(
     for name, line in (("before training", first), (f"best epoch ({run.best_epoch} of {len(run.history) - 1})", last)):
         table.add_row(name, *(number(line[key], digits) for key, digits in _VALIDATED))
     screen.print(table)
+    if run.test:
+        rows = [(f"test, {when} training", metrics) for when, metrics in run.test.items()]
+        screen.print(metrics_table(rows, first="test set, evaluated once"))
     told = f"run folder: {run.path}\nuse it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}"
     screen.print(told, soft_wrap=True)  # to be copied whole
     if run.interrupted:
@@ -188,6 +204,24 @@ def transfer(
             soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
+
+
+def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frames | None, Frames | None]":
+    """Training, validation and test frames that the command named, or that a split of theirs holds out."""
+    from xclimb.data.label_keys import LabelKeys
+    from xclimb.data.stored_split import validation_part
+    from xclimb.training.engine import first_process
+
+    if inputs["val"] is None and not resume and all(beside := [validation_part(name) for name in inputs["data"]]):
+        inputs["val"] = beside
+        if first_process():
+            note(f"validated on {' and '.join(map(str, beside))}, of the same split: --val names other frames")
+    how = (inputs["functional"], LabelKeys.from_arguments(inputs))
+    train = read_joined(inputs["data"], *how)
+    if inputs["split"] is not None:
+        return apply_split(Path(inputs["split"]), train, val=inputs["val"], test=inputs["test"])
+    held, tested = (None if inputs[name] is None else read_joined(inputs[name], *how) for name in ("val", "test"))
+    return train, held, tested
 
 
 _VALIDATED = (("energy_mae", 1), ("forces_mae", 1), ("stress_mae", 3), ("magmom_mae", 3))

@@ -4,7 +4,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from xclimb.cli.shell import as_options
-from xclimb.cli.tables import NONE, count, files, listed, make_table, number, spread
+from xclimb.cli.tables import NONE, count, listed, make_table, number, spread
+from xclimb.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +23,9 @@ def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
     """What ``inspect`` found."""
     sizes = found["atoms_per_frame"]
     screen.print(f"{name}: {found['theory']}", soft_wrap=True)
-    told = f"{count(found['frames'])} frames of {count(found['materials'])} materials ({count(found['formulas'])} formulas)"
-    atoms = f"{count(found['atoms'])} atoms" + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
+    told = f"{counted(found['frames'], 'frame')} of {counted(found['materials'], 'material')}"
+    told += f" ({counted(found['formulas'], 'formula')})"
+    atoms = counted(found["atoms"], "atom") + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
     screen.print(f"{told}, {atoms}")
     screen.print(
         f"{len(found['elements'])} elements (frames with each): "
@@ -57,7 +59,7 @@ def _bars(counts: list[int], width: int) -> str:
 def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     """Counts in and out, and where the rejects are listed."""
     screen.print(
-        f"{count(summary.n_in)} frames in {files(summary.files)}: {count(summary.n_out)} kept, "
+        f"{counted(summary.n_in, 'frame')} in {counted(summary.files, 'file')}: {count(summary.n_out)} kept, "
         f"{count(summary.n_rejected)} rejected; level of theory: {summary.theory}"
     )
     for reason, n in sorted(summary.reasons.items(), key=lambda item: -item[1]):
@@ -69,7 +71,9 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     if summary.n_rejected:
         screen.print(f"each by name: {summary.rejects_path}", soft_wrap=True)
     if summary.passed:
-        screen.print(f"passed over {files(len(summary.passed))}: {listed((path.name for path in summary.passed), 6)}")
+        screen.print(f"passed over {counted(len(summary.passed), 'file')}: {listed((path.name for path in summary.passed), 6)}")
+    for sentence in summary.notes:
+        screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     if summary.theory.functional is None:
         told = "no file says by which functional: give it with --functional, here or to the commands that read the store"
         screen.print(told, style="yellow", soft_wrap=True)
@@ -189,7 +193,7 @@ def show_references(screen: "Console", references: "AtomRef", title: str) -> Non
     """Elemental references, then by name which elements no data determined."""
     screen.print(f"{title}: {references.kind}, {references.theory}")
     if references.n_frames:
-        told = f"fitted to {count(references.n_frames)} frames of {count(references.n_materials)} materials"
+        told = f"fitted to {counted(references.n_frames, 'frame')} of {counted(references.n_materials, 'material')}"
         fit, held_out = number(references.fit_mae, 1), number(references.held_out_mae, 1)
         screen.print(f"{told}: {fit} meV/atom left over, {held_out} on materials held out")
     table = make_table("element", "energy\neV/atom", "std\neV", "materials", "from", left=(0, 4))

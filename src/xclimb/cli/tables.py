@@ -51,11 +51,6 @@ def count(value: int) -> str:
     return f"{value:,}".replace(",", " ")
 
 
-def files(value: int) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{count(value)} file" + ("" if value == 1 else "s")
-
-
 def spread(mean: float | None, std: float | None, digits: int) -> str:
     """``12.3 ± 0.4``, or the mean alone where there is no spread."""
     told = number(mean, digits)

@@ -16,7 +16,7 @@ import numpy as np
 
 from xclimb.data.chunks import Chunks
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import DataError
+from xclimb.errors import DataError, counted
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -169,7 +169,8 @@ class Frames:
 
     def __repr__(self) -> str:
         present = [name for name in LABELS if self.has(name)]
-        return f"Frames({len(self)} frames, {self.total_atoms} atoms, {self.theory}, labels: {', '.join(present) or 'none'})"
+        size = f"{counted(len(self), 'frame')}, {counted(self.total_atoms, 'atom')}"
+        return f"Frames({size}, {self.theory}, labels: {', '.join(present) or 'none'})"
 
     @property
     def total_atoms(self) -> int:

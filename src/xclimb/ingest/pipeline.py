@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from xclimb.data.frames import Frames
+from xclimb.data.groups import repeated_crystals
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter
@@ -184,6 +185,7 @@ class IngestSummary:
         theory: level of theory of the store.
         warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
         resumed: tasks that an interrupted ingest had done already.
+        notes: what should be known of the store, a sentence each.
     """
 
     n_in: int
@@ -197,6 +199,7 @@ class IngestSummary:
     theory: LevelOfTheory = field(default_factory=LevelOfTheory)
     warned: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def ingest(
@@ -369,7 +372,7 @@ class _Job:
         stored = writer.theory or LevelOfTheory()
         return IngestSummary(
             n_out + rejected, n_out, rejected, self.out / REJECTS, self.out, dict(receiver.reasons), len(self.sources),
-            self.passed, stored, dict(receiver.warned), begin,
+            self.passed, stored, dict(receiver.warned), begin, tuple(repeated_crystals(open_store(self.out))),
         )  # fmt: skip
 
     def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:

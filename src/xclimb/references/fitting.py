@@ -7,7 +7,7 @@ import numpy as np
 
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import ConfigError, ReferencesError
+from xclimb.errors import ConfigError, ReferencesError, counted
 from xclimb.references.linear import Design, FractionFit, build_design, fit_fractions
 from xclimb.references.table import AtomRef, element_symbols, unknown_values, zero_counts
 from xclimb.units import MEV_PER_EV
@@ -118,6 +118,5 @@ def _notes(fit: FractionFit, design: Design, kind: str, n_ignored: int) -> list[
         far = int((fit.weights < 0.5).sum())
         notes.append(f"{far} of {len(fit.weights)} frames lie so far off that they count less than half.")
     elif stuck := len(np.unique(design.material[design.row[np.isnan(fit.held_out)]])):
-        which, are = ("material", "is") if stuck == 1 else ("materials", "are")
-        notes.append(f"{stuck} {which} cannot be spared by the fit and {are} not in the held-out error.")
+        notes.append(f"{counted(stuck, 'material')} without which the fit fails, left out of the held-out error.")
     return notes

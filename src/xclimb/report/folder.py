@@ -163,7 +163,7 @@ def read_folder(path: str | Path) -> RunFolder | StudyFolder | ShiftFolder:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; {_WANTED}")
+        raise DataError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}: {_WANTED}")
     if (folder / "study.json").is_file():
         return _read_study(folder)
     if (folder / "run.json").is_file():

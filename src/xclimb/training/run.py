@@ -3,7 +3,7 @@
     config.yaml        all settings, resolved            metrics.jsonl    one line an epoch, from epoch 0 (before any step)
     run.json           source, method, versions, data    references.json  the elemental references of the best potential
     checkpoints/best/  the best potential                checkpoints/last/  the potential after the last epoch
-    evaluation.json    errors of the best potential on the splits
+    evaluation.json    errors of the best potential on the validation frames, and of step 0 and the best on test frames
     predictions.json   labels of a sample of them, before any step and by the best potential
     steps.jsonl        loss and rate every so many steps   events.jsonl   what was left out, jumped or diverged, with frames
 
@@ -203,18 +203,18 @@ class RunFolder:
         """Write what the potential says of the splits: dense, as nobody reads it line by line."""
         write_text(self.path / "predictions.json", json.dumps(plain(predictions), ensure_ascii=False, allow_nan=False) + "\n")
 
-    def finish(self, errors: dict[str, Metrics], best_epoch: int) -> None:
-        """Write the errors of the best potential on each split; what it takes to go on is removed."""
+    def finish(self, errors: dict[str, Any], best_epoch: int) -> None:
+        """Write the errors (``val``, ``test`` ``before`` and ``after``); what it takes to go on is removed."""
         self._close("finished", errors, best_epoch)
         self.states.clear()
         shutil.rmtree(self.path / "checkpoints" / "start", ignore_errors=True)
 
-    def stop(self, errors: dict[str, Metrics], best_epoch: int) -> None:
+    def stop(self, errors: dict[str, Any], best_epoch: int) -> None:
         """The same for a run that ends early and may go on."""
         self._close("interrupted", errors, best_epoch)
 
-    def _close(self, state: str, errors: dict[str, Metrics], best_epoch: int) -> None:
-        write_json(self.path / "evaluation.json", {split: found.to_dict() for split, found in errors.items()})
+    def _close(self, state: str, errors: dict[str, Any], best_epoch: int) -> None:
+        write_json(self.path / "evaluation.json", errors)
         self.update(state=state, best_epoch=best_epoch)
 
 
@@ -252,6 +252,7 @@ class Run:
         interrupted: whether a signal ended the run before its last epoch.
         rank: number of this process among those that trained; the first one talks.
         notes: sentences that a reader of the numbers should know.
+        test: errors on the test frames, ``"before"`` training and ``"after"`` it, of the best potential; empty without them.
     """
 
     path: Path
@@ -263,6 +264,7 @@ class Run:
     interrupted: bool = False
     rank: int = 0
     notes: tuple[str, ...] = field(default=())
+    test: dict[str, Metrics] = field(default_factory=dict)
 
     @property
     def references(self) -> AtomRef:
@@ -292,6 +294,7 @@ def read_run(path: Path, device: str = "cpu", dtype: str = "float32", rank: int 
         interrupted=record["state"] == "interrupted",
         rank=rank,
         notes=tuple(record["notes"]),
+        test={when: Metrics.from_dict(found) for when, found in errors.get("test", {}).items() if when in ("before", "after")},
     )
 
 

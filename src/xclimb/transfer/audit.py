@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from xclimb.data.frames import Frames
+from xclimb.errors import counted
 from xclimb.models.potential import Potential
 from xclimb.units import MEV_PER_EV
 
@@ -44,10 +45,9 @@ def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple
     suspects = [row["frame"] for row in rows if row["times"] > SUSPECT]
     notes = []
     if suspects:
-        told = "more than nine" if len(suspects) == LISTED else str(len(suspects))
-        are = "frame is" if len(suspects) == 1 else "frames are"
+        told = "more than nine training frames" if len(suspects) == LISTED else counted(len(suspects), "training frame")
         notes.append(
-            f"Labels of {told} training {are} over {SUSPECT:g} times further from step 0 than usual "
+            f"Labels of {told} are over {SUSPECT:g} times further from step 0 than usual "
             f"({', '.join(suspects[:3])}{', ...' if len(suspects) > 3 else ''}): look at them, run.json lists the worst ten."
         )
     return rows, notes

@@ -10,7 +10,7 @@ from xclimb.models.potential import Potential, device_of
 from xclimb.training.engine import Engine, first_process, run_on_devices
 from xclimb.training.logs import check_logs
 from xclimb.training.run import Run, RunFolder, read_run
-from xclimb.transfer.checks import check_data, split_off_validation
+from xclimb.transfer.checks import check_data, check_no_effect, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.methods import get_method
 from xclimb.transfer.resume import check_same_run, go_on
@@ -29,6 +29,7 @@ def transfer(
     epochs: int = 50,
     seed: int = 0,
     *,
+    test: Frames | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
@@ -40,11 +41,14 @@ def transfer(
     Args:
         source: zoo name, path of a potential or run folder, or a Potential; ``scratch`` takes only its architecture.
         train: labelled frames; labels that are missing are masked.
-        val: frames to choose the best epoch by, at the same level of theory; None takes a tenth of the materials of ``train``.
+        val: frames to choose the best epoch by, at the same level of theory; None puts a tenth of ``train`` aside, by
+            material, or in blocks of frames where there are too few (``validation={"by": "frame", "fraction": 0.2}``).
         method: ``scratch``, ``trainable``, ``frozen``, ``refit`` (Methods 1 to 4 of arXiv 2504.05565) or ``residual``.
         out: run folder, new or empty; ``runs/<method>-<seed>`` by default.
         epochs: passes over the training frames; 0 only exchanges the references.
-        seed: of new weights, of the order of the frames and of the split; same seed, same machine, same numbers.
+        seed: of new weights, of the order of the frames and of the split; same seed, machine and number of threads, same
+            numbers.
+        test: frames that neither training nor the choice of the epoch sees; evaluated once, at the end: ``Run.test``.
         overwrite: replace a run that is in the folder already.
         resume: go on with the run in the folder, interrupted or killed, from its last saved state; settings and frames must
             be the same. On one process what comes out is, bit for bit, what the run would have given undisturbed.
@@ -60,7 +64,7 @@ def transfer(
     Raises:
         ConfigError: on settings that are unknown, of the wrong kind or without effect, a folder that is in use, or settings
             that are not those of the run to go on with.
-        DataError: on empty sets, no energies, unsupported elements, frames in both sets, or a loss that is not finite.
+        DataError: on empty sets, no energies, unsupported elements, frames in two sets, or a loss that is not finite.
         TrainingError: if a process is lost, memory is out, or the folder can no longer be written to.
         TheoryError: if the functional of the frames is not known, or the two sets are at different levels of theory.
         ReferencesError: if the references cannot be fitted or do not cover the frames.
@@ -69,6 +73,7 @@ def transfer(
     config = TransferConfig.build({"source": name, "method": method, "epochs": epochs, "seed": seed, **settings})
     potential = source if isinstance(source, Potential) else None
     more: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "progress": progress, "on_epoch": on_epoch}
+    more["test"] = test
     return run_transfer(config, train, val, out, potential, **more)
 
 
@@ -84,6 +89,7 @@ def run_transfer(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
     inputs: dict[str, Any] | None = None,
+    test: Frames | None = None,
 ) -> Run:
     """The same with all settings in one object; ``source`` replaces loading ``config.source``. See :func:`transfer`.
 
@@ -96,11 +102,14 @@ def run_transfer(
         raise ConfigError("on_epoch cannot be called from several processes: leave it out, or devices")
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
+    notes: list[str] = []
     if val is None:
-        train, val = split_off_validation(train, config.seed)
-    notes = tuple(check_data(train, val))
+        train, val, notes = split_off_validation(train, config, progress and first_process())
+    else:
+        check_no_effect(config)
+    notes += check_data(train, val, test)
     path = Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}"
-    job = Job(config, train, val, path, source, notes, inputs, overwrite, resume, progress, on_epoch)
+    job = Job(config, train, val, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, test)
     if first_process():
         folder = RunFolder(path, overwrite, resume)
         if resume:
