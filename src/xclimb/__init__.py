@@ -53,8 +53,8 @@ __all__ = [
     "transfer",
 ]
 
-# public name -> (module, name there); None: the module itself
-_HOMES: dict[str, tuple[str, str | None]] = {
+# public name -> (module, name there)
+_HOMES: dict[str, tuple[str, str]] = {
     "AtomRef": ("xclimb.references", "AtomRef"),
     "Calculator": ("xclimb.calculators.ase", "Calculator"),
     "Frames": ("xclimb.data.frames", "Frames"),
@@ -75,7 +75,7 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "shift": ("xclimb.analysis.shift", "shift"),
     "split_frames": ("xclimb.data.splits", "split_frames"),
     "stability": ("xclimb.analysis.stability", "stability"),
-    "transfer": ("xclimb.transfer", None),  # function and package share the name, so the package can be called
+    "transfer": ("xclimb.transfer.fit", "transfer"),
 }
 
 
@@ -87,8 +87,7 @@ def __getattr__(name: str) -> Any:
         value: Any = _version()
     elif name in _HOMES:
         module, attribute = _HOMES[name]
-        value = import_module(module)
-        value = value if attribute is None else getattr(value, attribute)
+        value = getattr(import_module(module), attribute)
     else:
         raise AttributeError(f"module 'xclimb' has no attribute {name!r}")
     globals()[name] = value  # the next access does not come here
