@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Device, Dtype, EnergyKey, Functional, Json, Overwrite, read_data
+from xclimb.cli.options import Device, Dtype, Functional, Json, Overwrite, read_data, takes_label_keys
 from xclimb.cli.shell import console, note
 from xclimb.cli.tables import NONE, fresh_file, make_table, metrics_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.analysis.frame_errors import FrameErrors
+    from xclimb.data.label_keys import LabelKeys
 
 _SHOWN = 5  # worst frames on the screen
 
 
+@takes_label_keys
 def evaluate(
     names: Annotated[
         list[str],
@@ -28,7 +30,6 @@ def evaluate(
         ),
     ],
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     fit_references: Annotated[
         bool,
         typer.Option(
@@ -50,6 +51,8 @@ def evaluate(
     dtype: Dtype = "float32",
     json: Json = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Errors of potentials on labelled frames: energy (meV/atom), forces (meV/Å), stress (GPa), magnetic moments (µB).
 
@@ -62,7 +65,7 @@ def evaluate(
 
     *potentials, data = names
     loaded = [load(name, device, dtype) for name in potentials]
-    frames = read_data(data, functional, energy_key)
+    frames = read_data(data, functional, keys)
     many = [frame_errors(one, frames, fit_references=fit_references) for one in loaded]
     named = _distinct(potentials, many)
     if json:

@@ -1,14 +1,17 @@
 """``models`` and ``transfer``: potentials by name, and made."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import EnergyKey, Functional, read_data, resumed, run_settings
+from xclimb.cli.options import Functional, read_data, resumed, run_settings, takes_label_keys
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.tables import count, make_table, number
 from xclimb.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xclimb.data.label_keys import LabelKeys
 
 _RUN = "Training (other settings: --set name=value)"
 
@@ -33,6 +36,7 @@ def models() -> None:
     )
 
 
+@takes_label_keys
 def transfer(
     data: Annotated[
         str | None,
@@ -51,7 +55,6 @@ def transfer(
             show_default=False,
         ),
     ] = None,
-    energy_key: EnergyKey = None,
     source: Annotated[
         str | None,
         typer.Option("--source", "-s", metavar="POTENTIAL", help="Potential to start from.", show_default="chgnet-0.3.0"),
@@ -112,6 +115,8 @@ def transfer(
             show_default=False,
         ),
     ] = None,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder that can be used and reported.
 
@@ -122,7 +127,7 @@ def transfer(
     named = {"source": source, "method": method, "epochs": epochs, "seed": seed}
     named |= {"device": device, "devices": devices, "dtype": dtype}
     settings = run_settings(config, named, overrides or [])
-    inputs: dict[str, Any] = {"data": data, "functional": functional, "val": val, "energy_key": energy_key}
+    inputs: dict[str, Any] = {"data": data, "functional": functional, "val": val, **keys.arguments()}
     if resume is not None:
         if overwrite or out is not None:
             raise ConfigError("--resume names the folder that goes on: leave --out and --overwrite out")
@@ -131,6 +136,7 @@ def transfer(
         raise ConfigError("which data? give DATA: a file, folder, store or sample:dft_pairs")
 
     from xclimb.config import TransferConfig
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.stored_split import validation_part
     from xclimb.training.engine import first_process
     from xclimb.transfer.fit import run_transfer
@@ -142,8 +148,9 @@ def transfer(
         inputs["val"] = beside
         if first_process():
             note(f"validated on {beside}, of the same split: --val names other frames")
-    train = read_data(inputs["data"], inputs["functional"], inputs["energy_key"])
-    held = read_data(inputs["val"], inputs["functional"], inputs["energy_key"]) if inputs["val"] is not None else None
+    keys = LabelKeys.from_arguments(inputs)
+    train = read_data(inputs["data"], inputs["functional"], keys)
+    held = read_data(inputs["val"], inputs["functional"], keys) if inputs["val"] is not None else None
     run = run_transfer(checked, train, held, resume or out, overwrite=overwrite, resume=resume is not None, inputs=inputs)
     if run.rank > 0:
         return  # one process talks

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import Device, Dtype, Functional, Overwrite, read_data
+from xclimb.cli.options import Device, Dtype, Functional, Overwrite, read_data, takes_label_keys
 from xclimb.cli.shell import console
 from xclimb.cli.tables import fresh_file, make_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
 
 Source = Annotated[
     str,
@@ -27,6 +28,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+@takes_label_keys
 def predict(
     potential: Source,
     files: Annotated[
@@ -49,6 +51,8 @@ def predict(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Energy, forces, stress and magnetic moments of structures.
 
@@ -62,7 +66,7 @@ def predict(
     from xclimb.models.zoo import load
 
     loaded = load(potential, device, dtype)
-    labelled = loaded.label(_structures(files, functional))
+    labelled = loaded.label(_structures(files, functional, keys))
     table = make_table(
         "structure",
         "formula",
@@ -83,7 +87,7 @@ def predict(
         console().print(f"written: {out}", soft_wrap=True)
 
 
-def _structures(files: list[str], functional: str | None) -> "Frames":
+def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> "Frames":
     """The structures of all files, without their labels."""
     import numpy as np
 
@@ -91,7 +95,7 @@ def _structures(files: list[str], functional: str | None) -> "Frames":
     from xclimb.data.theory import LevelOfTheory
 
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional).replace(**bare) for name in files]
+    parts = [read_data(name, functional, keys).replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
     return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
 

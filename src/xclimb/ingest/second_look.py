@@ -132,7 +132,7 @@ def unit_sentence(wrong: WrongUnit, units: LabelUnits) -> str:
 
 def without_labels(frames: Frames, zeros: Sequence[ZeroLabel], first: int = 0) -> Frames:
     """The frames, number ``first`` onwards of a set, with labels that are zeros taken for missing."""
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for zero in zeros:
         values = np.array(columns.get(zero.label, getattr(frames, zero.label)))
         flagged = np.isin(np.arange(first, first + len(frames)), zero.rows)
