@@ -234,7 +234,7 @@ def undecided(frames: Frames, predicted: Frames, interaction: np.ndarray, name: 
     if energies is None or few(frames, predicted, interaction, name) is not None:
         return ""
     off, left = energies.off((1.0, False)), energies.left((1.0, False))
-    if not off > 2 * _OFF or (energies.spare > 1 and left * _BETTER < energies.left((1.0, True))):
+    if not off > _OFF or (energies.spare > 1 and left * _BETTER < energies.left((1.0, True))):
         return ""
     count = len(energies.network)
     return (
