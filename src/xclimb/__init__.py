@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xclimb.errors import XclimbError
 
 if TYPE_CHECKING:
-    from xclimb.analysis.frame_errors import FrameErrors, frame_errors, save_errors
+    from xclimb.analysis.evaluation import FrameErrors, frame_errors, save_errors
     from xclimb.analysis.metrics import Metrics, evaluate
     from xclimb.analysis.shift import ShiftReport, shift
     from xclimb.analysis.stability import StabilityReport, stability
@@ -61,7 +61,7 @@ __all__ = [
 _HOMES: dict[str, tuple[str, str]] = {
     "AtomRef": ("xclimb.references", "AtomRef"),
     "Calculator": ("xclimb.calculators.ase", "Calculator"),
-    "FrameErrors": ("xclimb.analysis.frame_errors", "FrameErrors"),
+    "FrameErrors": ("xclimb.analysis.evaluation", "FrameErrors"),
     "Frames": ("xclimb.data.frames", "Frames"),
     "LevelOfTheory": ("xclimb.data.theory", "LevelOfTheory"),
     "Metrics": ("xclimb.analysis.metrics", "Metrics"),
@@ -73,12 +73,12 @@ _HOMES: dict[str, tuple[str, str]] = {
     "evaluate": ("xclimb.analysis.metrics", "evaluate"),
     "export": ("xclimb.data.export", "export"),
     "fit_references": ("xclimb.references", "fit_references"),
-    "frame_errors": ("xclimb.analysis.frame_errors", "frame_errors"),
+    "frame_errors": ("xclimb.analysis.evaluation", "frame_errors"),
     "load": ("xclimb.models.zoo", "load"),
     "load_sample": ("xclimb.data.samples", "load_sample"),
     "open": ("xclimb.data.store", "open_store"),
     "read": ("xclimb.ingest", "read"),
-    "save_errors": ("xclimb.analysis.frame_errors", "save_errors"),
+    "save_errors": ("xclimb.analysis.evaluation", "save_errors"),
     "shift": ("xclimb.analysis.shift", "shift"),
     "split_frames": ("xclimb.data.splits", "split_frames"),
     "stability": ("xclimb.analysis.stability", "stability"),

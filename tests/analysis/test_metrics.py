@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from xclimb.analysis.frame_errors import frame_errors, save_errors
+from xclimb.analysis.evaluation import frame_errors, save_errors
 from xclimb.analysis.metrics import Metrics, compare_labels, evaluate
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory

@@ -1,211 +1,132 @@
-"""Errors of a potential frame by frame: the worst frames, by element, by group; :class:`FrameErrors` and its files."""
+"""Errors frame by frame and element by element, and intervals of the difference between two potentials on the same frames."""
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from xclimb.analysis.metrics import HasLabels, Metrics, compare_labels, predict_labels
+from xclimb.analysis.intervals import bootstrap
 from xclimb.data.frames import Frames
-from xclimb.errors import ConfigError
+from xclimb.references.influence import student
+from xclimb.references.table import element_symbols
 from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
 
-WORST = 20  # frames in the table of the worst
-TABLES = (".csv", ".parquet")
-Rows = list[dict[str, Any]]
+QUANTITIES = ("energy", "forces", "stress", "magmom")  # meV/atom, meV/Å, GPa, µB
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class FrameErrors:
-    """Predicted labels beside the given ones, and the errors that follow.
+def absolute_errors(predicted: Frames, reference: Frames) -> dict[str, Float[np.ndarray, "_ _"]]:
+    """Absolute errors of each quantity, a row a frame (energy, stress) or an atom (forces, magmom); NaN without a label.
 
-    Args:
-        name: the potential.
-        predicted: the structures with predicted labels.
-        labelled: the same with the labels to compare with.
-        notes: what a reader of the errors should know, a sentence each.
+    Energies in meV/atom, forces in meV/Å, stress in GPa, magnetic moments in µB, these of absolute values as in
+    :func:`xclimb.analysis.metrics.compare_labels`.
     """
-
-    name: str
-    predicted: Frames
-    labelled: Frames
-    notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"FrameErrors({self.name}: {self.metrics})"
-
-    @cached_property
-    def metrics(self) -> Metrics:
-        """Errors over all frames."""
-        return compare_labels(self.predicted, self.labelled, self.notes)
-
-    @cached_property
-    def columns(self) -> dict[str, np.ndarray]:
-        """One entry a frame ``[S]``, NaN without a label.
-
-        ``energy_error_meV_per_atom`` (prediction minus label), ``forces_mae_meV_per_A``, ``forces_max_meV_per_A`` (largest
-        component), ``stress_mae_GPa`` and ``magmom_mae_muB``, after ids, formula and size.
-        """
-        mine, given = self.predicted, self.labelled
-        forces = MEV_PER_EV * np.abs(mine.forces - given.forces)
-        stress = np.abs(ev_a3_to_gpa(mine.stress - given.stress)).reshape(len(given), -1)
-        magmoms = np.abs(np.abs(mine.magmoms) - np.abs(given.magmoms))
-        columns = {"frame_id": given.frame_id, "material_id": given.material_id, "formula": given.formulas()}
-        if "config_type" in given.extras:
-            columns["config_type"] = given.extras["config_type"]
-        return {name: np.asarray(values) for name, values in columns.items()} | {
-            "n_atoms": given.n_atoms,
-            "energy_error_meV_per_atom": MEV_PER_EV * (mine.energy - given.energy) / given.n_atoms,
-            "forces_mae_meV_per_A": _mean(forces.mean(axis=1), given.system, len(given)),
-            "forces_max_meV_per_A": _largest(forces.max(axis=1, initial=0.0), given.system, len(given)),
-            "stress_mae_GPa": stress.mean(axis=1),
-            "magmom_mae_muB": _mean(magmoms, given.system, len(given)),
-        }
-
-    def rows(self, index: np.ndarray | None = None) -> Rows:
-        """A dictionary a frame; those of ``index`` only, if it is given."""
-        chosen = np.arange(len(self.labelled)) if index is None else index
-        values = {name: column[chosen].tolist() for name, column in self.columns.items()}
-        return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-
-    def worst(self, count: int = WORST) -> Rows:
-        """The frames furthest from their labels, by energy or forces, each against its median over all frames."""
-        sizes = [np.abs(self.columns[name]) for name in ("energy_error_meV_per_atom", "forces_mae_meV_per_A")]
-        with np.errstate(all="ignore"):
-            usual = [np.median(size[np.isfinite(size)]) if np.isfinite(size).any() else np.nan for size in sizes]
-            times = np.fmax(*(np.nan_to_num(size / scale, nan=0.0) for size, scale in zip(sizes, usual, strict=True)))
-        return self.rows(np.argsort(-times, kind="stable")[:count])
-
-    def by_element(self) -> Rows:
-        """A row an element: energies of the frames that contain it, forces and moments of its atoms."""
-        mine, given = self.predicted, self.labelled
-        energy = np.abs(self.columns["energy_error_meV_per_atom"])
-        forces = MEV_PER_EV * np.abs(mine.forces - given.forces).mean(axis=1)
-        magmoms = np.abs(np.abs(mine.magmoms) - np.abs(given.magmoms))
-        rows = []
-        for z in given.elements.tolist():
-            atoms = np.flatnonzero(given.numbers == z)
-            frames = np.unique(given.system[atoms])
-            rows.append(
-                {
-                    "element": _symbol(z),
-                    "frames": len(frames),
-                    "atoms": len(atoms),
-                    "energy_mae_meV_per_atom": _finite_mean(energy[frames]),
-                    "forces_mae_meV_per_A": _finite_mean(forces[atoms]),
-                    "magmom_mae_muB": _finite_mean(magmoms[atoms]),
-                }
-            )
-        return rows
-
-    def by_group(self, column: str = "config_type") -> dict[str, Metrics]:
-        """Errors of the frames of each value of a further column; empty without the column, without groups of no label."""
-        if column not in self.labelled.extras:
-            return {}
-        values = np.asarray(self.labelled.extras[column]).astype(np.str_)
-        groups = {name: np.flatnonzero(values == name) for name in np.unique(values).tolist()}
-        return {
-            name: compare_labels(self.predicted[rows], self.labelled[rows])
-            for name, rows in groups.items()
-            if any(self.labelled[rows].has(label) for label in ("energy", "forces", "stress", "magmoms"))
-        }
+    errors = {
+        "energy": MEV_PER_EV * (predicted.energy - reference.energy) / reference.n_atoms,
+        "forces": MEV_PER_EV * (predicted.forces - reference.forces),
+        "stress": ev_a3_to_gpa(predicted.stress - reference.stress),
+        "magmom": np.abs(predicted.magmoms) - np.abs(reference.magmoms),
+    }
+    components = {"energy": 1, "forces": 3, "stress": 9, "magmom": 1}
+    return {name: np.abs(error).astype(float).reshape(-1, components[name]) for name, error in errors.items()}
 
 
-def frame_errors(pot: HasLabels, frames: Frames, *, fit_references: bool = False) -> FrameErrors:
-    """Errors of a potential on labelled frames, frame by frame; its ``metrics`` are those of :func:`evaluate`.
+def frame_errors(
+    errors: dict[str, Float[np.ndarray, "_ _"]], frames: Frames
+) -> dict[str, tuple[Float[np.ndarray, " S"], Int[np.ndarray, " S"]]]:
+    """Mean absolute error of each frame (NaN without labels), and the number of components behind it, by quantity.
 
     Args:
-        pot: the potential.
-        frames: structures with labels; missing ones (NaN) are left out, label by label.
-        fit_references: compare energies after residual references are fitted, as in :func:`evaluate`.
-
-    Raises:
-        DataError: if there are no frames, or none has a label.
+        errors: of :func:`absolute_errors`.
+        frames: the frames that they belong to.
     """
-    predicted, notes = predict_labels(pot, frames, fit_references)
-    return FrameErrors(str(getattr(pot, "name", "potential")), predicted, frames, notes)
+    every = np.arange(len(frames))
+    return {
+        name: _means(e, frames.system if name in ("forces", "magmom") else every, len(frames)) for name, e in errors.items()
+    }
 
 
-def save_errors(many: list[FrameErrors], path: str | Path, overwrite: bool = False) -> list[Path]:
-    """Write the errors of potentials on one set of frames.
+def _means(errors: np.ndarray, group: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    known = np.isfinite(errors).sum(1)
+    counts = np.bincount(group, known, count).astype(int)
+    sums = np.bincount(group, np.nansum(errors, axis=1), count)
+    return np.divide(sums, counts, out=np.full(count, np.nan), where=counts > 0), counts
 
-    Args:
-        many: one entry a potential.
-        path: a file ``*.csv`` or ``*.parquet`` for the errors of each frame, or a folder for these (``frames.csv``), the worst
-            frames, by element and by ``config_type``.
-        overwrite: replace files that are there.
+
+def element_errors(errors: dict[str, Float[np.ndarray, "_ _"]], frames: Frames) -> dict[str, dict[str, float]]:
+    """Mean absolute errors by element: energies over the frames that contain it, forces and moments over its own atoms.
 
     Returns:
-        The files.
-
-    Raises:
-        ConfigError: if a file exists, or the folder above does not.
+        symbol -> ``{"frames", "atoms", "energy", "forces", "magmom"}``, in the order of atomic numbers; NaN without labels.
     """
-    path = Path(path)
-    if path.suffix in TABLES:
-        files = {path: _named(many, FrameErrors.rows)}
-    else:
-        if path.suffix or path.is_file():
-            raise ConfigError(f"cannot write {path}: give a folder, or a name that ends in {' or '.join(TABLES)}")
-        groups = _named(many, lambda one: [{"config_type": name, **m.to_dict()} for name, m in one.by_group().items()])
-        tables = {"frames": _named(many, FrameErrors.rows), "worst": _named(many, FrameErrors.worst)}
-        tables |= {"by_element": _named(many, FrameErrors.by_element), "by_config_type": groups}
-        files = {path / f"{name}.csv": rows for name, rows in tables.items() if rows}
-    for file in files:
-        if file.exists() and not overwrite:
-            raise ConfigError(f"{file} exists already: give another name, or overwrite=True (--overwrite) to replace it")
-    if not path.parent.is_dir():
-        raise ConfigError(f"the folder {path.parent} does not exist: make it first, or write {path.name} somewhere else")
-    if path.suffix not in TABLES:
-        path.mkdir(exist_ok=True)
-    for file, rows in files.items():
-        _write(rows, file)
-    return list(files)
-
-
-def _named(many: list[FrameErrors], rows_of: Callable[[FrameErrors], Rows]) -> Rows:
-    """Rows of every potential, its name first."""
-    return [{"potential": one.name, **row} for one in many for row in rows_of(one)]
-
-
-def _write(rows: Rows, path: Path) -> None:
-    """A table as CSV or Parquet, whole or not at all; empty cells for what is not finite."""
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    finite = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in rows]
-    table = pa.Table.from_pylist([{k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()} for row in finite])
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        (csv.write_csv if path.suffix == ".csv" else parquet.write_table)(table, str(beside))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _symbol(z: int) -> str:
-    from ase.data import chemical_symbols
-
-    return chemical_symbols[z]
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _mean(atoms: np.ndarray, system: np.ndarray, size: int) -> np.ndarray:
-    """Mean over the atoms of each frame that have a value ``[S]``."""
-    known = np.isfinite(atoms)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.bincount(system[known], atoms[known], size) / np.bincount(system[known], minlength=size)
-
-
-def _largest(atoms: np.ndarray, system: np.ndarray, size: int) -> np.ndarray:
-    found = np.full(size, np.nan)
-    np.fmax.at(found, system, atoms)
+    symbols, found = element_symbols(), {}
+    for z in frames.elements.tolist():
+        atoms = frames.numbers == z
+        members = np.unique(frames.system[atoms])
+        found[symbols[z]] = {
+            "frames": float(len(members)),
+            "atoms": float(atoms.sum()),
+            "energy": _mean(errors["energy"][members]),
+            "forces": _mean(errors["forces"][atoms]),
+            "magmom": _mean(errors["magmom"][atoms]),
+        }
     return found
+
+
+def _mean(errors: np.ndarray) -> float:
+    known = errors[np.isfinite(errors)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def material_interval(
+    values: Float[np.ndarray, " F"], weights: Float[np.ndarray, " F"], groups: Int[np.ndarray, " F"]
+) -> tuple[float, float]:
+    """95 % interval of a weighted mean over frames of which the materials, not the frames, are independent.
+
+    Materials are drawn with replacement (:func:`xclimb.analysis.intervals.bootstrap`); since a percentile interval of few of
+    them is too narrow, both sides are widened by sqrt(M / (M - 1)) and by the quantile of Student's t over the normal one.
+    NaN below five materials.
+
+    Args:
+        values: of each frame.
+        weights: of each frame in the mean.
+        groups: the material of each frame, 0 to M - 1.
+    """
+    found = bootstrap({"sum": weights * values, "weight": weights}, groups, lambda sums: {"mean": sums["sum"] / sums["weight"]})
+    if "mean" not in found:
+        return math.nan, math.nan
+    count, centre = len(np.unique(groups)), float(weights @ values / weights.sum())
+    wider = math.sqrt(count / (count - 1)) * _student(count - 1) / _student(math.inf)
+    low, high = (centre + wider * (end - centre) for end in found["mean"])
+    return low, high
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of independent values, by Student's t; NaN for fewer than two."""
+    count = len(values)
+    return _student(count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+
+
+def _student(free: float | int) -> float:
+    return float(student(np.array([float(free)]))[0])
+
+
+def paired_difference(
+    before: Float[np.ndarray, " F"],
+    after: Float[np.ndarray, " F"],
+    weights: Float[np.ndarray, " F"],
+    groups: Int[np.ndarray, " F"],
+) -> tuple[float, float]:
+    """95 % interval of the change of a mean absolute error on the same frames, after minus before, over materials.
+
+    Args:
+        before: mean absolute error of each frame.
+        after: the same of the second potential.
+        weights: components behind each of them.
+        groups: the material of each frame, 0 to M - 1.
+    """
+    known = np.isfinite(before) & np.isfinite(after) & (weights > 0)
+    if not known.any():
+        return math.nan, math.nan
+    change, weights = (after - before)[known], weights[known].astype(float)
+    return material_interval(change, weights, np.unique(groups[known], return_inverse=True)[1])

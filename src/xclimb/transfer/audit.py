@@ -52,7 +52,7 @@ def audit_labels(
     predicted = start.label(frames)
     energy = MEV_PER_EV * np.abs(predicted.energy - frames.energy) / frames.n_atoms  # [S]
     forces = MEV_PER_EV * _largest(np.abs(predicted.forces - frames.forces), frames)  # [S]
-    times = np.fmax(_against_median(energy), _against_median(forces))  # [S]
+    times = np.fmax(against_median(energy), against_median(forces))  # [S]
     worst = np.argsort(-np.nan_to_num(times, nan=-1.0), kind="stable")[:LISTED]
     rows = [
         {"frame": str(frames.frame_id[s]), "energy": energy[s], "forces": forces[s], "times": times[s]}
@@ -63,9 +63,10 @@ def audit_labels(
     notes = _unit_notes(start, frames, predicted, source)
     if far:
         told = "more than nine" if len(far) == LISTED else str(len(far))
+        are = "frame is" if len(far) == 1 else "frames are"
         notes.append(
-            f"Labels of {told} training frame{'' if told == '1' else 's'} are over {SUSPECT:g} times further from step 0 than "
-            f"usual ({', '.join(far[:3])}{', ...' if len(far) > 3 else ''}): look at them, run.json lists the worst ten."
+            f"Labels of {told} training {are} over {SUSPECT:g} times further from step 0 than usual "
+            f"({', '.join(far[:3])}{', ...' if len(far) > 3 else ''}): look at them, run.json lists the worst ten."
         )
     return rows, notes
 
@@ -88,7 +89,8 @@ def _largest(errors: np.ndarray, frames: Frames) -> np.ndarray:
     return found
 
 
-def _against_median(errors: np.ndarray) -> np.ndarray:
+def against_median(errors: np.ndarray) -> np.ndarray:
+    """Errors in units of the median of those that are known; NaN where that is 0."""
     known = errors[np.isfinite(errors)]
     usual = np.median(known) if len(known) else 0.0
     return errors / usual if usual > 0 else np.full_like(errors, np.nan)
