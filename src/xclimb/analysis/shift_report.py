@@ -175,6 +175,13 @@ class ShiftReport:
     advice: list[dict] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        pairs = f"{self.n_pairs} {'pair' if self.n_pairs == 1 else 'pairs'}"
+        return (
+            f"ShiftReport({self.theory_low} to {self.theory_high}, {pairs}: {self.mean:+.3f} ± {self.std:.3f} eV/atom, "
+            f"{self.left_over_mae:.1f} meV/atom left over by elemental references)"
+        )
+
     def to_dict(self) -> dict:
         """Plain dictionary for JSON; numbers that are not finite become null."""
         return {one.name: plain(getattr(self, one.name)) for one in fields(self)}

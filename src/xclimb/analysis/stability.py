@@ -77,6 +77,12 @@ class StabilityReport:
     missing: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"StabilityReport({self.theory_low} to {self.theory_high}, {self.n_compounds} compounds: formation energies differ "
+            f"by {self.formation_mae:.1f} meV/atom, decomposition energies by {self.decomposition_mae:.1f})"
+        )
+
     def to_dict(self) -> dict:
         """Plain dictionary for JSON; numbers that are not finite become null."""
         return {one.name: plain(getattr(self, one.name)) for one in fields(self)}

@@ -1,37 +1,21 @@
-"""``models``, ``transfer``, ``evaluate`` and ``predict``: potentials by name, made, proved and used."""
+"""``models`` and ``transfer``: potentials by name, and made."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import (
-    Data,
-    Device,
-    Dtype,
-    Functional,
-    Json,
-    Overwrite,
-    read_data,
-    resumed,
-    run_settings,
-    takes_label_keys,
-)
+from xclimb.cli.options import Functional, resumed, run_settings, takes_label_keys
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
-from xclimb.cli.tables import count, fresh_file, make_table, metrics_table, number, to_json, write_whole
+from xclimb.cli.tables import count, make_table, metrics_table, number
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
     from xclimb.data.label_keys import LabelKeys
 
-Source = Annotated[
-    str,
-    typer.Argument(metavar="POTENTIAL", help="A name of xclimb models, a run folder or a saved potential.", show_default=False),
-]
-_LABELS, _RUN = "Labels", "Training (other settings: --set name=value)"
-_FORMATS = (".extxyz", ".json", ".parquet")
+_RUN = "Training (other settings: --set name=value)"
 
 
 def models() -> None:
@@ -225,161 +209,3 @@ def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frame
 
 
 _VALIDATED = (("energy_mae", 1), ("forces_mae", 1), ("stress_mae", 3), ("magmom_mae", 3))
-
-
-@takes_label_keys
-def evaluate(
-    potential: Source,
-    data: Data,
-    functional: Functional = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    json: Json = None,
-    *,
-    keys: "LabelKeys",
-) -> None:
-    """Errors of a potential on labelled frames: energy (meV/atom), forces (meV/Å), stress (GPa), magnetic moments (µB).
-
-    [bold]Example:[/bold] xclimb evaluate runs/residual-0 test.extxyz --functional r2SCAN
-    """
-    from xclimb.analysis.metrics import evaluate as measure
-    from xclimb.models.zoo import load
-
-    loaded = load(potential, device, dtype)
-    metrics = measure(loaded, read_data(data, functional, keys))
-    if json:
-        write_whole(fresh_file(json, overwrite=True), to_json(metrics.to_dict()))
-    console().print(metrics_table([(potential, metrics)], first="potential"))
-    for sentence in metrics.notes:
-        note(sentence)
-
-
-@takes_label_keys
-def predict(
-    potential: Source,
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILES", help="Structures: POSCAR, CIF, extxyz, ... (labels are not needed).", show_default=False
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="Write everything, forces included: .extxyz, .json or .parquet.",
-            show_default=False,
-        ),
-    ] = None,
-    functional: Functional = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    overwrite: Overwrite = False,
-    *,
-    keys: "LabelKeys",
-) -> None:
-    """Energy, forces, stress and magnetic moments of structures.
-
-    [bold]Example:[/bold] xclimb predict chgnet-0.3.0 POSCAR other.cif --out predicted.extxyz
-    """
-    if out is not None:
-        if out.suffix not in _FORMATS:
-            raise ConfigError(f"cannot write {out}: the name must end in {', '.join(_FORMATS)}")
-        fresh_file(out, overwrite)
-
-    from xclimb.models.zoo import load
-
-    loaded = load(potential, device, dtype)
-    labelled = loaded.label(_structures(files, functional, keys))
-    table = make_table(
-        "structure",
-        "formula",
-        "atoms",
-        "energy\neV",
-        "energy\neV/atom",
-        "largest\n|force|\neV/Å",
-        "pressure\nGPa",
-        "|magmom|\nµB",
-        left=(0, 1),
-    )
-    for row in _rows(labelled):
-        table.add_row(*row)
-    console().print(f"{loaded.name}, {loaded.theory}")
-    console().print(table)
-    if out is not None:
-        _write(labelled, out)
-        console().print(f"written: {out}", soft_wrap=True)
-
-
-def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> "Frames":
-    """The structures of all files, without their labels."""
-    import numpy as np
-
-    from xclimb.data.frames import LABELS, Frames
-    from xclimb.data.theory import LevelOfTheory
-
-    bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional, keys).replace(**bare) for name in files]
-    names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
-    return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
-
-
-def _rows(labelled: "Frames") -> list[tuple[str, ...]]:
-    """One row a structure for the table."""
-    import numpy as np
-
-    from xclimb.units import ev_a3_to_gpa
-
-    formulas, sizes = labelled.formulas(), labelled.n_atoms
-    largest, moments = np.zeros(len(labelled)), np.zeros(len(labelled))
-    np.maximum.at(largest, labelled.system, np.linalg.norm(labelled.forces, axis=1))
-    np.add.at(moments, labelled.system, np.abs(labelled.magmoms))
-    pressure = -np.trace(ev_a3_to_gpa(labelled.stress), axis1=1, axis2=2) / 3
-    return [
-        (
-            str(labelled.frame_id[s]),
-            str(formulas[s]),
-            str(sizes[s]),
-            number(labelled.energy[s], 4),
-            number(labelled.energy[s] / sizes[s], 4),
-            number(largest[s], 4),
-            number(pressure[s], 3),
-            number(moments[s], 3),
-        )
-        for s in range(len(labelled))
-    ]
-
-
-def _write(labelled: "Frames", out: Path) -> None:
-    """Predictions to a file, whole or not at all."""
-    if out.suffix == ".parquet":
-        from xclimb.data.parquet import to_parquet
-
-        to_parquet(labelled, out)
-    elif out.suffix == ".json":
-        write_whole(out, to_json({"theory": labelled.theory.to_dict(), "structures": _as_dicts(labelled)}))
-    else:
-        import io
-
-        from ase.io import write
-
-        text = io.StringIO()
-        write(text, labelled.to_ase(), format="extxyz")
-        write_whole(out, text.getvalue())
-
-
-def _as_dicts(labelled: "Frames") -> list[dict[str, Any]]:
-    cut = labelled.offsets
-    return [
-        {
-            "structure": str(labelled.frame_id[s]),
-            "numbers": labelled.numbers[cut[s] : cut[s + 1]],
-            "energy_eV": float(labelled.energy[s]),
-            "forces_eV_per_A": labelled.forces[cut[s] : cut[s + 1]],
-            "stress_eV_per_A3": labelled.stress[s],
-            "magmoms_muB": labelled.magmoms[cut[s] : cut[s + 1]],
-        }
-        for s in range(len(labelled))
-    ]

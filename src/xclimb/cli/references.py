@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xclimb.cli.options import Data, Functional, Json, Overwrite, read_data, takes_label_keys
-from xclimb.cli.shell import console
+from xclimb.cli.shell import console, note
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 
 if TYPE_CHECKING:
@@ -26,18 +26,26 @@ _Second = Annotated[str, typer.Argument(metavar="SECOND", help="The references t
 @takes_label_keys
 def fit(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="JSON file to write.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="JSON file to write; left out: only shown.", show_default=False),
+    ] = None,
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="KIND",
-            help="raw: to the energies; residual: to what the potential leaves over; robust: bears wrong energies.",
+            help="residual: to what the potential leaves over; robust: bears wrong energies; raw: to the energies themselves.",
+            show_default="residual with --potential, else raw",
         ),
-    ] = "raw",
+    ] = None,
     potential: Annotated[
         str | None,
         typer.Option(
-            "--potential", "-p", metavar="POTENTIAL", help="Pre-trained potential (residual needs one).", show_default=False
+            "--potential",
+            "-p",
+            metavar="POTENTIAL",
+            help="Potential whose network leaves over what is fitted.",
+            show_default=False,
         ),
     ] = None,
     functional: Functional = None,
@@ -47,12 +55,13 @@ def fit(
 ) -> None:
     """Fit references to labelled frames; elements without data are named.
 
-    [bold]Example:[/bold] xclimb references fit sample:dft_pairs -f r2SCAN --kind residual -p chgnet-0.3.0 --out refs.json
+    [bold]Example:[/bold] xclimb references fit sample:dft_pairs -f r2SCAN -p chgnet-0.3.0 --out refs.json
     """
     from xclimb.cli.show import show_references
     from xclimb.references import fit_references
 
-    fresh_file(out, overwrite)
+    if out is not None:
+        fresh_file(out, overwrite)
     frames = read_data(data, functional, keys)
     loaded = None
     if potential is not None:
@@ -60,8 +69,11 @@ def fit(
 
         loaded = load(potential)
     fitted = fit_references(frames, potential=loaded, kind=kind)
-    fitted.save(out)
-    show_references(console(), fitted, str(out))
+    if out is not None:
+        fitted.save(out)
+    show_references(console(), fitted, str(out or data))
+    for sentence in fitted.notes:
+        note(sentence)
 
 
 @references_app.command("show")

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -134,8 +134,8 @@ class StoreWriter:
             self._close_shard()
         return [open_shard(self.folder, shard, self.theory or LevelOfTheory()) for shard in self._shards]
 
-    def keep(self, chosen: np.ndarray) -> None:
-        """Leave out frames that were written, by a flag a frame ``[S]``; what an interrupted writer goes on from stays."""
+    def rewrite(self, change: Callable[[Frames, int], Frames]) -> None:
+        """Pass what was written through ``change(frames, number of the first)``, once; a resumed writer starts before it."""
         scratch, folder = self.work / "kept", self.work / "kept-store"
         for place in (scratch, folder):
             shutil.rmtree(place, ignore_errors=True)
@@ -145,7 +145,7 @@ class StoreWriter:
         for frames in self.written():
             shard = _Shard(scratch, folder, len(shards))
             for start in range(0, len(frames), _PIECE):
-                shard.append(frames[start : start + _PIECE][chosen[first + start : first + start + _PIECE]])
+                shard.append(change(frames[start : start + _PIECE], first + start))
             first += len(frames)
             shards.append(shard.finish())
         self.folder, self._shards = folder, shards

@@ -29,6 +29,8 @@ CHECKS = {
     "energy_unit": "reject",
     "force_unit": "reject",
     "stress_unit": "reject",
+    "zero_force": "reject",  # the label, not the frame: it is taken as missing
+    "zero_stress": "reject",
     "outlier": "warn",
 }
 ACTIONS = ("reject", "warn", "off")

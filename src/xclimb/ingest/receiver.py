@@ -17,7 +17,7 @@ from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.ingest.audit import Reject, resolve_checks
 from xclimb.ingest.names import Names
 from xclimb.ingest.parts import Part
-from xclimb.ingest.second_look import Files, Look, rejects_of
+from xclimb.ingest.second_look import ZERO_CHECKS, Files, Look, rejects_of, without_labels
 from xclimb.ingest.sources import Source
 from xclimb.ingest.tasks import Done, Reading
 
@@ -100,17 +100,21 @@ class Receiver:
         files = Files.read(self.writer.work / _FILES, self.n_out)
         parts, checks = self.writer.written(), resolve_checks(reading.checks)
         found = look(parts, files.groups(), checks, reading.limits)
-        ids = np.concatenate([part.frame_id[:0] for part in parts] + [part.frame_id for part in parts if found.outliers])
-        told = rejects_of(found, files, reading.units, {row: str(ids[row]) for row in found.outliers}, checks)
-        wrong = [reject for reject in told if not reject.frame_id]  # of whole files
+        named = np.unique(np.concatenate([[*found.outliers], *(zero.rows for zero in found.zeros)]).astype(np.int64))
+        ids = np.concatenate([part.frame_id[:0] for part in parts] + [part.frame_id for part in parts if len(named)])
+        told = rejects_of(found, files, reading.units, {int(row): str(ids[row]) for row in named}, checks)
+        wrong = [reject for reject in told if not reject.frame_id and reject.reason.endswith("unit")]  # of whole files
         if any(reject.action == "reject" for reject in wrong):
             raise DataError("; also ".join(reject.detail for reject in wrong))
         for reject in wrong:
             warnings.warn(reject.detail, XclimbWarning, stacklevel=2)
         self._list(told)
-        if found.outliers and checks["outlier"] == "reject":
-            self.writer.keep(~np.isin(np.arange(self.n_out), list(found.outliers)))
-            self.n_out -= len(found.outliers)
+        zeros = [zero for zero in found.zeros if checks[ZERO_CHECKS[zero.label]] == "reject"]
+        out = [*found.outliers] if checks["outlier"] == "reject" else []
+        if zeros or out:
+            kept = ~np.isin(np.arange(self.n_out), out)
+            self.writer.rewrite(lambda frames, first: without_labels(frames, zeros, first)[kept[first : first + len(frames)]])
+            self.n_out -= len(out)
 
     def flush(self) -> None:
         """Make a checkpoint."""

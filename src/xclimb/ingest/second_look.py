@@ -16,6 +16,7 @@ from xclimb.ingest.audit import Limits, Reject
 from xclimb.ingest.label_units import OPTIONS, LabelUnits
 
 UNIT_CHECKS = {"energy": "energy_unit", "forces": "force_unit", "stress": "stress_unit"}
+ZERO_CHECKS = {"forces": "zero_force", "stress": "zero_stress"}
 ENOUGH = 8  # frames of a group that tell anything
 _LARGE = 32  # frames of a file that is judged by itself
 _MOST = 6  # such files; the others are judged together
@@ -56,11 +57,31 @@ class WrongUnit:
 
 
 @dataclass(frozen=True)
+class ZeroLabel:
+    """A label of frames that is exactly zero and was not computed.
+
+    Args:
+        label: ``"forces"`` or ``"stress"``.
+        rows: numbers of the frames in the store ``[N]``.
+        told: the evidence, in words.
+    """
+
+    label: str
+    rows: np.ndarray
+    told: str
+
+
+@dataclass(frozen=True)
 class Findings:
-    """What a look found: wrong units, and frame -> what is wrong with its energy."""
+    """Findings of a look: wrong units, frame -> what is wrong with its energy, zeros that are no labels, and doubts.
+
+    Doubts are sentences about groups of frames that are too small for a finding: ``(group, sentence)``.
+    """
 
     units: list[WrongUnit] = field(default_factory=list)
     outliers: dict[int, str] = field(default_factory=dict)
+    zeros: list[ZeroLabel] = field(default_factory=list)
+    doubts: list[tuple[Group, str]] = field(default_factory=list)
 
 
 # what looks: (frames of the store in parts, groups of them, check -> action, limits) -> findings
@@ -109,6 +130,17 @@ def unit_sentence(wrong: WrongUnit, units: LabelUnits) -> str:
     return f"{wrong.group.name}: {wrong.told}; {way}, or set the check {check} to warn to take the labels as they are"
 
 
+def without_labels(frames: Frames, zeros: Sequence[ZeroLabel], first: int = 0) -> Frames:
+    """The frames, number ``first`` onwards of a set, with labels that are zeros taken for missing."""
+    columns: dict[str, np.ndarray] = {}
+    for zero in zeros:
+        values = np.array(columns.get(zero.label, getattr(frames, zero.label)))
+        flagged = np.isin(np.arange(first, first + len(frames)), zero.rows)
+        values[flagged[frames.system] if zero.label == "forces" else flagged] = np.nan
+        columns[zero.label] = values
+    return frames.replace(**columns) if columns else frames
+
+
 def rejects_of(
     found: Findings, files: Files, units: LabelUnits, ids: dict[int, str], checks: Mapping[str, str]
 ) -> list[Reject]:
@@ -119,6 +151,11 @@ def rejects_of(
         )
         for one in found.units
     ]
+    told += [Reject("", -1, "too few frames to judge the energies", text, group.name, "warn") for group, text in found.doubts]
+    for zero in found.zeros:  # the frame is kept, whatever becomes of its label
+        what = "taken as missing" if checks[ZERO_CHECKS[zero.label]] == "reject" else "taken as they are"
+        reason = f"{zero.label} exactly zero, {what}"
+        told += [Reject(ids[row], -1, reason, zero.told, files.of(row), "warn") for row in zero.rows.tolist()]
     action = checks["outlier"]
     return told + [
         Reject(ids[row], -1, "energy is an outlier", detail, files.of(row), action) for row, detail in found.outliers.items()

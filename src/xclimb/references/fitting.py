@@ -1,6 +1,7 @@
 """Fits of elemental reference energies to labelled frames."""
 
 import math
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +14,11 @@ from xclimb.references.table import AtomRef, element_symbols, unknown_values, ze
 from xclimb.units import MEV_PER_EV
 
 KINDS = ("raw", "residual", "robust")
+DEFAULT_KIND = "residual"  # with a potential; without one only the energies themselves can be fitted
+_RAW_BY_DEFAULT = (
+    "Fitted to the energies themselves (raw), since no potential was given: fitted to what a potential's network leaves over, "
+    "references predict other materials better."
+)
 
 
 @runtime_checkable
@@ -25,7 +31,7 @@ class HasInteraction(Protocol):
         """Energies of the network alone, eV ``[S]``."""
 
 
-def fit_references(frames: Frames, potential: HasInteraction | None = None, kind: str = "raw") -> AtomRef:
+def fit_references(frames: Frames, potential: HasInteraction | None = None, kind: str | None = None) -> AtomRef:
     """Fit elemental reference energies to labelled frames.
 
     Args:
@@ -35,7 +41,8 @@ def fit_references(frames: Frames, potential: HasInteraction | None = None, kind
         kind: ``"raw"``: least squares of the energies per atom on composition fractions, no intercept (the paper's AtomRef).
             ``"residual"``: least squares on what the potential's network leaves over; directions that the data do not determine
             stay at the potential's references. ``"robust"``: Huber's loss on what the network leaves over, or on the energies
-            if there is no potential; stands 10-20 % of wrong energies.
+            if there is no potential; stands 10-20 % of wrong energies. None: :data:`DEFAULT_KIND` with a potential, ``"raw"``
+            without one, which a note of the references then says.
 
     Every frame counts once in the values, as in the paper; a material in many frames counts more. The standard deviations
     treat the frames of one material (``material_id``) as correlated.
@@ -44,6 +51,8 @@ def fit_references(frames: Frames, potential: HasInteraction | None = None, kind
         ReferencesError: if no frame has an energy, or ``residual`` is asked for without a potential.
         ConfigError: on an unknown kind.
     """
+    notes = () if kind is not None or potential is not None else (_RAW_BY_DEFAULT,)
+    kind = kind or (DEFAULT_KIND if potential is not None else "raw")
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of references {kind!r}: choose one of {', '.join(KINDS)}")
     if kind == "residual" and potential is None:
@@ -59,6 +68,7 @@ def fit_references(frames: Frames, potential: HasInteraction | None = None, kind
         target = target - _interaction(potential, used) / used.n_atoms - (design.fractions @ base[design.elements])[design.row]
     fit = fit_fractions(design, target, robust=kind == "robust")
     refs = _collect(fit, design, base, kind, frames.theory, n_ignored=len(frames) - len(used))
+    refs = replace(refs, notes=refs.notes + notes)
     return refs if potential is None else refs.merged_over(potential.references)
 
 

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+from xclimb.analysis.zero_labels import zero_rows
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
 from xclimb.models.potential import Potential, device_of
+from xclimb.models.zoo import load
 from xclimb.training.engine import Engine, first_process, run_on_devices
 from xclimb.training.logs import check_logs
 from xclimb.training.run import Run, RunFolder, read_run
+from xclimb.transfer.audit import take_zeros_as_missing
 from xclimb.transfer.checks import check_data, check_no_effect, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.methods import get_method
@@ -108,6 +111,9 @@ def run_transfer(
     else:
         check_no_effect(config)
     notes += check_data(train, val, test)
+    if config.audit_frames:
+        train, val, zeros = _without_zeros(config, train, val, source)
+        notes = [*zeros, *notes]
     path = Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}"
     job = Job(config, train, val, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, test)
     if first_process():
@@ -116,6 +122,18 @@ def run_transfer(
             check_same_run(folder, job)
     rank = run_on_devices(config, carry_out, job)
     return read_run(path, config.device, config.dtype, rank)
+
+
+def _without_zeros(
+    config: TransferConfig, train: Frames, val: Frames, source: Potential | None
+) -> tuple[Frames, Frames, list[str]]:
+    """Both sets with forces and stresses that were not computed taken as missing, and notes about these."""
+    if not any(len(rows) for frames in (train, val) for rows in zero_rows(frames).values()):
+        return train, val, []
+    potential = source or load(config.source)
+    train, notes = take_zeros_as_missing(potential, train, "training", config.seed)
+    val, more = take_zeros_as_missing(potential, val, "validation", config.seed)
+    return train, val, notes + more
 
 
 def carry_out(engine: Engine, job: Job) -> int:

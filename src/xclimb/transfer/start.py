@@ -40,7 +40,7 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
     engine.wait()  # before anything is written, all have read what is there
     if folder is not None:
         looked_at = 0 if method.new_weights else config.audit_frames
-        worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed)
+        worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed, source.references)
         notes += suspicious
         found = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
         folder.start(config.to_yaml(), _record(job) | found)
