@@ -82,7 +82,7 @@ def ingest(
         typer.Option(metavar="REJECTS", help="Try the frames of a store's rejects.csv again.", show_default=False),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the store that is there.")] = False,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read; 0: one a core.")] = 0,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers read instead.", show_default=False),
@@ -168,7 +168,7 @@ def split(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.", show_default=False)],
     ratios: Annotated[str, typer.Option(metavar="A:B:C", help="Shares of train, validation and test frames.")] = "8:1:1",
     subsets: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of nested subsets of train.", show_default=False)] = "",
-    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same split.")] = 0,
     by: Annotated[str, typer.Option(metavar="WHAT", help="What stays together: material or composition.")] = "material",
     overwrite: Overwrite = False,
 ) -> None:

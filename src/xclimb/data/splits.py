@@ -4,7 +4,6 @@ A group is a material (``material_id``) or a composition (reduced formula). Grou
 shuffled, so a split depends on the data and the seed, not on the order of the frames, the machine or its locale.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.errors import DataError, XclimbWarning
+from xclimb.files import read_json, write_json
 
 PARTS = ("train", "val", "test")
 _SCHEMA = 1
@@ -113,7 +113,7 @@ class Split:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the split as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_json(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Split":
@@ -123,12 +123,15 @@ class Split:
             DataError: if the file is missing or no split.
         """
         try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_dict(read_json(Path(path)))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise DataError(f"{path} does not exist: give the JSON file of a split") from None
-        except ValueError as error:
-            raise DataError(f"{path} is no JSON file ({error})") from None
-        return cls.from_dict(fields)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): give the JSON file of a split") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is no split ({error}): split the frames anew") from None
 
 
 def split_frames(
@@ -162,6 +165,8 @@ def split_frames(
             ": give more data, fewer parts (ratios=...) or material_ids that tell the materials apart",
         )
     sizes = np.bincount(group, minlength=len(names))
+    if seed < 0:
+        raise DataError(f"seed={seed}: seeds count from 0")
     order = np.random.default_rng(seed).permutation(len(names))
     part = _parts(order, sizes, shares)
     moved: tuple[str, ...] = ()

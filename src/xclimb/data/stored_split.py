@@ -4,7 +4,6 @@
 anew, or appended to, has no split until it is split again: frames are never in a part that nobody chose.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from xclimb.data.frames import Frames
 from xclimb.data.splits import PARTS, Split, nested_subsets, split_frames
 from xclimb.data.store import is_store, open_store
 from xclimb.errors import DataError
+from xclimb.files import read_json, write_json
 
 SPLIT = "split.json"
 
@@ -70,12 +70,7 @@ def split_store(
     parts = {name: getattr(split, name) for name in PARTS if len(getattr(split, name))}
     parts |= {f"train-{size}": split.train[index] for size, index in nested.items()}
     told = split.to_dict() | {"subsets": {str(size): train.frame_id[index].tolist() for size, index in nested.items()}}
-    beside = path / f".{SPLIT}.{os.getpid()}"
-    try:
-        beside.write_text(json.dumps(told) + "\n", encoding="utf-8")
-        beside.replace(path / SPLIT)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_json(path / SPLIT, told)
     return StoredSplit(split, parts, {name: len(np.unique(frames.material_id[index])) for name, index in parts.items()})
 
 
@@ -107,7 +102,7 @@ def open_part(store: Path, part: str) -> Frames:
     if not path.is_file():
         raise DataError(f"{store} has no parts yet: make them with xclimb split {store}")
     split = Split.load(path)
-    subsets = json.loads(path.read_text(encoding="utf-8")).get("subsets", {})
+    subsets = read_json(path).get("subsets", {})
     ids = {name: split.frame_id[getattr(split, name)] for name in PARTS}
     ids |= {f"train-{size}": np.array(names, dtype=np.str_) for size, names in subsets.items()}
     ids = {name: chosen for name, chosen in ids.items() if len(chosen)}

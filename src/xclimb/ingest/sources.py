@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xclimb.data.store import is_store
+from xclimb.data.store import is_store, verify_store
 from xclimb.errors import DataError
 from xclimb.ingest.compressed import BROKEN, head_of, open_compressed, read_on
 from xclimb.ingest.json_spans import record_depth
@@ -98,6 +98,17 @@ def check_readable(sources: Sequence[Source]) -> None:
     if sources and all(source.problem for source in sources):
         rest = f"; none of the {len(sources)} files can be" if len(sources) > 1 else ""
         raise DataError(f"{sources[0].problem}{rest}")
+
+
+def check_stores(sources: Sequence[Source]) -> None:
+    """Compare the checksums of all stores: what is copied out of one gets fresh checksums.
+
+    Raises:
+        DataError: naming the first file that is damaged.
+    """
+    for source in sources:
+        if source.kind == "store":
+            verify_store(source.path)
 
 
 def _source(path: Path, stem: str, kind_of: Callable[[Path], str | None]) -> Source | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.errors import DataError
+from xclimb.files import read_json
 
 SHIFT_ARRAYS = ("low_energy_per_atom", "high_energy_per_atom", "low_referenced", "high_referenced")
 
@@ -182,8 +183,8 @@ def _read_json(file: Path, kind: type = dict):
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        content = read_json(file)
+    except ValueError as error:
         raise DataError(f"{file} is not complete JSON ({_first_line(error)}); write it again or remove it") from None
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
@@ -213,7 +214,7 @@ def _read_yaml(file: Path) -> dict | None:
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not valid YAML ({_first_line(error)}); write it again or remove it") from None
     if content is not None and not isinstance(content, dict):
         raise DataError(f"{file} should hold settings by name and holds another thing; write it again or remove it")
@@ -233,7 +234,7 @@ def _read_epochs(file: Path) -> tuple[tuple[dict, ...] | None, tuple[str, ...]]:
             record = json.loads(line)
             epochs[int(record["epoch"])] = record
             _require(record, file, ("train", "val"))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (RecursionError, KeyError, TypeError, ValueError):
             if n == len(lines):
                 notes.append(f"The last line of {file.name} is cut off, as a killed run leaves it; that epoch is not shown.")
                 continue
