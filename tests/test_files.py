@@ -48,7 +48,8 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path, monkeypatch):
     os.mkfifo("pipe")
     with socket.socket(socket.AF_UNIX) as there:
         there.bind("socket")
-        for name, kind in {"folder": "a folder", "link": "a symbolic link", "pipe": "a named pipe", "socket": "a socket"}.items():
+        kinds = {"folder": "a folder", "link": "a symbolic link", "pipe": "a named pipe", "socket": "a socket"}
+        for name, kind in kinds.items():
             with pytest.raises(ConfigError, match=f"{name} is {kind} and is never replaced"):
                 files.check_writable(tmp_path / name, overwrite=True)
     with pytest.raises(ConfigError, match="/dev/null is a device"):

@@ -4,7 +4,6 @@ import os
 import random
 
 import pytest
-
 from tests.kill_points import Ingest, Transfer, sweep
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
