@@ -1,13 +1,12 @@
 """From files to Frames (:func:`read`) or to a store (:func:`ingest`): the same stream of audited parts behind both."""
 
 import errno
-import glob
 import os
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +25,8 @@ from xclimb.ingest.progress import bar
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_readable, check_stores, find_sources
+from xclimb.ingest.sources import Source, check_readable, check_stores, expanded, find_sources
+from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
 
 # a name for data that mix two kinds of calculations on purpose -> the kinds
@@ -170,37 +170,6 @@ def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
 # -- ingest ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class IngestSummary:
-    """What became of the frames: ``n_in == n_out + n_rejected``.
-
-    Args:
-        n_in: frames found; a file that cannot be read (on) counts as one.
-        n_out: frames in the store.
-        n_rejected: frames rejected.
-        rejects_path: table of the rejected, by file, name and reason (CSV).
-        path: the store.
-        reasons: reason -> how many.
-        files: files read.
-        passed: files of the folders that were passed over: hidden, of no known format, or repeating a VASP calculation.
-        theory: level of theory of the store.
-        warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
-        resumed: tasks that an interrupted ingest had done already.
-    """
-
-    n_in: int
-    n_out: int
-    n_rejected: int
-    rejects_path: Path
-    path: Path
-    reasons: dict[str, int] = field(default_factory=dict)
-    files: int = 0
-    passed: tuple[Path, ...] = ()
-    theory: LevelOfTheory = field(default_factory=LevelOfTheory)
-    warned: dict[str, int] = field(default_factory=dict)
-    resumed: int = 0
-
-
 def ingest(
     paths: str | os.PathLike | Sequence[str | os.PathLike],
     out: str | os.PathLike,
@@ -268,7 +237,7 @@ def ingest(
     out = Path(out)
     if append and not is_store(out):
         raise DataError(f"{out} is no store to append to: make it first, without append")
-    found = [find_sources(path) for path in _expanded(paths)]
+    found = [find_sources(path) for path in expanded(paths)]
     sources = [source for files, _ in found for source in files]
     check_readable(sources)
     passed = tuple(path for _, others in found for path in others)
@@ -321,19 +290,6 @@ def retry(
     theory = LevelOfTheory.from_dict(manifest["theory"])
     job = _Job([Source(store, "store", store.name), *files], store, reading, theory, True, (), only=wanted)
     return job.run(workers, None, progress)
-
-
-def _expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
-    """Files and folders; a pattern becomes what fits it, in the order of names."""
-    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    out = []
-    for path in many:
-        text = os.fspath(path)
-        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
-        if not fitting:
-            raise DataError(f"no file fits the pattern {text}: check the spelling")
-        out += [Path(one) for one in fitting]
-    return out
 
 
 @dataclass
