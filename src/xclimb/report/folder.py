@@ -12,7 +12,6 @@ import numpy as np
 
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.errors import DataError
-from xclimb.files import read_json
 
 SHIFT_ARRAYS = ("low_energy_per_atom", "high_energy_per_atom", "low_referenced", "high_referenced")
 
@@ -183,8 +182,8 @@ def _read_json(file: Path, kind: type = dict):
     if not file.is_file():
         return None
     try:
-        content = read_json(file)
-    except ValueError as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not complete JSON ({_first_line(error)}); write it again or remove it") from None
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
