@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.errors import DataError, XclimbWarning
@@ -130,6 +131,8 @@ class Split:
             raise DataError(f"{path} does not exist: give the JSON file of a split") from None
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}): give the JSON file of a split") from None
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"{path} is no JSON file ({error})") from None
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is no split ({error}): split the frames anew") from None
 
