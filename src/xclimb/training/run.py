@@ -199,7 +199,7 @@ class RunFolder:
 
     def predict(self, predictions: dict[str, Any]) -> None:
         """Write what the potential says of the splits: dense, as nobody reads it line by line."""
-        write_text(self.path / "predictions.json", json.dumps(plain(predictions), ensure_ascii=False, allow_nan=False) + "\n")
+        write_file(self.path / "predictions.json", json.dumps(plain(predictions), ensure_ascii=False, allow_nan=False) + "\n")
 
     def finish(self, errors: dict[str, Metrics], best_epoch: int) -> None:
         """Write the errors of the best potential on each split; what it takes to go on is removed."""
