@@ -15,7 +15,7 @@ from xclimb.data.frames import Frames
 from xclimb.data.store import open_store
 from xclimb.data.store_writer import write_store
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import DataError
+from xclimb.errors import ConfigError, DataError
 from xclimb.ingest import ingest, read
 from xclimb.units import GPA_PER_EV_A3
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_exported_is_said(tmp_path):
     with pytest.raises(DataError, match="'q' cannot be exported"):
         export(frames.replace(extras={"q": np.zeros((3, 2))}), tmp_path / "a.extxyz")
     export(frames, tmp_path / "a.extxyz")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(ConfigError, match="exists already"):
         export(frames[:1], tmp_path / "a.extxyz")
     export(write_store(frames[:1], tmp_path / "store"), tmp_path / "a.extxyz", overwrite=True)
     assert len(read(tmp_path / "a.extxyz")) == 1

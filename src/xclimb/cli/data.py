@@ -85,7 +85,7 @@ def ingest(
         typer.Option(metavar="REJECTS", help="Try the frames of a store's rejects.csv again.", show_default=False),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the store that is there.")] = False,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read; 0: one a core.")] = 0,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers read instead.", show_default=False),

@@ -126,10 +126,10 @@ def read_ends(
     """
     if source is None or not source.endswith(".json"):
         return None if source is None else read_data(source, functional, keys)
-    import json
+    from xclimb.files import read_json
 
     try:
-        energies = json.loads(Path(source).read_text(encoding="utf-8"))
+        energies = read_json(Path(source))
     except (OSError, ValueError) as problem:
         told = problem.strerror if isinstance(problem, OSError) else "no JSON"
         raise ConfigError(f'cannot read end points from {source} ({told}): write {{"Li": -1.9, ...}}, eV/atom') from None

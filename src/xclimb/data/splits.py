@@ -5,7 +5,6 @@ sorted by name before they are shuffled, so a split depends on the data and the 
 machine or its locale. Where there is one material, or few, blocks of frames are split instead, in the order of the data.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from xclimb.data.frame_blocks import LEFT_OUT, cut_blocks
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.groups import Groups, group_frames
 from xclimb.errors import DataError, XclimbWarning, counted
+from xclimb.files import read_json, write_json
 
 PARTS = ("train", "val", "test")
 _GAPS = "left_out"
@@ -126,7 +127,7 @@ class Split:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the split as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_json(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Split":
@@ -136,12 +137,17 @@ class Split:
             DataError: if the file is missing or no split.
         """
         try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_dict(read_json(Path(path)))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise DataError(f"{path} does not exist: give the JSON file of a split") from None
-        except ValueError as error:
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): give the JSON file of a split") from None
+        except orjson.JSONDecodeError as error:
             raise DataError(f"{path} is no JSON file ({error})") from None
-        return cls.from_dict(fields)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is no split ({error}): split the frames anew") from None
 
 
 def split_frames(
@@ -240,6 +246,8 @@ def _split_groups(
             ": give more data, fewer parts (ratios=...), material_ids that tell the materials apart, or by='frame'",
         )
     sizes = np.bincount(group, minlength=len(names))
+    if seed < 0:
+        raise DataError(f"seed={seed}: seeds count from 0")
     order = np.random.default_rng(seed).permutation(len(names))
     part = _parts(order, sizes, shares)
     moved: tuple[str, ...] = ()

@@ -4,7 +4,6 @@
 anew, or appended to, has no split until it is split again: frames are never in a part that nobody chose.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from xclimb.data.frames import Frames
 from xclimb.data.splits import PARTS, Split, nested_subsets, propose_split
 from xclimb.data.store import is_store, open_store
 from xclimb.errors import DataError, XclimbWarning
+from xclimb.files import read_json, write_json
 
 SPLIT = "split.json"
 
@@ -101,12 +101,7 @@ def split_data(
     parts = {name: getattr(split, name) for name in PARTS if len(getattr(split, name))}
     parts |= {f"train-{size}": split.train[index] for size, index in nested.items()}
     content = split.to_dict() | {"subsets": {str(size): train.frame_id[index].tolist() for size, index in nested.items()}}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_json(path, content)
     return StoredSplit(split, parts, {name: len(np.unique(frames.material_id[index])) for name, index in parts.items()})
 
 
@@ -159,7 +154,7 @@ def open_part(store: Path, part: str) -> Frames:
     if not path.is_file():
         raise DataError(f"{store} has no parts yet: make them with xclimb split {store}")
     split = Split.load(path)
-    subsets = json.loads(path.read_text(encoding="utf-8")).get("subsets", {})
+    subsets = read_json(path).get("subsets", {})
     ids = {name: split.frame_id[getattr(split, name)] for name in PARTS}
     ids |= {f"train-{size}": np.array(names, dtype=np.str_) for size, names in subsets.items()}
     ids = {name: chosen for name, chosen in ids.items() if len(chosen)}

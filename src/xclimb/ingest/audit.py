@@ -83,6 +83,11 @@ class Limits:
     element: float = 94.0
     outlier: float = 1.0
 
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise DataError(f"the limit {name} cannot be {value:g}: give a number from 0 on")
+
 
 Faults = tuple[np.ndarray, str, Callable[[int], str]]
 Check = Callable[[Frames, Limits, np.ndarray], list[Faults]]

@@ -1,23 +1,24 @@
 """From files to Frames (:func:`read`) or to a store (:func:`ingest`): the same stream of audited parts behind both."""
 
-import glob
+import errno
 import os
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from xclimb.data.frames import Frames
 from xclimb.data.groups import repeated_crystals
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
-from xclimb.data.store_writer import StoreWriter
+from xclimb.data.store_writer import StoreWriter, disk_full, finish_commit
 from xclimb.data.stored_split import named_part
 from xclimb.data.theory import LevelOfTheory, functional_name
-from xclimb.errors import DataError, TheoryError, XclimbWarning
+from xclimb.errors import ConfigError, DataError, TheoryError, XclimbWarning
 from xclimb.ingest.audit import Limits, Reject, resolve_checks
 from xclimb.ingest.executor import run_tasks, workers_of
 from xclimb.ingest.label_units import LabelUnits
@@ -26,7 +27,8 @@ from xclimb.ingest.progress import bar
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_readable, find_sources
+from xclimb.ingest.sources import Source, check_readable, check_stores, expanded, find_sources
+from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
 
 # a name for data that mix two kinds of calculations on purpose -> the kinds
@@ -121,6 +123,7 @@ def read(
         return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
     sources, _ = find_sources(Path(path))
     check_readable(sources)
+    check_stores(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
     reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
@@ -167,39 +170,6 @@ def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
 
 
 # -- ingest ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class IngestSummary:
-    """What became of the frames: ``n_in == n_out + n_rejected``.
-
-    Args:
-        n_in: frames found; a file that cannot be read (on) counts as one.
-        n_out: frames in the store.
-        n_rejected: frames rejected.
-        rejects_path: table of the rejected, by file, name and reason (CSV).
-        path: the store.
-        reasons: reason -> how many.
-        files: files read.
-        passed: files of the folders that were passed over: hidden, of no known format, or repeating a VASP calculation.
-        theory: level of theory of the store.
-        warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
-        resumed: tasks that an interrupted ingest had done already.
-        notes: what should be known of the store, a sentence each.
-    """
-
-    n_in: int
-    n_out: int
-    n_rejected: int
-    rejects_path: Path
-    path: Path
-    reasons: dict[str, int] = field(default_factory=dict)
-    files: int = 0
-    passed: tuple[Path, ...] = ()
-    theory: LevelOfTheory = field(default_factory=LevelOfTheory)
-    warned: dict[str, int] = field(default_factory=dict)
-    resumed: int = 0
-    notes: tuple[str, ...] = ()
 
 
 def ingest(
@@ -261,16 +231,20 @@ def ingest(
 
     Raises:
         DataError: if there is nothing to read, no frame can be used (the rejects then lie beside ``out``), or ``out`` exists;
-            if labels cannot be in the unit they were read in.
+            if labels cannot be in the unit they were read in; if a store that is read is damaged, or appended to itself; if
+            the disk is full.
+        ConfigError: on a number of workers below 1.
         TheoryError: if files state different levels of theory, or another than the one given.
     """
     out = Path(out)
     if append and not is_store(out):
         raise DataError(f"{out} is no store to append to: make it first, without append")
-    found = [find_sources(path) for path in _expanded(paths)]
+    found = [find_sources(path) for path in expanded(paths)]
     sources = [source for files, _ in found for source in files]
     check_readable(sources)
     passed = tuple(path for _, others in found for path in others)
+    if append and any(source.kind == "store" and source.path.resolve() == out.resolve() for source in sources):
+        raise DataError(f"{out} cannot be appended to itself: leave it out of what is read")
     if append:
         sources = [Source(out, "store", out.name), *sources]
     units = LabelUnits(energy_unit, force_unit, stress_unit)
@@ -320,19 +294,6 @@ def retry(
     return job.run(workers, None, progress)
 
 
-def _expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
-    """Files and folders; a pattern becomes what fits it, in the order of names."""
-    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    out = []
-    for path in many:
-        text = os.fspath(path)
-        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
-        if not fitting:
-            raise DataError(f"no file fits the pattern {text}: check the spelling")
-        out += [Path(one) for one in fitting]
-    return out
-
-
 @dataclass
 class _Job:
     """One ingest: what is read, how, and where it goes."""
@@ -347,40 +308,69 @@ class _Job:
     only: dict[str, set[int] | None] | None = None  # file -> frames that are wanted, None: all that are new
     look: Look | None = None
     mix: tuple[str, ...] = ()
+    resumed: int = 0  # tasks that an interrupted ingest had done
 
     def run(self, workers: int, scheduler: str | None, progress: bool) -> IngestSummary:
-        with StoreWriter(self.out, self.overwrite, job=self.description()) as writer:
-            duplicate = resolve_checks(self.reading.checks)["duplicate"]
-            receiver = Receiver(writer, self.resolve, self.carry, self.only is not None, duplicate)
-            begin = receiver.tasks
-            with workers_of(workers, scheduler) as (executor, n), bar(progress) as advance:
-                tasks = islice(_every_task(self.sources, self.reading), begin, None)
-                for done in run_tasks(tasks, executor, n):
-                    receiver.take(done if self.only is None else only_rejected(done, self.only, self.out))
-                    advance(receiver.n_out, receiver.n_rejected, done.source.path.name)
-            if receiver.n_out == 0:
-                beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
-                receiver.flush()
-                shutil.copyfile(writer.work / REJECTS, beside)
-                raise DataError(f"none of the {receiver.n_rejected} frames can be used, see {beside} for the reasons")
-            if self.look is not None:
-                receiver.look_again(self.look, self.reading)
-            writer.provenance = self.provenance(receiver)
+        if workers < 1:
+            raise ConfigError(f"workers={workers}: give 1 or more processes")
+        told = finish_commit(self.out, self.description())
+        if told is not None:  # this very job was killed when all that was left was to clean up
+            theory = LevelOfTheory.from_dict(read_manifest(self.out)["theory"])
+            return IngestSummary(**told, rejects_path=self.out / REJECTS, path=self.out, passed=self.passed, theory=theory)
+        check_stores(self.sources)
+        try:
+            with StoreWriter(self.out, self.overwrite, job=self.description()) as writer:
+                receiver = self.fill(writer, workers, scheduler, progress)
+                counted = self.counts(receiver)
+                writer.provenance, writer.summary = self.provenance(receiver), counted
+        except OSError as error:
+            raise (disk_full(self.out) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error) from None
         receiver.names.warn()
+        theory = writer.theory or LevelOfTheory()
+        notes = tuple(repeated_crystals(open_store(self.out)))
+        where: dict[str, Any] = {"rejects_path": self.out / REJECTS, "path": self.out, "passed": self.passed}
+        return IngestSummary(**counted, **where, theory=theory, notes=notes)
+
+    def fill(self, writer: StoreWriter, workers: int, scheduler: str | None, progress: bool) -> Receiver:
+        """Read everything into a store; give what counted it."""
+        duplicate = resolve_checks(self.reading.checks)["duplicate"]
+        receiver = Receiver(writer, self.resolve, self.carry, self.only is not None, duplicate)
+        self.resumed = receiver.tasks
+        with workers_of(workers, scheduler) as (executor, n), bar(progress) as advance:
+            tasks = islice(_every_task(self.sources, self.reading), self.resumed, None)
+            for done in run_tasks(tasks, executor, n):
+                receiver.take(done if self.only is None else only_rejected(done, self.only, self.out))
+                advance(receiver.n_out, receiver.n_rejected, done.source.path.name)
+        if receiver.n_out == 0:
+            beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
+            receiver.flush()
+            shutil.copyfile(writer.work / REJECTS, beside)
+            raise DataError(f"none of the {receiver.n_rejected} frames can be used, see {beside} for the reasons")
+        if self.look is not None:
+            receiver.look_again(self.look, self.reading)
+        return receiver
+
+    def counts(self, receiver: Receiver) -> dict:
+        """The numbers of the summary, as plain values."""
         n_out = receiver.n_out - (receiver.first_source if self.only is not None else 0)
-        rejected = receiver.n_rejected
-        stored = writer.theory or LevelOfTheory()
-        return IngestSummary(
-            n_out + rejected, n_out, rejected, self.out / REJECTS, self.out, dict(receiver.reasons), len(self.sources),
-            self.passed, stored, dict(receiver.warned), begin, tuple(repeated_crystals(open_store(self.out))),
-        )  # fmt: skip
+        return {
+            "n_in": n_out + receiver.n_rejected,
+            "n_out": n_out,
+            "n_rejected": receiver.n_rejected,
+            "reasons": dict(receiver.reasons),
+            "files": len(self.sources),
+            "warned": dict(receiver.warned),
+            "resumed": self.resumed,
+        }
 
     def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:
         return resolve_theory(stated, self.reading.functional, self.theory, str(source.path)).without(self.mix)
 
     def description(self) -> dict:
         """What tells this job from another: inputs as they are now, and every setting."""
-        files = [[str(source.path.resolve()), source.kind, *_stamp(source)] for source in self.sources]
+        out = self.out.resolve()  # of which the writer itself knows whether it has changed
+        places = [(source, source.path.resolve()) for source in self.sources]
+        files = [[str(place), source.kind, *([] if place == out else _stamp(source))] for source, place in places]
         only = None if self.only is None else {name: sorted(rows) if rows else None for name, rows in self.only.items()}
         theory = None if self.theory is None else self.theory.to_dict()
         return {"schema": 1, "files": files, "reading": asdict(self.reading), "theory": theory, "only": only, "mix": self.mix}

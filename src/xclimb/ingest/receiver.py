@@ -14,6 +14,7 @@ import numpy as np
 from xclimb.data.store_writer import StoreWriter
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
+from xclimb.files import to_csv
 from xclimb.ingest.audit import Reject, resolve_checks
 from xclimb.ingest.names import Names
 from xclimb.ingest.parts import Part
@@ -191,6 +192,4 @@ class Receiver:
 
 
 def _lines(rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode("utf-8", errors="replace")
+    return to_csv(rows, lineterminator="\r\n").encode("utf-8", errors="replace")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from xclimb.errors import DataError
+from xclimb.files import from_cell
 from xclimb.ingest.parts import Part
 from xclimb.ingest.tasks import Done
 
@@ -28,7 +29,7 @@ def rejected_files(table: Path) -> Wanted:
     try:
         wanted: Wanted = {}
         for row in rows:
-            name, index = row["file"], int(row["index"])
+            name, index = from_cell(row["file"]), int(row["index"])
             before = wanted.get(name, set())
             wanted[name] = None if index < 0 or before is None else before | {index}
     except (KeyError, ValueError, TypeError):

@@ -1,11 +1,12 @@
 """Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
 
+import glob
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xclimb.data.store import is_store
+from xclimb.data.store import is_store, verify_store
 from xclimb.errors import DataError
 from xclimb.ingest.compressed import BROKEN, head_of, open_compressed, read_on
 from xclimb.ingest.json_spans import record_depth
@@ -89,6 +90,19 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     return sources, passed
 
 
+def expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """Files and folders; a pattern becomes what fits it, in the order of names."""
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    out = []
+    for path in many:
+        text = os.fspath(path)
+        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
+        if not fitting:
+            raise DataError(f"no file fits the pattern {text}: check the spelling")
+        out += [Path(one) for one in fitting]
+    return out
+
+
 def check_readable(sources: Sequence[Source]) -> None:
     """Refuse sources of which not one can be opened.
 
@@ -98,6 +112,17 @@ def check_readable(sources: Sequence[Source]) -> None:
     if sources and all(source.problem for source in sources):
         rest = f"; none of the {len(sources)} files can be" if len(sources) > 1 else ""
         raise DataError(f"{sources[0].problem}{rest}")
+
+
+def check_stores(sources: Sequence[Source]) -> None:
+    """Compare the checksums of all stores: what is copied out of one gets fresh checksums.
+
+    Raises:
+        DataError: naming the first file that is damaged.
+    """
+    for source in sources:
+        if source.kind == "store":
+            verify_store(source.path)
 
 
 def _source(path: Path, stem: str, kind_of: Callable[[Path], str | None]) -> Source | None:

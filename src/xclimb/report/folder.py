@@ -188,7 +188,7 @@ def _read_json(file: Path, kind: type = dict):
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not complete JSON ({_first_line(error)}); write it again or remove it") from None
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
@@ -218,7 +218,7 @@ def _read_yaml(file: Path) -> dict | None:
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not valid YAML ({_first_line(error)}); write it again or remove it") from None
     if content is not None and not isinstance(content, dict):
         raise DataError(f"{file} should hold settings by name and holds another thing; write it again or remove it")
@@ -238,7 +238,7 @@ def _read_epochs(file: Path) -> tuple[tuple[dict, ...] | None, tuple[str, ...]]:
             record = json.loads(line)
             epochs[int(record["epoch"])] = record
             _require(record, file, ("train", "val"))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (RecursionError, KeyError, TypeError, ValueError):
             if n == len(lines):
                 notes.append(f"The last line of {file.name} is cut off, as a killed run leaves it; that epoch is not shown.")
                 continue

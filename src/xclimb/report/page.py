@@ -1,7 +1,5 @@
 """The report page: one self-contained HTML file, and the numbers as CSV beside it, out of a run, study or shift folder."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from xclimb.errors import DataError
+from xclimb.files import to_csv
 from xclimb.report import figures, tables
 from xclimb.report.folder import Row, ShiftFolder, StudyFolder, number, read_folder
 from xclimb.report.html import figures_json, render, replace_file
@@ -39,12 +38,18 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     page = Path(folder) / "report.html" if out is None else Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
         page = page / "report.html"
-    if isinstance(content, ShiftFolder):
-        return write_shift(content.report, page.parent, page.name)
-    if isinstance(content, StudyFolder):
-        html, rows = _study_page(content), content.results
-    else:
-        html, rows = run_page(content), rows_of(content)
+    try:
+        if isinstance(content, ShiftFolder):
+            return write_shift(content.report, page.parent, page.name)
+        if isinstance(content, StudyFolder):
+            html, rows = _study_page(content), content.results
+        else:
+            html, rows = run_page(content), rows_of(content)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:  # JSON with values of other types
+        told = str(error).partition("\n")[0][:120]
+        raise DataError(
+            f"a JSON file in {folder} has values that xclimb does not write ({told}): make the folder anew"
+        ) from error
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         replace_file(page.with_name("results.csv"), _csv(rows))
@@ -60,14 +65,12 @@ def _csv(rows: Iterable[Row]) -> str:
     """The results as a flat table, one line a model, seed and split; missing numbers are empty."""
     rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "seed", "kind", "split", *names, "notes"])
+    table: list[list] = [["model", "seed", "kind", "split", *names, "notes"]]
     for row in rows:
         numbers = [row.metrics.get(name, math.nan) for name in names]
         cells = ["" if math.isnan(value) else f"{value:.10g}" for value in numbers]
-        writer.writerow([row.model, "" if row.seed is None else row.seed, row.kind, row.split, *cells, " ".join(row.notes)])
-    return text.getvalue()
+        table.append([row.model, "" if row.seed is None else row.seed, row.kind, row.split, *cells, " ".join(row.notes)])
+    return to_csv(table)
 
 
 # -- study ----------------------------------------------------------------------------------------------

@@ -21,12 +21,13 @@ from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.data.splits import Split
 from xclimb.errors import ConfigError, DataError
+from xclimb.files import write_json
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references import AtomRef, fit_references
 from xclimb.study.grid import Cell, Sets, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.progress import GridBar
-from xclimb.training.run import describe_data, read_json, versions, write_json
+from xclimb.training.run import describe_data, read_json, versions
 from xclimb.transfer.methods import METHODS, get_method
 from xclimb.units import ev_a3_to_gpa
 

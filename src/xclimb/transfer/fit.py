@@ -118,6 +118,9 @@ def run_transfer(
     job = Job(config, train, val, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, test)
     if first_process():
         folder = RunFolder(path, overwrite, resume)
+        if resume and folder.was_cleaning_up:
+            folder.clean_up()
+            return read_run(path, config.device, config.dtype)
         if resume:
             check_same_run(folder, job)
     rank = run_on_devices(config, carry_out, job)
