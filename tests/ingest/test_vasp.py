@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xclimb.cli.shell import as_options
 from xclimb.errors import DataError, TheoryError
 from xclimb.ingest import ingest, read
 
@@ -207,3 +208,38 @@ def test_real_runs_are_told_apart(tmp_path):
     assert summary.theory.dispersion == "TS"
     with pytest.raises(TheoryError, match=r"TS against D3\(0\).*with_theory"):
         ingest(RUNS, tmp_path / "store")
+
+
+def test_iterations_of_response_functions_do_not_limit_the_electrons(tmp_path):
+    folder = run(tmp_path / "a", electronic=(2, 3))
+    path = folder / "vasprun.xml.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    stated = '<separator name="electronic"><i type="int" name="NELM">3</i></separator>'
+    assert stated in text
+    default = """<separator name="electronic"><separator name="electronic convergence"><i type="int" name="NELM">60</i>
+      <i name="NELMIN">2</i></separator></separator><separator name="response functions"><i name="NELM">1</i></separator>"""
+    path.write_bytes(gzip.compress(text.replace(stated, default).encode()))
+    assert len(read(folder)) == 2
+    path.write_bytes(gzip.compress(text.replace(stated, default.replace("60", "3")).encode()))
+    with pytest.raises(DataError, match=r"not converged.*--check converged=warn.*1 of 2 frames"):
+        read(folder)
+
+
+def test_errors_about_convergence_name_the_way_out(tmp_path):
+    with pytest.raises(
+        DataError, match=r"none of the 2 frames can be used \(2 not converged; checks=.'converged': 'warn'. "
+    ) as caught:
+        ingest(run(tmp_path / "a", electronic=(3, 3)), tmp_path / "store")
+    assert "; --check converged=warn keeps steps" in as_options(str(caught.value))
+
+
+def test_a_stress_of_vasp_is_in_its_own_unit(tmp_path):
+    folder = run(tmp_path / "a")
+    path = folder / "vasprun.xml.gz"
+    text = gzip.decompress(path.read_bytes()).replace(b"<v>10 0 0</v>", b"<v>90000 0 0</v>")
+    path.write_bytes(gzip.compress(text))
+    with pytest.raises(DataError, match="2 stress too large"):
+        ingest(folder, tmp_path / "store")
+    detail = (tmp_path / "store.rejects.csv").read_text()
+    assert "9000 GPa" in detail
+    assert "given as" not in detail

@@ -12,6 +12,7 @@ from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import XclimbWarning
 from xclimb.ingest.audit import Limits
+from xclimb.ingest.label_units import states_units
 from xclimb.ingest.second_look import ENOUGH, UNIT_CHECKS, Findings, Group, WrongUnit
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
@@ -55,7 +56,7 @@ class ModelAudit:
         sampled = [self._sample(take, group, len(groups)) for group in groups]
         potential = load(self.potential)
         for group, rows in zip(groups, sampled, strict=True):
-            if len(rows) < ENOUGH:
+            if len(rows) < ENOUGH or states_units(group.kind):
                 continue
             frames = take(rows)
             predicted, interaction = _predict(potential, frames)

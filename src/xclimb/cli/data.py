@@ -44,7 +44,7 @@ def ingest(
         list[str] | None,
         typer.Option(
             metavar="NAME=ACTION",
-            help="What a check does, reject, warn or off: outlier=reject, duplicate=off (repeat).",
+            help="What a check does, reject, warn or off: converged=warn, duplicate=off, outlier=reject (repeat).",
             show_default=False,
         ),
     ] = None,

@@ -359,7 +359,7 @@ class _Job:
                 beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
                 receiver.flush()
                 shutil.copyfile(writer.work / REJECTS, beside)
-                raise DataError(f"none of the {receiver.n_rejected} frames can be used, see {beside} for the reasons")
+                raise DataError(f"none of the {receiver.n_rejected} frames can be used ({receiver.why()}), see {beside}")
             if self.look is not None:
                 receiver.look_again(self.look, self.reading)
             writer.provenance = self.provenance(receiver)

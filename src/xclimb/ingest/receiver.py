@@ -68,6 +68,11 @@ class Receiver:
         """Frames rejected so far."""
         return self.reasons.total()
 
+    def why(self) -> str:
+        """The reasons of the rejects, and the way out where there is an option for it."""
+        way = "; checks={'converged': 'warn'} keeps steps whose electrons did not converge" * ("not converged" in self.reasons)
+        return ", ".join(f"{n} {reason}" for reason, n in self.reasons.most_common()) + way
+
     def take(self, done: Done) -> None:
         """Add the frames of a task, and list its rejects.
 

@@ -11,7 +11,7 @@ from xclimb.data.store import iter_store
 from xclimb.errors import DataError, TheoryError
 from xclimb.ingest.audit import Limits, Reject, audit
 from xclimb.ingest.json_spans import Chunk
-from xclimb.ingest.label_units import LabelUnits
+from xclimb.ingest.label_units import LabelUnits, states_units
 from xclimb.ingest.names import fingerprints
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
@@ -160,7 +160,10 @@ def _audited(part: Part, task: Task) -> Part:
     """The sound frames of a part; those that are not join its rejects."""
     if task.source.kind != "store":
         part = replace(part, frames=task.reading.units.convert(part.frames, task.source.kind))
-    found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=task.reading.checks)
+    found = audit(
+        part.frames, task.reading.limits, file=str(task.source.path), checks=task.reading.checks,
+        units_stated=states_units(task.source.kind),
+    )  # fmt: skip
     sound = np.ones(len(part.frames), dtype=bool)
     sound[[reject.index for reject in found if reject.action == "reject"]] = False
     told = [replace(reject, index=int(part.places[reject.index])) for reject in found]

@@ -20,6 +20,7 @@ from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
 from xclimb.ingest.vasp_oszicar import OszicarStep, beside, of_this_run, read_oszicar
 from xclimb.ingest.vasp_theory import vasprun_theory
+from xclimb.ingest.vasp_xml import iter_xml
 from xclimb.units import vasp_kbar_to_ev_a3
 
 _MAGNETIZATION = re.compile(rb"magnetization \(x\)(.*?)\n\s*tot ", re.DOTALL)
@@ -82,24 +83,21 @@ def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list
     most, current, ended = 0, None, set[str]()
     try:
         with open_compressed(path) as file:
-            for event, element in ET.iterparse(file, events=("start", "end")):
+            for event, element in iter_xml(file, path):
                 if element.tag == "calculation":
                     current, ended = (element if event == "start" else None), set()
                 if event == "start":
                     continue
                 if element.tag == "atominfo":
                     numbers = [_atomic_number(rc[0].text) for rc in element.findall("array[@name='atoms']/set/rc")]
-                elif element.tag == "i" and element.get("name") == "NELM" and current is None:
-                    most = int(element.text or 0)
+                elif element.tag in ("incar", "parameters"):
+                    most = _most_iterations(element) or most
                 elif element.tag in ("structure", "varray"):
                     ended.add(element.get("name") or element.tag)
                 elif element.tag == "energy" and "structure" in ended:  # those of electronic steps come before
                     ended.add("energy")
                 elif element.tag == "calculation":
                     yield _tried(element, numbers, most, flavour)
-                    element.clear()
-                elif element.tag in ("dos", "eigenvalues", "projected", "kpoints"):  # large, and not needed
-                    element.clear()
     except (ET.ParseError, *BROKEN):
         told = of_this_run(oszicar, _free_energies(done))[len(done) :]
         if current is not None and "energy" in ended:
@@ -107,6 +105,17 @@ def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list
         elif current is not None and "stress" in ended and told:
             yield _tried(current, numbers, most, flavour, told[0])
         raise
+
+
+def _most_iterations(tags: ET.Element) -> int:
+    """NELM of the INCAR or the parameter list; the one of "response functions" (1 by default) limits other iterations."""
+    found = tags.find(".//separator[@name='electronic convergence']/i[@name='NELM']")
+    if found is None:
+        found = next(
+            (i for part in (tags, *tags.findall("separator[@name='electronic']")) for i in part.findall("i[@name='NELM']")),
+            None,
+        )
+    return 0 if found is None else int(found.text or 0)
 
 
 def _tried(
