@@ -118,6 +118,10 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
         from xclimb.ingest.vasp import iter_vasprun
 
         yield from iter_vasprun(source, reading.energy, reading.steps)
+    elif source.kind == "vasp-out":
+        from xclimb.ingest.vasp_outcar import iter_outcar
+
+        yield from iter_outcar(source, reading.energy, reading.steps)
     else:
         from xclimb.ingest.ase_files import iter_ase
 

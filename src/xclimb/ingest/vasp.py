@@ -19,7 +19,7 @@ from xclimb.ingest.compressed import BROKEN, open_compressed
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
 from xclimb.ingest.vasp_oszicar import OszicarStep, beside, of_this_run, read_oszicar
-from xclimb.ingest.vasp_theory import vasprun_theory
+from xclimb.ingest.vasp_tags import vasprun_theory
 from xclimb.ingest.vasp_xml import iter_xml
 from xclimb.units import vasp_kbar_to_ev_a3
 
@@ -42,9 +42,7 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
     Raises:
         DataError: if the file has no whole ionic step, or breaks off (the whole steps have been given by then).
     """
-    if energy not in (None, "e_0", "free"):
-        raise DataError(f"energy={energy!r} is none that VASP runs have: give e_0 or free")
-    flavour = energy or "e_0"
+    flavour = energy_flavour(energy)
     theory = vasprun_theory(source.path, flavour)
     found: list[dict | _StepError] = []
     broken = None
@@ -71,6 +69,17 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
     yield Part(joined, first, rejects, np.array(places, dtype=np.int64))
     if broken is not None:
         raise DataError(f"{source.path} breaks off after ionic step {len(found)} ({broken}): the run is unfinished or damaged")
+
+
+def energy_flavour(energy: str | None) -> str:
+    """``"e_0"`` unless another of VASP's energies is asked for.
+
+    Raises:
+        DataError: if VASP has none of that name.
+    """
+    if energy not in (None, "e_0", "free"):
+        raise DataError(f"energy={energy!r} is none that VASP runs have: give e_0 or free")
+    return energy or "e_0"
 
 
 def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list) -> "Iterator[dict | _StepError]":
