@@ -107,7 +107,7 @@ def test_levels_of_theory_do_not_mix(tmp_path):
     run(tmp_path / "runs" / "a", incar='<i type="int" name="IVDW">11</i>')
     folder = run(tmp_path / "runs" / "b")
     (folder / "INCAR").write_text("ENCUT = 520\nIVDW=2   ! TS\n")
-    with pytest.raises(TheoryError, match=r"dispersion: D3\(0\) against TS.*with_theory"):
+    with pytest.raises(TheoryError, match=r"PBE-D3\(0\) 1 file, PBE-TS 1; keep one"):
         ingest(tmp_path / "runs", tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
@@ -206,7 +206,7 @@ def test_real_runs_are_told_apart(tmp_path):
     summary = ingest(RUNS / "no-magmoms", tmp_path / "ts")
     assert (summary.n_in, summary.reasons) == (49, {"force too large": 1})
     assert summary.theory.dispersion == "TS"
-    with pytest.raises(TheoryError, match=r"TS against D3\(0\).*with_theory"):
+    with pytest.raises(TheoryError, match=r"PBE-TS 1 file, PBE-D3\(0\) 1; keep one"):
         ingest(RUNS, tmp_path / "store")
 
 

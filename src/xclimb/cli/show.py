@@ -70,6 +70,10 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
         screen.print(f"each by name: {summary.rejects_path}", soft_wrap=True)
     if summary.passed:
         screen.print(f"passed over {files(len(summary.passed))}: {listed((path.name for path in summary.passed), 6)}")
+    if summary.others:
+        from xclimb.ingest.levels import listed as listed_levels
+
+        screen.print(f"passed over, at other levels of theory: {listed_levels(summary.others)}", soft_wrap=True)
     if summary.theory.functional is None:
         told = "no file says by which functional: give it with --functional, here or to the commands that read the store"
         screen.print(told, style="yellow", soft_wrap=True)

@@ -1,12 +1,12 @@
 """From files to Frames (:func:`read`) or to a store (:func:`ingest`): the same stream of audited parts behind both."""
 
-import glob
 import os
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,48 +15,19 @@ from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter
 from xclimb.data.stored_split import named_part
-from xclimb.data.theory import LevelOfTheory, functional_name
+from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.ingest.audit import Limits, Reject, resolve_checks
 from xclimb.ingest.executor import run_tasks, workers_of
 from xclimb.ingest.label_units import LabelUnits
+from xclimb.ingest.levels import count_levels, listed, resolve_theory, several_levels
 from xclimb.ingest.names import Names
 from xclimb.ingest.progress import bar
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_readable, find_sources
-from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
-
-# a name for data that mix two kinds of calculations on purpose -> the kinds
-_FAMILIES = {"GGA/GGA+U": ("PBE", "PBE+U")}
-
-
-def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelOfTheory | None, name: str) -> LevelOfTheory:
-    """The level of theory of a file: what it states itself, completed by what the user says.
-
-    Args:
-        stated: what the file states; functional None where it says nothing.
-        functional: the functional that the user names.
-        theory: the whole level of theory that the user gives; it stands for ``stated``.
-        name: the file, for messages.
-
-    Raises:
-        TheoryError: if the two name different functionals. ``"GGA/GGA+U"`` may be said of PBE and of PBE+U data.
-    """
-    given = functional_name(functional) if functional else None
-    if theory is not None:
-        if given and theory.functional and theory.functional != given:
-            raise TheoryError(f"functional={given!r} and theory={theory} disagree: give one of them")
-        given = given or theory.functional
-    known = stated.functional
-    if given and known and given != known and known not in _FAMILIES.get(given, ()):
-        raise TheoryError(f"{name} states {known} but {given} was given: leave functional out, or check the file")
-    if theory is not None:
-        return replace(theory, functional=given or known)
-    if given in _FAMILIES:  # U differs from frame to frame there
-        return replace(stated, functional=given, hubbard_u={})
-    return replace(stated, functional=given or known)
+from xclimb.ingest.sources import Source, check_readable, files_of, find_sources
+from xclimb.ingest.tasks import Reading, Task, iter_parts, iter_tasks, run_task
 
 
 def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
@@ -64,6 +35,11 @@ def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
         if source.kind != "store" and source.problem is None:
             reading.units.check(source)
         yield from iter_tasks(source, reading)
+
+
+def levels_there(sources: Sequence[Source], reading: Reading, whole: bool = False) -> Counter[str]:
+    """How many files hold each level of theory; see :func:`xclimb.ingest.levels.count_levels`."""
+    return count_levels(sources, reading.functional, partial(iter_parts, reading=reading), whole)
 
 
 # -- read -----------------------------------------------------------------------------------------------------------------
@@ -85,6 +61,7 @@ def read(
     energy_unit: str | None = None,
     force_unit: str | None = None,
     stress_unit: str | None = None,
+    only: str | None = None,
 ) -> Frames:
     """Read labelled structures: JSON of the Materials Project, every format that ASE reads, Parquet, a store, or a folder.
 
@@ -110,10 +87,12 @@ def read(
             number; see :func:`xclimb.units.label_unit`.
         force_unit: the same of the forces: ``"Ha/Bohr"``; ``"-eV/A"`` for gradients.
         stress_unit: the same of the stress: ``"GPa"``; ``"-kbar"`` for VASP's sign.
+        only: the one level of theory that is read where there are several: functional and dispersion, ``"r2SCAN"``,
+            ``"PBE-D3(BJ)"``.
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
-        TheoryError: if the file states another functional than the one given.
+        TheoryError: if files state several levels of theory (naming all), or another functional than the one given.
     """
     if named_part(path) is not None:
         frames = open_store(path)
@@ -122,7 +101,29 @@ def read(
     check_readable(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
+    checks = {"duplicate": "off", "element": "off"}
+    reading = Reading(functional, keys, energy, steps, checks=checks, units=units, only=only)
+    try:
+        sets, rejects = _collected(sources, reading, theory, strict)
+        whole = Frames.concatenate(sets) if len(sets) > 1 else None
+    except TheoryError as error:
+        if only is not None:
+            raise
+        way = 'read one of them (xclimb.read(..., only="NAME")), or make a store of each (xclimb ingest ... --by-theory)'
+        raise several_levels(error, levels_there(sources, reading), f"{path} holds", way) from None
+    if rejects:
+        _tell(rejects, sum(map(len, sets)), strict, str(path))
+    if not sets:
+        why = f": {rejects[0].reason} ({rejects[0].detail})" if rejects else ""
+        there = f" at {only}: there are {listed(levels_there(sources, reading))}" if only and not rejects else ""
+        raise DataError(f"{path} has no frames that can be used{there or why}")
+    return sets[0] if whole is None else whole
+
+
+def _collected(
+    sources: Sequence[Source], reading: Reading, theory: LevelOfTheory | None, strict: bool
+) -> tuple[list[Frames], list[Reject]]:
+    """The sound frames of files, and what is bad; see :func:`read`."""
     names, previous = Names(), sources[0]
     sets: list[Frames] = []
     rejects: list[Reject] = []
@@ -133,7 +134,7 @@ def read(
         for part in done.parts:
             rejects += part.rejects
             if len(part.frames):
-                resolved = resolve_theory(part.frames.theory, functional, theory, str(done.source.path))
+                resolved = resolve_theory(part.frames.theory, reading.functional, theory, str(done.source.path))
                 sets.append(names.unique(part.frames, done.source.stem).with_theory(resolved))
         if done.theory_error:
             raise TheoryError(done.theory_error)
@@ -142,13 +143,7 @@ def read(
         if done.error:
             rejects.append(Reject("", -1, "file cannot be read", done.error, str(done.source.path)))
     names.warn()
-    if rejects:
-        _tell(rejects, sum(map(len, sets)), strict, str(path))
-    if not sets:
-        raise DataError(
-            f"{path} has no frames that can be used" + (f": {rejects[0].reason} ({rejects[0].detail})" if rejects else "")
-        )
-    return sets[0] if len(sets) == 1 else Frames.concatenate(sets)
+    return sets, rejects
 
 
 def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
@@ -184,6 +179,7 @@ class IngestSummary:
         theory: level of theory of the store.
         warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
         resumed: tasks that an interrupted ingest had done already.
+        others: level of theory -> files that hold frames at it, which were passed over.
     """
 
     n_in: int
@@ -197,6 +193,7 @@ class IngestSummary:
     theory: LevelOfTheory = field(default_factory=LevelOfTheory)
     warned: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
+    others: dict[str, int] = field(default_factory=dict)
 
 
 def ingest(
@@ -224,6 +221,7 @@ def ingest(
     scheduler: str | None = None,
     look: Look | None = None,
     mix: str = "",
+    only: str | None = None,
 ) -> IngestSummary:
     """Stream files into a store; frames that cannot be used are listed, by name and reason, in its ``rejects.csv``.
 
@@ -254,28 +252,34 @@ def ingest(
         scheduler: address of a Dask scheduler whose workers decode instead (they must see the same paths).
         mix: what files may differ in, with commas: ``"cutoff"``, ``"potcar"``, ``"pseudopotentials"``, ``"code"``,
             ``"energy_flavour"``; the store then does not state it.
+        only: as for :func:`read`; files and records at other levels are passed over, and counted.
         look: what looks at all frames before the store appears, such as :class:`xclimb.analysis.model_audit.ModelAudit`.
 
     Raises:
         DataError: if there is nothing to read, no frame can be used (the rejects then lie beside ``out``), or ``out`` exists;
             if labels cannot be in the unit they were read in.
-        TheoryError: if files state different levels of theory, or another than the one given.
+        TheoryError: if files state several levels of theory (naming all), or another functional than the one given.
     """
     out = Path(out)
     if append and not is_store(out):
         raise DataError(f"{out} is no store to append to: make it first, without append")
-    found = [find_sources(path) for path in _expanded(paths)]
-    sources = [source for files, _ in found for source in files]
-    check_readable(sources)
-    passed = tuple(path for _, others in found for path in others)
+    sources, passed = files_of(paths)
     if append:
         sources = [Source(out, "store", out.name), *sources]
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units)
+    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units, only)
     job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
     job.mix = tuple(name for name in mix.split(",") if name)
-    return job.run(workers, scheduler, progress)
+    try:
+        return job.run(workers, scheduler, progress)
+    except TheoryError as error:
+        if only is not None:
+            raise
+        there = levels_there(sources, reading)
+        common = there.most_common(1)[0][0] if there else ""
+        way = f"keep one with only={common!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
+        raise several_levels(error, there, f"these {len(sources)} files hold", way) from None
 
 
 def retry(
@@ -317,19 +321,6 @@ def retry(
     return job.run(workers, None, progress)
 
 
-def _expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
-    """Files and folders; a pattern becomes what fits it, in the order of names."""
-    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    out = []
-    for path in many:
-        text = os.fspath(path)
-        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
-        if not fitting:
-            raise DataError(f"no file fits the pattern {text}: check the spelling")
-        out += [Path(one) for one in fitting]
-    return out
-
-
 @dataclass
 class _Job:
     """One ingest: what is read, how, and where it goes."""
@@ -356,6 +347,8 @@ class _Job:
                     receiver.take(done if self.only is None else only_rejected(done, self.only, self.out))
                     advance(receiver.n_out, receiver.n_rejected, done.source.path.name)
             if receiver.n_out == 0:
+                if receiver.others and not receiver.n_rejected:
+                    raise DataError(f"no file is at {self.reading.only}: there are {listed(receiver.others)}")
                 beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
                 receiver.flush()
                 shutil.copyfile(writer.work / REJECTS, beside)
@@ -369,7 +362,7 @@ class _Job:
         stored = writer.theory or LevelOfTheory()
         return IngestSummary(
             n_out + rejected, n_out, rejected, self.out / REJECTS, self.out, dict(receiver.reasons), len(self.sources),
-            self.passed, stored, dict(receiver.warned), begin,
+            self.passed, stored, dict(receiver.warned), begin, others=dict(receiver.others),
         )  # fmt: skip
 
     def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:
@@ -390,7 +383,7 @@ class _Job:
                 read_from += before.get("sources", []) or [{"name": source.path.name, "format": "store"}]
             elif source.problem is None:
                 read_from.append({"name": source.path.name, "format": source.kind, "bytes": source.path.stat().st_size})
-        how: dict = {"energy": self.reading.energy, "steps": self.reading.steps}
+        how: dict = {"energy": self.reading.energy, "steps": self.reading.steps, "only": self.reading.only}
         how |= {"keys": self.reading.keys.given or None, "units": self.reading.units.given or None}
         return {
             "sources": read_from,
@@ -398,6 +391,7 @@ class _Job:
             "frames_rejected": receiver.n_rejected,
             "rejects": dict(receiver.reasons),
             "warnings": dict(receiver.warned),
+            "other_levels": dict(receiver.others),
         }
 
 

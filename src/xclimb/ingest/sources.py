@@ -1,5 +1,6 @@
 """Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
 
+import glob
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,31 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
             f"{path} has no file that can be read (looked at {len(passed)}): give Parquet, or a format that ASE reads"
         )
     return sources, passed
+
+
+def files_of(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[list[Source], tuple[Path, ...]]:
+    """The files that paths and patterns name, and those of folders that are passed over.
+
+    Raises:
+        DataError: if there is nothing to read.
+    """
+    found = [find_sources(path) for path in _expanded(paths)]
+    sources = [source for files, _ in found for source in files]
+    check_readable(sources)
+    return sources, tuple(path for _, others in found for path in others)
+
+
+def _expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """Files and folders; a pattern becomes what fits it, in the order of names."""
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    out = []
+    for path in many:
+        text = os.fspath(path)
+        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
+        if not fitting:
+            raise DataError(f"no file fits the pattern {text}: check the spelling")
+        out += [Path(one) for one in fitting]
+    return out
 
 
 def check_readable(sources: Sequence[Source]) -> None:

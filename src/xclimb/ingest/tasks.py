@@ -8,10 +8,12 @@ import numpy as np
 
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import iter_store
+from xclimb.data.theory import functional_name
 from xclimb.errors import DataError, TheoryError
 from xclimb.ingest.audit import Limits, Reject, audit
 from xclimb.ingest.json_spans import Chunk
 from xclimb.ingest.label_units import LabelUnits, states_units
+from xclimb.ingest.levels import FAMILIES, is_other_level, wanted_parts
 from xclimb.ingest.names import fingerprints
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
@@ -30,6 +32,7 @@ class Reading:
         steps: ionic steps of a VASP run: ``"all"`` or ``"last"``.
         limits: what the audit believes.
         checks: check -> action, see :func:`xclimb.ingest.audit.audit`.
+        only: name of the one level of theory that is read, see :func:`xclimb.ingest.levels.level_name`.
         units: units of the labels, where they are not the usual of a format.
     """
 
@@ -40,12 +43,15 @@ class Reading:
     limits: Limits = field(default_factory=Limits)
     checks: Mapping[str, str] = field(default_factory=dict)
     units: LabelUnits = field(default_factory=LabelUnits)
+    only: str | None = None
 
     def __post_init__(self):
         if self.energy not in (None, "uncorrected", "corrected", "e_0", "free"):
             raise DataError(f"energy={self.energy!r}: give uncorrected or corrected (JSON), e_0 or free (VASP)")
         if self.steps not in ("all", "last"):
             raise DataError(f"steps={self.steps!r}: give all or last")
+        if self.only is not None and functional_name(self.only) in FAMILIES:  # of the frames that are left
+            object.__setattr__(self, "functional", self.functional or self.only)
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a task: audited parts, a number telling each frame of each part, and why the file ends early, if so."""
+    """What became of a task: audited parts, a number telling each frame of each part, why the file ends early, if so, and
+    the levels of theory that were passed over.
+    """
 
     source: Source
     parts: list[Part]
     fingerprints: list[np.ndarray]
     error: str | None = None
     theory_error: str | None = None
+    others: frozenset[str] = frozenset()
 
 
 def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
@@ -81,7 +90,8 @@ def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
     if source.problem is not None:
         yield replace(plain, error=source.problem)
         return
-    if source.kind != "records" and source.path.is_file() and source.path.stat().st_size < _WHOLE:
+    small = source.kind != "records" and source.path.is_file() and source.path.stat().st_size < _WHOLE
+    if small or is_other_level(source, reading.only, reading.functional):
         yield plain
         return
     try:
@@ -109,7 +119,7 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
     elif source.kind == "parquet":
         from xclimb.ingest.parquet import iter_parquet
 
-        yield from iter_parquet(source, reading.functional, reading.keys, reading.energy)
+        yield from iter_parquet(source, reading.only or reading.functional, reading.keys, reading.energy)
     elif source.kind == "records":
         from xclimb.ingest.mp_json import iter_records
 
@@ -133,9 +143,10 @@ def run_task(task: Task) -> Done:
     collecting = gc.isenabled()
     gc.disable()  # parsed JSON holds very many objects and no cycles: the collector would double the time
     try:
-        parts, error, theory_error = [], task.error, None
+        parts, error, theory_error, others = [], task.error, None, set[str]()
+        only, functional = task.reading.only, task.reading.functional
         try:
-            for part in _decoded(task):
+            for part in wanted_parts(_decoded(task), task.source, only, functional, others):
                 parts.append(_audited(part, task))  # noqa: PERF401 (what came before an error is kept)
         except DataError as problem:
             error = str(problem)
@@ -143,7 +154,7 @@ def run_task(task: Task) -> Done:
             theory_error = str(problem)
         wanted = task.reading.checks.get("duplicate") != "off"
         numbers = [fingerprints(part.frames) if wanted else np.zeros(0, dtype=np.uint64) for part in parts]
-        return Done(task.source, parts, numbers, error, theory_error)
+        return Done(task.source, parts, numbers, error, theory_error, frozenset(others))
     finally:
         if collecting:
             gc.enable()
