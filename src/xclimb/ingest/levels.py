@@ -130,11 +130,12 @@ def count_levels(sources: Sequence[Source], functional: str | None, parts_of: Pa
         if stated is not None:
             counts[level_name(stated, functional)] += 1
             continue
-        found = set[str]()
+        found: dict[str, None] = {}  # in the order of the file
         with suppress(DataError, TheoryError):  # such errors are told when the file is read
             for part in islice(parts_of(source), None if whole else _FIRST_PARTS):
-                found |= {level_name(part.frames.theory, functional)} if len(part.frames) else set()
-        counts.update(found)
+                if len(part.frames):
+                    found[level_name(part.frames.theory, functional)] = None
+        counts.update(list(found))
     return counts
 
 

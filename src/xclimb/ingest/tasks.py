@@ -123,7 +123,7 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
     elif source.kind == "records":
         from xclimb.ingest.mp_json import iter_records
 
-        yield from iter_records(source, reading.energy)
+        yield from iter_records(source, reading.energy, reading.steps)
     elif source.kind == "vasp-xml":
         from xclimb.ingest.vasp import iter_vasprun
 
@@ -164,7 +164,7 @@ def _decoded(task: Task) -> Iterator[Part]:
     if task.chunk is not None:
         from xclimb.ingest.mp_json import decode
 
-        yield from decode(task.chunk, task.source, task.reading.energy)
+        yield from decode(task.chunk, task.source, task.reading.energy, task.reading.steps)
     elif task.part is not None:
         yield task.part
     elif task.error is None:

@@ -166,26 +166,37 @@ def _free_energies(steps: list) -> list[float]:
 
 
 def _energy(element: ET.Element, electronic: list[ET.Element], flavour: str) -> float:
-    """Energy of a step. Its own e_0_energy is wrong in many versions of VASP: dispersion is only in the free energy.
-
-    What smearing takes away is the same before and after dispersion is added, so e_0 is the free energy of the step plus the
-    difference of the two in the last electronic step.
-    """
     free = _scalar(element, "energy/i[@name='e_fr_energy']")
     if free is None:
         raise _StepError("no energy")
-    if flavour == "free":
-        return free
     own = _scalar(element, "energy/i[@name='e_0_energy']")
     last = electronic[-1] if electronic else None
     if last is None:
+        return energy_of_step(free, own, own, free, flavour) if own is not None else free
+    zero, smeared = _scalar(last, "energy/i[@name='e_0_energy']"), _scalar(last, "energy/i[@name='e_fr_energy']")
+    if flavour == "e_0" and own is None and (zero is None or smeared is None):
+        raise _StepError("no energy at zero smearing")
+    return energy_of_step(free, own, zero, smeared, flavour)
+
+
+def energy_of_step(free: float, own: float | None, zero: float | None, smeared: float | None, flavour: str) -> float:
+    """Energy of an ionic step, eV. Its own e_0_energy is wrong in many versions of VASP: dispersion is only in the free energy.
+
+    What smearing takes away is the same before and after dispersion is added, so e_0 is the free energy of the step plus the
+    difference of the two in the last electronic step.
+
+    Args:
+        free: free energy of the step.
+        own: its e_0_energy.
+        zero: e_0_energy of its last electronic step.
+        smeared: free energy of that.
+        flavour: ``"e_0"`` or ``"free"``.
+    """
+    if flavour == "free":
+        return free
+    if zero is None or smeared is None:
         return free if own is None else own
-    zero, with_smearing = _scalar(last, "energy/i[@name='e_0_energy']"), _scalar(last, "energy/i[@name='e_fr_energy']")
-    if zero is None or with_smearing is None:
-        if own is None:
-            raise _StepError("no energy at zero smearing")
-        return own
-    return float(np.round(free + zero - with_smearing, 8))
+    return float(np.round(free + zero - smeared, 8))
 
 
 def _scalar(element: ET.Element, path: str) -> float | None:
