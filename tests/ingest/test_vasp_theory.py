@@ -52,6 +52,7 @@ OUTCAR = """ vasp.5.4.4.18Apr17
  POTCAR:    PAW_PBE Fe_pv 02Aug2007
    VRHFIN =Fe: d7s1
    LEXCH  = PE
+   GGA    =   -1.4125 -1.4408 -.0293 -.9884 eV
    ENMAX  =  293.238; ENMIN  =  219.929 eV
    TITEL  = PAW_PBE Fe_pv 02Aug2007
    TITEL  = PAW_PBE O 08Apr2002

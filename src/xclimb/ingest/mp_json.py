@@ -1,10 +1,9 @@
 """JSON files of the Materials Project, MatPES and pymatgen, plain or compressed, streamed record by record."""
 
-import io
 from collections.abc import Iterator
 
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.compressed import Unpacked, open_compressed
 from xclimb.ingest.json_columns import decode_columns
 from xclimb.ingest.json_records import ENERGIES, decode_chunk
 from xclimb.ingest.json_spans import Chunk, iter_chunks
@@ -21,7 +20,7 @@ def iter_record_chunks(source: Source) -> Iterator[Chunk]:
     """
     depth, kind = _layout(source)
     with open_compressed(source.path) as file:
-        plain = isinstance(file, io.BufferedReader)
+        plain = not isinstance(file, Unpacked)
         yield from iter_chunks(file, depth, str(source.path), by_place=plain, recover=kind != "task")
 
 

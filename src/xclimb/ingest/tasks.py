@@ -19,6 +19,7 @@ from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
 
 _WHOLE = 16_000_000  # bytes of a file that a worker reads by itself, at most
+_HELD = 512_000_000  # bytes of frames that it holds then: a compressed file may be larger than it seems
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,20 @@ def run_task(task: Task) -> Done:
             gc.enable()
 
 
+def _bounded(parts: Iterator[Part], source: Source) -> Iterator[Part]:
+    """The parts of a file that a worker holds as a whole, as far as there is room."""
+    size = 0
+    for part in parts:
+        size += sum(
+            column.nbytes for column in (part.frames.positions, part.frames.forces, part.frames.cells, part.frames.stress)
+        )
+        yield part
+        if size > _HELD:
+            raise DataError(
+                f"{source.path} unpacks to more than {_HELD:,} bytes of frames: unpack it first, it is streamed then"
+            )
+
+
 def _decoded(task: Task) -> Iterator[Part]:
     if task.chunk is not None:
         from xclimb.ingest.mp_json import decode
@@ -168,7 +183,7 @@ def _decoded(task: Task) -> Iterator[Part]:
     elif task.part is not None:
         yield task.part
     elif task.error is None:
-        yield from iter_parts(task.source, task.reading)
+        yield from _bounded(iter_parts(task.source, task.reading), task.source)
 
 
 def _audited(part: Part, task: Task) -> Part:

@@ -4,6 +4,7 @@ The XML is read as a stream, so that of an unfinished or broken run every whole 
 breaks off behind its labels, or before the energy alone and the OSZICAR has that.
 """
 
+import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from xclimb.ingest.vasp_xml import iter_xml
 from xclimb.units import vasp_kbar_to_ev_a3
 
 _MAGNETIZATION = re.compile(rb"magnetization \(x\)(.*?)\n\s*tot ", re.DOTALL)
+_BLOCK, _MARK = 8_000_000, 40  # bytes of an OUTCAR read in one go; of the words that begin a table
 _DIRECTIONS = re.compile(rb"magnetization \([yz]\)")
 
 
@@ -252,10 +254,9 @@ def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
         return missing
     with suppress(*BROKEN):
         with open_compressed(outcar) as file:
-            text = file.read()
-        if _DIRECTIONS.search(text):  # not collinear: three components an atom
+            tables = _tables(file)
+        if tables is None:  # not collinear: three components an atom
             return missing
-        tables = [_table(found[1]) for found in _MAGNETIZATION.finditer(text)]
         if len(tables) > len(steps):  # the last is written twice
             tables = tables[: len(steps) - 1] + tables[-1:]
         elif len(tables) < len(steps):
@@ -264,6 +265,22 @@ def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
             tables = [np.zeros(0)] * (len(steps) - 1) + tables
         return [table if len(table) == len(empty) else empty for table, empty in zip(tables, missing, strict=True)]
     return missing
+
+
+def _tables(file: io.BufferedIOBase) -> list[np.ndarray] | None:
+    """Every table of moments in an OUTCAR; None if their directions are written too."""
+    tables, text = [], b""
+    while more := file.read(_BLOCK):
+        text += more
+        if _DIRECTIONS.search(text):
+            return None
+        end = 0
+        for found in _MAGNETIZATION.finditer(text):
+            tables.append(_table(found[1]))
+            end = found.end()
+        begun = text.rfind(b"magnetization (", end)
+        text = text[begun if 0 <= len(text) - begun < _BLOCK and begun >= 0 else -_MARK :]
+    return tables
 
 
 def _table(text: bytes) -> np.ndarray:

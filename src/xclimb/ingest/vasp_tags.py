@@ -35,8 +35,9 @@ def outcar_theory(path: Path, flavour: str = "e_0") -> LevelOfTheory:
     """Level of theory of an OUTCAR: its INCAR, where VASP repeats it, and its list of parameters."""
     head = _head(path, b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM")
     tags: dict[str, str] = {}
-    for name, value in re.findall(_TAG, _without_potcars(head), re.MULTILINE):
-        tags.setdefault(name.upper(), value)
+    for name, value in re.findall(_TAG, head, re.MULTILINE):
+        if name != "GGA" or "." not in value:  # old POTCARs have energies under that name
+            tags.setdefault(name, value)
     for name in ("LDAUU", "LDAUL"):
         if found := re.search(rf"for each species {name} =([^\n]*)", head):
             tags[name] = found[1]
@@ -60,13 +61,6 @@ def _head(path: Path, end: bytes) -> str:
         while len(head) < _HEAD and end not in head and (more := file.read(65_536)):
             head += more
     return head.decode("utf-8", errors="replace").split(end.decode())[0]
-
-
-def _without_potcars(head: str) -> str:
-    """An OUTCAR's head without the descriptions of its pseudopotentials, which have tags of their own (LEXCH, ENMAX, ...)."""
-    return re.sub(
-        r"^ *POTCAR: .*?(?:^ *PSCTR|^ *Error from kinetic energy|^\s*-{20})", "", head, flags=re.MULTILINE | re.DOTALL
-    )
 
 
 def _incar(path: Path, name: str = "vasprun") -> dict[str, str]:
