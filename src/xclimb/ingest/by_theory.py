@@ -56,8 +56,8 @@ def ingest_by_theory(
             failed[level] = error
     if not done:
         raise next(iter(failed.values()))
-    for level, error in failed.items():
-        warnings.warn(f"no store of {level}: {error}", XclimbWarning, stacklevel=2)
+    for level, problem in failed.items():
+        warnings.warn(f"no store of {level}: {problem}", XclimbWarning, stacklevel=2)
     return done
 
 

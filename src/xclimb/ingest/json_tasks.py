@@ -69,8 +69,9 @@ def iter_steps(task: dict, name: str, flavour: str, steps: str) -> Iterator[dict
 
 def _ionic_steps(calculation: dict, flavour: str) -> Iterator[dict]:
     """The steps of one calculation; what is no object is no step."""
-    output = calculation.get("output")
-    ionic = output.get("ionic_steps") if isinstance(output, dict) else None
+    stated = calculation.get("output")
+    output: dict = stated if isinstance(stated, dict) else {}
+    ionic = output.get("ionic_steps")
     ionic = [step for step in ionic if isinstance(step, dict)] if isinstance(ionic, list) else []
     for step in ionic:
         structure = step.get("structure")
@@ -120,7 +121,8 @@ def _with_moments(structure: Any, final: Any) -> Any:
 
 def _tag_sets(inputs: Any) -> list[dict]:
     """INCAR, then the full list of parameters."""
-    return [inputs[name] for name in ("incar", "parameters") if isinstance(inputs, dict) and isinstance(inputs.get(name), dict)]
+    sets = [inputs.get(name) for name in ("incar", "parameters")] if isinstance(inputs, dict) else []
+    return [one for one in sets if isinstance(one, dict)]
 
 
 def _theory(task: dict, calculation: dict, flavour: str) -> LevelOfTheory:
@@ -131,7 +133,8 @@ def _theory(task: dict, calculation: dict, flavour: str) -> LevelOfTheory:
     specs = inputs.get("potcar_spec")
     titles = [str(spec.get("titel")) for spec in specs if isinstance(spec, dict)] if isinstance(specs, list) else []
     potcar = {title.split()[1].split("_")[0]: title for title in titles if len(title.split()) > 1}
-    hubbards = next((one["hubbards"] for one in (inputs, task.get("input"), task) if _has_hubbards(one)), None)
+    stated = [one["hubbards"] for one in (inputs, task.get("input"), task) if isinstance(one, dict) and _has_hubbards(one)]
+    hubbards = stated[0] if stated else None
     hubbard = {str(k): float(v) for k, v in hubbards.items() if v} if hubbards is not None else hubbard_of(tags, list(potcar))
     theory = theory_of(tags, potcar, hubbard, flavour)
     kinds = (calculation.get("run_type"), task.get("run_type"), str(task.get("calc_type") or "").partition(" ")[0])
@@ -139,8 +142,8 @@ def _theory(task: dict, calculation: dict, flavour: str) -> LevelOfTheory:
     return theory if theory.functional or run_type is None else theory.with_functional(run_type)
 
 
-def _has_hubbards(part: Any) -> bool:
-    values = part.get("hubbards") if isinstance(part, dict) else None
+def _has_hubbards(part: dict) -> bool:
+    values = part.get("hubbards")
     return isinstance(values, dict) and all(isinstance(u, int | float) for u in values.values())
 
 

@@ -277,8 +277,7 @@ def ingest(
         if only is not None:
             raise
         there = levels_there(sources, reading)
-        common = there.most_common(1)[0][0] if there else ""
-        way = f"keep one with only={common!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
+        way = f"keep one with only={next(iter(there), '')!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
         raise several_levels(error, there, f"these {len(sources)} files hold", way) from None
 
 

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from xclimb.errors import DataError
 
@@ -26,7 +27,7 @@ def iter_xml(file: io.BufferedIOBase, path: Path) -> Iterator[tuple[str, ET.Elem
         xml.etree.ElementTree.ParseError: where the file breaks off, or is no XML.
         DataError: if a child of the root is larger than any ionic step can be.
     """
-    parser = ET.XMLPullParser(("start", "end"))
+    parser: Any = ET.XMLPullParser(("start", "end"))  # typeshed leaves its events open
     root: ET.Element | None = None
     depth = elements = size = 0
     for text in chain(_without_tables(file), (None,)):
