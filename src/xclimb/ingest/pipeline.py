@@ -277,7 +277,8 @@ def ingest(
         if only is not None:
             raise
         there = levels_there(sources, reading)
-        way = f"keep one with only={next(iter(there), '')!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
+        first = next(iter(there), "")
+        way = f"keep one with only={first!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
         raise several_levels(error, there, f"these {len(sources)} files hold", way) from None
 
 
