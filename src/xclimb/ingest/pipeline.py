@@ -101,8 +101,7 @@ def read(
     check_readable(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    checks = {"duplicate": "off", "element": "off"}
-    reading = Reading(functional, keys, energy, steps, checks=checks, units=units, only=only)
+    reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units, only=only)
     try:
         sets, rejects = _collected(sources, reading, theory, strict)
         whole = Frames.concatenate(sets) if len(sets) > 1 else None
