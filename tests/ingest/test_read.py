@@ -165,7 +165,7 @@ def test_levels_of_theory(tmp_path):
     with pytest.raises(TheoryError, match="disagree: give one"):
         read(tmp_path / "a.extxyz", "PBE", theory=LevelOfTheory("r2SCAN"))
     write(tmp_path / "b.extxyz", labelled(functional="r2SCAN"))
-    with pytest.raises(TheoryError, match="PBE against r2SCAN"):
+    with pytest.raises(TheoryError, match="PBE 1 file, r2SCAN 1; read one"):
         read(tmp_path)
 
 
@@ -199,7 +199,7 @@ VASPRUN = """<?xml version="1.0"?>
 )
 @pytest.mark.parametrize("opener", [open, gzip.open])
 def test_what_a_vasprun_states(tmp_path, incar, expected, opener):
-    from xclimb.ingest.vasp_theory import vasprun_theory
+    from xclimb.ingest.vasp_tags import vasprun_theory
 
     path = tmp_path / "vasprun.xml"
     with opener(path, "wt") as file:

@@ -13,6 +13,7 @@ from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import XclimbWarning
 from xclimb.ingest.audit import Limits
+from xclimb.ingest.label_units import states_units
 from xclimb.ingest.second_look import ENOUGH, UNIT_CHECKS, ZERO_CHECKS, Findings, Group, WrongUnit, ZeroLabel
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
@@ -57,7 +58,7 @@ class ModelAudit:
         sampled = [self._sample(take, group, len(groups)) for group in groups]
         potential = load(self.potential)
         for group, rows in zip(groups, sampled, strict=True):
-            if wanted and len(rows):
+            if wanted and len(rows) and not states_units(group.kind):
                 self._units(found, group, take(rows), potential, wanted)
             for label, of_all in zeros.items():
                 own = np.intersect1d(of_all, group.rows, assume_unique=True)

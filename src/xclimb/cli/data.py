@@ -4,7 +4,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,11 +42,22 @@ def ingest(
         ),
     ] = "",
     steps: Annotated[str, typer.Option(metavar="WHICH", help="Ionic steps of VASP runs: all or last.")] = "all",
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Keep one level of theory, pass over the others: r2SCAN, 'PBE-D3(BJ)', ...",
+            show_default=False,
+        ),
+    ] = None,
+    by_theory: Annotated[
+        bool, typer.Option("--by-theory", help="A store for each level of theory: STORE/PBE, STORE/r2SCAN, ...")
+    ] = False,
     check: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=ACTION",
-            help="What a check does, reject, warn or off: outlier=reject, duplicate=off (repeat).",
+            help="What a check does, reject, warn or off: converged=warn, duplicate=off, outlier=reject (repeat).",
             show_default=False,
         ),
     ] = None,
@@ -103,10 +114,13 @@ def ingest(
 
     xclimb ingest MPtrj_2022.9_full.json --functional GGA/GGA+U --energy corrected --out data/mptrj
 
+    xclimb ingest workflow/ --by-theory --out data     (data/PBEsol and data/r2SCAN: the two sides of xclimb shift)
+
     xclimb ingest --retry data/r2scan/rejects.csv --limit force=200
     """
     from xclimb.cli.show import show_ingest
     from xclimb.ingest import ingest as ingest_files
+    from xclimb.ingest import ingest_by_theory
     from xclimb.ingest import retry as try_again
 
     watched = error_console().is_terminal
@@ -119,12 +133,19 @@ def ingest(
     elif not paths or out is None:
         raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
     else:
-        summary = ingest_files(
-            list(paths), out, functional, **keys.arguments(), energy=energy, steps=steps, mix=mix, limits=limits,
-            checks=checks, energy_unit=energy_unit, force_unit=force_unit, stress_unit=stress_unit, overwrite=overwrite,
-            append=append, progress=watched, workers=many, scheduler=scheduler,
-            look=None if potential == "none" else _against(potential),
-        )  # fmt: skip
+        settings: dict[str, Any] = keys.arguments() | {
+            "energy": energy, "steps": steps, "mix": mix, "limits": limits, "checks": checks, "energy_unit": energy_unit,
+            "force_unit": force_unit, "stress_unit": stress_unit, "overwrite": overwrite, "progress": watched,
+            "workers": many, "scheduler": scheduler, "look": None if potential == "none" else _against(potential),
+        }  # fmt: skip
+        if by_theory:
+            if only or append:
+                raise ConfigError("--by-theory makes a new store of each level: leave out --only and --append")
+            for level, made in ingest_by_theory(list(paths), out, functional, **settings).items():
+                console().print(level, style="bold")
+                show_ingest(console(), made)
+            return
+        summary = ingest_files(list(paths), out, functional, only=only, append=append, **settings)
     show_ingest(console(), summary)
 
 

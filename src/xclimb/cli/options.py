@@ -108,7 +108,7 @@ def read_data(data: str, functional: str | None = None, keys: "LabelKeys | None"
     if is_store(store):
         for _ in iter_store(store, verify=True):
             pass
-        from xclimb.ingest.pipeline import resolve_theory
+        from xclimb.ingest.levels import resolve_theory
 
         frames = open_store(data)  # memory-mapped: it was audited when it was made
         return frames.with_theory(resolve_theory(frames.theory, functional, None, data))

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 BUG, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 # arguments of the Python API in messages -> options: functional='PBE' -> --functional PBE
 _ARGUMENT = re.compile(
-    r"\b(functional|energy_key|forces_key|stress_key|virial_key|magmom_key|overwrite|val|potential|kind|by|group|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
+    r"\b(functional|energy_key|forces_key|stress_key|virial_key|magmom_key|only|overwrite|val|potential|kind|by|group|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
 )
+_CHECK = re.compile(r"\bchecks=\{'([\w-]+)': '(\w+)'\}")
 _PIPE_WIDTH = 140  # columns where there is no terminal: tables in files and pipes must not be cut at 80
 
 
@@ -144,7 +145,7 @@ def as_options(sentence: str) -> str:
         value = "" if found[2] == "True" else " " + found[2].strip("'").replace("...", "NAME")
         return f"--{found[1].replace('_', '-')}{value}"
 
-    return _ARGUMENT.sub(option, sentence.replace(" (--overwrite)", ""))
+    return _ARGUMENT.sub(option, _CHECK.sub(r"--check \1=\2", sentence.replace(" (--overwrite)", "")))
 
 
 def console() -> "Console":

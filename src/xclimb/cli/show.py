@@ -72,6 +72,10 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
         screen.print(f"each by name: {summary.rejects_path}", soft_wrap=True)
     if summary.passed:
         screen.print(f"passed over {counted(len(summary.passed), 'file')}: {listed((path.name for path in summary.passed), 6)}")
+    if summary.others:
+        from xclimb.ingest.levels import listed as listed_levels
+
+        screen.print(f"passed over, at other levels of theory: {listed_levels(summary.others)}", soft_wrap=True)
     for sentence in summary.notes:
         screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     if summary.theory.functional is None:

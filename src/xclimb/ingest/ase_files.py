@@ -12,6 +12,8 @@ from xclimb.data.frames import Frames
 from xclimb.data.label_keys import LabelKeys
 from xclimb.errors import DataError, XclimbWarning
 from xclimb.ingest.audit import Reject
+from xclimb.ingest.compressed import check_unpacked
+from xclimb.ingest.extxyz_stream import iter_extxyz
 from xclimb.ingest.parquet import first_line
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
@@ -19,7 +21,7 @@ from xclimb.ingest.sources import Source
 if TYPE_CHECKING:
     from ase import Atoms
 
-ATOMS_AT_ONCE = 1000  # frames in one go
+FRAMES_AT_ONCE, ATOMS_AT_ONCE = 1000, 1_000_000  # in one go
 _WORDS = ("energy", "force", "stress", "virial", "magmom")
 
 
@@ -71,9 +73,12 @@ def _images(source: Source) -> "Iterator[Atoms]":
         with connect(str(source.path), type=source.kind, serial=True) as database:
             for row in database.select():
                 yield row.toatoms(add_additional_information=True)
+    elif source.kind == "extxyz":
+        yield from iter_extxyz(source.path)
     else:
         from ase.io import iread
 
+        check_unpacked(source.path)
         yield from iread(str(source.path), ":", format=source.kind, do_not_split_by_at_sign=True)
 
 
@@ -81,7 +86,12 @@ def _take(images: "Iterator[Atoms]") -> "tuple[list[Atoms], Exception | None]":
     """The next atoms, and what went wrong while reading them. ASE's readers raise whatever they stumble over."""
     many: list[Atoms] = []
     try:
-        many.extend(islice(images, ATOMS_AT_ONCE))  # keeps what came before an error
+        size = 0
+        for atoms in islice(images, FRAMES_AT_ONCE):
+            many.append(atoms)
+            size += len(atoms)
+            if size > ATOMS_AT_ONCE:
+                break
     except Exception as error:  # every kind of exception is a file that cannot be read
         return many, error
     return many, None

@@ -7,6 +7,7 @@ finite, a cell without volume, labels in part) is always rejected; every other c
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -34,6 +35,7 @@ CHECKS = {
     "outlier": "warn",
 }
 ACTIONS = ("reject", "warn", "off")
+_UNCONVERGED = "the electronic steps ran out (NELM) before the energy settled; --check converged=warn keeps the frame"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,13 @@ def resolve_checks(checks: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def audit(
-    frames: Frames, limits: Limits | None = None, *, first: int = 0, file: str = "", checks: Mapping[str, str] | None = None
+    frames: Frames,
+    limits: Limits | None = None,
+    *,
+    first: int = 0,
+    file: str = "",
+    checks: Mapping[str, str] | None = None,
+    units_stated: bool = False,
 ) -> list[Reject]:
     """Find the frames that cannot be used, in order; an empty list if all can.
 
@@ -121,18 +129,20 @@ def audit(
         first: number of the first frame in its file.
         file: name of that file.
         checks: check -> ``"reject"``, ``"warn"`` or ``"off"``, where it is not to be the usual (:data:`CHECKS`).
+        units_stated: the format states the units of its labels, so that no wrong unit is guessed.
 
     Returns:
         what was found; with ``action="warn"`` the frame is sound as far as that check goes.
     """
     from xclimb.ingest.distances import isolated, overlaps
 
-    limits, chosen = limits or Limits(), resolve_checks(checks)
+    limits, chosen, guess = limits or Limits(), resolve_checks(checks), not units_stated
     sound = np.ones(len(frames), dtype=bool)
     found: list[Reject] = []
     every: tuple[tuple[Check, str], ...] = (
         (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_labels, ""),
-        (_forces, "force"), (_energies, "energy"), (_stresses, "stress"), (_magmoms, "magmom"),
+        (_forces, "force"), (partial(_energies, guess=guess), "energy"), (partial(_stresses, guess=guess), "stress"),
+        (_magmoms, "magmom"),
         (overlaps, "overlap"), (_converged, "converged"), (_foreign, "element"), (isolated, "isolated"),
     )  # fmt: skip
     with np.errstate(all="ignore"):  # broken numbers are what is looked for
@@ -153,7 +163,7 @@ def _converged(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults
     stated = frames.extras.get("converged")
     if stated is None or stated.dtype.kind not in "biuf":
         return []
-    return [(stated == 0, "not converged", lambda s: "the electronic steps ran out before the energy settled")]
+    return [(stated == 0, "not converged", lambda s: _UNCONVERGED)]
 
 
 def _foreign(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
@@ -239,21 +249,23 @@ def _forces(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
     return [(largest > limits.force, "force too large", lambda s: f"|F| up to {largest[s]:.4g} eV/Å, limit {limits.force:g}")]
 
 
-def _energies(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+def _energies(frames: Frames, limits: Limits, sound: np.ndarray, guess: bool) -> list[Faults]:
     absurd = np.abs(frames.energy) > limits.energy * frames.n_atoms
 
     def detail(s: int) -> str:
-        return f"{frames.energy[s] / frames.n_atoms[s]:.6g} eV/atom, limit ±{limits.energy:g}: is the unit eV?"
+        unit = ": is the unit eV?" if guess else ""
+        return f"{frames.energy[s] / frames.n_atoms[s]:.6g} eV/atom, limit ±{limits.energy:g}{unit}"
 
     return [(absurd, "energy too large", detail)]
 
 
-def _stresses(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+def _stresses(frames: Frames, limits: Limits, sound: np.ndarray, guess: bool) -> list[Faults]:
     largest = np.nan_to_num(np.abs(frames.stress)).max(axis=(1, 2), initial=0.0)
 
     def detail(s: int) -> str:
         gpa = ev_a3_to_gpa(largest[s])
-        return f"{largest[s]:.4g} eV/Å^3 ({gpa:.4g} GPa), limit {limits.stress:g}: likely kbar or GPa given as eV/Å^3"
+        unit = ": likely kbar or GPa given as eV/Å^3" if guess else ""
+        return f"{largest[s]:.4g} eV/Å^3 ({gpa:.4g} GPa), limit {limits.stress:g}{unit}"
 
     return [(largest > limits.stress, "stress too large", detail)]
 

@@ -6,7 +6,8 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,49 +18,20 @@ from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter, disk_full, finish_commit
 from xclimb.data.stored_split import named_part
-from xclimb.data.theory import LevelOfTheory, functional_name
+from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, TheoryError, XclimbWarning
 from xclimb.ingest.audit import Limits, Reject, resolve_checks
 from xclimb.ingest.executor import run_tasks, workers_of
 from xclimb.ingest.label_units import LabelUnits
+from xclimb.ingest.levels import count_levels, listed, resolve_theory, several_levels
 from xclimb.ingest.names import Names
 from xclimb.ingest.progress import bar
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_readable, check_stores, expanded, find_sources
+from xclimb.ingest.sources import Source, check_readable, check_stores, files_of, find_sources
 from xclimb.ingest.summary import IngestSummary
-from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
-
-# a name for data that mix two kinds of calculations on purpose -> the kinds
-_FAMILIES = {"GGA/GGA+U": ("PBE", "PBE+U")}
-
-
-def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelOfTheory | None, name: str) -> LevelOfTheory:
-    """The level of theory of a file: what it states itself, completed by what the user says.
-
-    Args:
-        stated: what the file states; functional None where it says nothing.
-        functional: the functional that the user names.
-        theory: the whole level of theory that the user gives; it stands for ``stated``.
-        name: the file, for messages.
-
-    Raises:
-        TheoryError: if the two name different functionals. ``"GGA/GGA+U"`` may be said of PBE and of PBE+U data.
-    """
-    given = functional_name(functional) if functional else None
-    if theory is not None:
-        if given and theory.functional and theory.functional != given:
-            raise TheoryError(f"functional={given!r} and theory={theory} disagree: give one of them")
-        given = given or theory.functional
-    known = stated.functional
-    if given and known and given != known and known not in _FAMILIES.get(given, ()):
-        raise TheoryError(f"{name} states {known} but {given} was given: leave functional out, or check the file")
-    if theory is not None:
-        return replace(theory, functional=given or known)
-    if given in _FAMILIES:  # U differs from frame to frame there
-        return replace(stated, functional=given, hubbard_u={})
-    return replace(stated, functional=given or known)
+from xclimb.ingest.tasks import Reading, Task, iter_parts, iter_tasks, run_task
 
 
 def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
@@ -67,6 +39,11 @@ def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
         if source.kind != "store" and source.problem is None:
             reading.units.check(source)
         yield from iter_tasks(source, reading)
+
+
+def levels_there(sources: Sequence[Source], reading: Reading, whole: bool = False) -> Counter[str]:
+    """How many files hold each level of theory; see :func:`xclimb.ingest.levels.count_levels`."""
+    return count_levels(sources, reading.functional, partial(iter_parts, reading=reading), whole)
 
 
 # -- read -----------------------------------------------------------------------------------------------------------------
@@ -88,6 +65,7 @@ def read(
     energy_unit: str | None = None,
     force_unit: str | None = None,
     stress_unit: str | None = None,
+    only: str | None = None,
 ) -> Frames:
     """Read labelled structures: JSON of the Materials Project, every format that ASE reads, Parquet, a store, or a folder.
 
@@ -113,10 +91,12 @@ def read(
             number; see :func:`xclimb.units.label_unit`.
         force_unit: the same of the forces: ``"Ha/Bohr"``; ``"-eV/A"`` for gradients.
         stress_unit: the same of the stress: ``"GPa"``; ``"-kbar"`` for VASP's sign.
+        only: the one level of theory that is read where there are several: functional and dispersion, ``"r2SCAN"``,
+            ``"PBE-D3(BJ)"``.
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
-        TheoryError: if the file states another functional than the one given.
+        TheoryError: if files state several levels of theory (naming all), or another functional than the one given.
     """
     if named_part(path) is not None:
         frames = open_store(path)
@@ -126,7 +106,28 @@ def read(
     check_stores(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
+    reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units, only=only)
+    try:
+        sets, rejects = _collected(sources, reading, theory, strict)
+        whole = Frames.concatenate(sets) if len(sets) > 1 else None
+    except TheoryError as error:
+        if only is not None:
+            raise
+        way = 'read one of them (xclimb.read(..., only="NAME")), or make a store of each (xclimb ingest ... --by-theory)'
+        raise several_levels(error, levels_there(sources, reading), f"{path} holds", way) from None
+    if rejects:
+        _tell(rejects, sum(map(len, sets)), strict, str(path))
+    if not sets:
+        why = f": {rejects[0].reason} ({rejects[0].detail})" if rejects else ""
+        there = f" at {only}: there are {listed(levels_there(sources, reading))}" if only and not rejects else ""
+        raise DataError(f"{path} has no frames that can be used{there or why}")
+    return sets[0] if whole is None else whole
+
+
+def _collected(
+    sources: Sequence[Source], reading: Reading, theory: LevelOfTheory | None, strict: bool
+) -> tuple[list[Frames], list[Reject]]:
+    """The sound frames of files, and what is bad; see :func:`read`."""
     names, previous = Names(), sources[0]
     sets: list[Frames] = []
     rejects: list[Reject] = []
@@ -137,7 +138,7 @@ def read(
         for part in done.parts:
             rejects += part.rejects
             if len(part.frames):
-                resolved = resolve_theory(part.frames.theory, functional, theory, str(done.source.path))
+                resolved = resolve_theory(part.frames.theory, reading.functional, theory, str(done.source.path))
                 sets.append(names.unique(part.frames, done.source.stem).with_theory(resolved))
         if done.theory_error:
             raise TheoryError(done.theory_error)
@@ -146,13 +147,7 @@ def read(
         if done.error:
             rejects.append(Reject("", -1, "file cannot be read", done.error, str(done.source.path)))
     names.warn()
-    if rejects:
-        _tell(rejects, sum(map(len, sets)), strict, str(path))
-    if not sets:
-        raise DataError(
-            f"{path} has no frames that can be used" + (f": {rejects[0].reason} ({rejects[0].detail})" if rejects else "")
-        )
-    return sets[0] if len(sets) == 1 else Frames.concatenate(sets)
+    return sets, rejects
 
 
 def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
@@ -197,6 +192,7 @@ def ingest(
     scheduler: str | None = None,
     look: Look | None = None,
     mix: str = "",
+    only: str | None = None,
 ) -> IngestSummary:
     """Stream files into a store; frames that cannot be used are listed, by name and reason, in its ``rejects.csv``.
 
@@ -227,6 +223,7 @@ def ingest(
         scheduler: address of a Dask scheduler whose workers decode instead (they must see the same paths).
         mix: what files may differ in, with commas: ``"cutoff"``, ``"potcar"``, ``"pseudopotentials"``, ``"code"``,
             ``"energy_flavour"``; the store then does not state it.
+        only: as for :func:`read`; files and records at other levels are passed over, and counted.
         look: what looks at all frames before the store appears, such as :class:`xclimb.analysis.model_audit.ModelAudit`.
 
     Raises:
@@ -234,25 +231,30 @@ def ingest(
             if labels cannot be in the unit they were read in; if a store that is read is damaged, or appended to itself; if
             the disk is full.
         ConfigError: on a number of workers below 1.
-        TheoryError: if files state different levels of theory, or another than the one given.
+        TheoryError: if files state several levels of theory (naming all), or another functional than the one given.
     """
     out = Path(out)
     if append and not is_store(out):
         raise DataError(f"{out} is no store to append to: make it first, without append")
-    found = [find_sources(path) for path in expanded(paths)]
-    sources = [source for files, _ in found for source in files]
-    check_readable(sources)
-    passed = tuple(path for _, others in found for path in others)
+    sources, passed = files_of(paths)
     if append and any(source.kind == "store" and source.path.resolve() == out.resolve() for source in sources):
         raise DataError(f"{out} cannot be appended to itself: leave it out of what is read")
     if append:
         sources = [Source(out, "store", out.name), *sources]
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units)
+    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units, only)
     job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
     job.mix = tuple(name for name in mix.split(",") if name)
-    return job.run(workers, scheduler, progress)
+    try:
+        return job.run(workers, scheduler, progress)
+    except TheoryError as error:
+        if only is not None:
+            raise
+        there = levels_there(sources, reading)
+        first = next(iter(there), "")
+        way = f"keep one with only={first!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
+        raise several_levels(error, there, f"these {len(sources)} files hold", way) from None
 
 
 def retry(
@@ -342,10 +344,12 @@ class _Job:
                 receiver.take(done if self.only is None else only_rejected(done, self.only, self.out))
                 advance(receiver.n_out, receiver.n_rejected, done.source.path.name)
         if receiver.n_out == 0:
+            if receiver.others and not receiver.n_rejected:
+                raise DataError(f"no file is at {self.reading.only}: there are {listed(receiver.others)}")
             beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
             receiver.flush()
             shutil.copyfile(writer.work / REJECTS, beside)
-            raise DataError(f"none of the {receiver.n_rejected} frames can be used, see {beside} for the reasons")
+            raise DataError(f"none of the {receiver.n_rejected} frames can be used ({receiver.why()}), see {beside}")
         if self.look is not None:
             receiver.look_again(self.look, self.reading)
         return receiver
@@ -361,6 +365,7 @@ class _Job:
             "files": len(self.sources),
             "warned": dict(receiver.warned),
             "resumed": self.resumed,
+            "others": dict(receiver.others),
         }
 
     def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:
@@ -383,7 +388,7 @@ class _Job:
                 read_from += before.get("sources", []) or [{"name": source.path.name, "format": "store"}]
             elif source.problem is None:
                 read_from.append({"name": source.path.name, "format": source.kind, "bytes": source.path.stat().st_size})
-        how: dict = {"energy": self.reading.energy, "steps": self.reading.steps}
+        how: dict = {"energy": self.reading.energy, "steps": self.reading.steps, "only": self.reading.only}
         how |= {"keys": self.reading.keys.given or None, "units": self.reading.units.given or None}
         return {
             "sources": read_from,
@@ -391,6 +396,7 @@ class _Job:
             "frames_rejected": receiver.n_rejected,
             "rejects": dict(receiver.reasons),
             "warnings": dict(receiver.warned),
+            "other_levels": dict(receiver.others),
         }
 
 

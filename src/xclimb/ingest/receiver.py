@@ -49,6 +49,7 @@ class Receiver:
     ):
         self.writer, self.resolve, self.skip_known, self.duplicate = writer, resolve, skip_known, duplicate
         self.names, self.reasons, self.warned = Names(), Counter[str](), Counter[str]()
+        self.others, self._others_here = Counter[str](), set[str]()  # files at levels of theory that were passed over
         self.tasks, self.n_out, self.path, self.known = 0, 0, "", set[int]()
         self.rows_before = 0  # frames in the store where the current file begins
         self.first_source = 0  # frames of the first file
@@ -69,6 +70,11 @@ class Receiver:
         """Frames rejected so far."""
         return self.reasons.total()
 
+    def why(self) -> str:
+        """The reasons of the rejects, and the way out where there is an option for it."""
+        way = "; checks={'converged': 'warn'} keeps steps whose electrons did not converge" * ("not converged" in self.reasons)
+        return ", ".join(f"{n} {reason}" for reason, n in self.reasons.most_common()) + way
+
     def take(self, done: Done) -> None:
         """Add the frames of a task, and list its rejects.
 
@@ -77,8 +83,11 @@ class Receiver:
         """
         if str(done.source.path) != self.path:
             self.names.next_file()
+            self._others_here = set()
             self.path, self.rows_before, self.n_files = str(done.source.path), self.n_out, self.n_files + 1
             self.writer.side(_FILES).write((json.dumps([self.n_out, self.path, done.source.kind]) + "\n").encode())
+        self.others.update(done.others - self._others_here)
+        self._others_here |= done.others
         for part, prints in zip(done.parts, done.fingerprints, strict=True):
             self._take(part, prints, done.source)
         if done.theory_error:
@@ -120,14 +129,16 @@ class Receiver:
     def flush(self) -> None:
         """Make a checkpoint."""
         self.writer.side(REJECTS)
-        counts = {"reasons": dict(self.reasons), "warned": dict(self.warned)}
+        counts = {"reasons": dict(self.reasons), "warned": dict(self.warned), "others": dict(self.others)}
         places = [self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files]
-        self.writer.checkpoint({"places": places, "path": self.path, **counts})
+        here = sorted(self._others_here)
+        self.writer.checkpoint({"places": places, "path": self.path, "others_here": here, **counts})
         self._last = time.monotonic()
 
     def _resume(self, state: dict) -> None:
         self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files = state["places"]
         self.path, self.reasons, self.warned = state["path"], Counter(state["reasons"]), Counter(state["warned"])
+        self.others, self._others_here = Counter(state["others"]), set(state["others_here"])
         ids = self.writer.frame_ids()
         self.names.seen, self.names.own = set(ids[: self.rows_before]), set(ids[self.rows_before :])
         self.writer.side(REJECTS)

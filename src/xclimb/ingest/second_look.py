@@ -13,7 +13,7 @@ import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.ingest.audit import Limits, Reject
-from xclimb.ingest.label_units import OPTIONS, LabelUnits
+from xclimb.ingest.label_units import OPTIONS, LabelUnits, states_units
 
 UNIT_CHECKS = {"energy": "energy_unit", "forces": "force_unit", "stress": "stress_unit"}
 ZERO_CHECKS = {"forces": "zero_force", "stress": "zero_stress"}
@@ -102,13 +102,16 @@ class Files:
         return cls([json.loads(line) for line in text.splitlines()], total)
 
     def groups(self) -> list[Group]:
-        """The largest files one by one, the others together."""
+        """The largest files one by one, the others together: those of formats that state units, and those of the rest."""
         starts = np.array([line[0] for line in self.lines] + [self.total])
         sizes = np.diff(starts)
         alone = [int(n) for n in np.argsort(-sizes, kind="stable")[:_MOST] if sizes[n] >= _LARGE]
         found = [Group(self.lines[n][1], self.lines[n][2], np.arange(starts[n], starts[n + 1])) for n in sorted(alone)]
-        rest = [n for n in range(len(sizes)) if n not in set(alone) and sizes[n]]
-        if rest:
+        others = [n for n in range(len(sizes)) if n not in set(alone) and sizes[n]]
+        for stated in (False, True):  # a wrong unit is looked for where the format leaves units open
+            rest = [n for n in others if states_units(self.lines[n][2]) == stated]
+            if not rest:
+                continue
             name = self.lines[rest[0]][1] if len(rest) == 1 else f"{len(rest)} files ({self.lines[rest[0]][1]}, ...)"
             rows = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in rest])
             found.append(Group(name, self.lines[rest[0]][2], rows))
@@ -123,10 +126,7 @@ class Files:
 def unit_sentence(wrong: WrongUnit, units: LabelUnits) -> str:
     """What was seen, and the way out."""
     option, check = OPTIONS[wrong.label], UNIT_CHECKS[wrong.label].replace("_", "-")
-    if wrong.group.kind == "vasp-xml":
-        way = "look at how the files were made"
-    else:
-        way = f"give {option}='{units.mend(wrong.label, wrong.factor, wrong.per_atom, wrong.group.kind)}' if that is so"
+    way = f"give {option}='{units.mend(wrong.label, wrong.factor, wrong.per_atom, wrong.group.kind)}' if that is so"
     return f"{wrong.group.name}: {wrong.told}; {way}, or set the check {check} to warn to take the labels as they are"
 
 

@@ -90,6 +90,18 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     return sources, passed
 
 
+def files_of(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[list[Source], tuple[Path, ...]]:
+    """The files that paths and patterns name, and those of folders that are passed over.
+
+    Raises:
+        DataError: if there is nothing to read.
+    """
+    found = [find_sources(path) for path in expanded(paths)]
+    sources = [source for files, _ in found for source in files]
+    check_readable(sources)
+    return sources, tuple(path for _, others in found for path in others)
+
+
 def expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
     """Files and folders; a pattern becomes what fits it, in the order of names."""
     many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)

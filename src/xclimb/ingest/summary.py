@@ -22,6 +22,7 @@ class IngestSummary:
         theory: level of theory of the store.
         warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
         resumed: tasks that an interrupted ingest had done already.
+        others: level of theory -> files that hold frames at it, which were passed over.
         notes: what should be known of the store, a sentence each.
     """
 
@@ -36,4 +37,5 @@ class IngestSummary:
     theory: LevelOfTheory = field(default_factory=LevelOfTheory)
     warned: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
+    others: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
