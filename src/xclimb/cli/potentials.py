@@ -287,7 +287,7 @@ def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> 
     from xclimb.data.theory import LevelOfTheory
 
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional, keys).replace(**bare) for name in files]
+    parts = [read_data(name, functional, keys, labels="ignored").replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
     return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
 

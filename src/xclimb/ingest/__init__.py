@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xclimb.data.parquet import to_parquet
     from xclimb.ingest.audit import Limits, Reject
-    from xclimb.ingest.pipeline import IngestSummary, ingest, read, retry
+    from xclimb.ingest.pipeline import ingest, read, retry
+    from xclimb.ingest.summary import IngestSummary
 
 # name -> module, imported when first asked for
 _WHERE = {
-    "IngestSummary": "xclimb.ingest.pipeline",
+    "IngestSummary": "xclimb.ingest.summary",
     "Limits": "xclimb.ingest.audit",
     "Reject": "xclimb.ingest.audit",
     "ingest": "xclimb.ingest.pipeline",

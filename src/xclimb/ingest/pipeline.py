@@ -6,12 +6,13 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from xclimb.data.frames import Frames
 from xclimb.data.label_keys import LabelKeys
+from xclimb.data.label_schema import LabelUse
 from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter
 from xclimb.data.stored_split import named_part
@@ -26,8 +27,10 @@ from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
 from xclimb.ingest.sources import Source, check_readable, find_sources
+from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
 
+_ONLY_SOUND = {"duplicate": "off", "element": "off"}  # checks of a read, where nothing can be kept with a warning
 # a name for data that mix two kinds of calculations on purpose -> the kinds
 _FAMILIES = {"GGA/GGA+U": ("PBE", "PBE+U")}
 
@@ -85,12 +88,13 @@ def read(
     energy_unit: str | None = None,
     force_unit: str | None = None,
     stress_unit: str | None = None,
+    labels: str = "required",
 ) -> Frames:
     """Read labelled structures: JSON of the Materials Project, every format that ASE reads, Parquet, a store, or a folder.
 
     Energies are taken in eV, forces in eV/Å, stress in eV/Å^3 with ASE's sign. A frame without a ``material_id`` gets its
     reduced formula, so that splits keep frames of one composition together; one without a ``frame_id`` is called
-    ``"<file>#<n>"``. Structures without labels are welcome.
+    ``"<file>#<n>"``.
 
     Args:
         path: file or folder, or a part of a store's split (``"STORE:train"``).
@@ -110,6 +114,8 @@ def read(
             number; see :func:`xclimb.units.label_unit`.
         force_unit: the same of the forces: ``"Ha/Bohr"``; ``"-eV/A"`` for gradients.
         stress_unit: the same of the stress: ``"GPa"``; ``"-kbar"`` for VASP's sign.
+        labels: ``"required"``: a frame without any label is a bad one; ``"optional"``; or ``"ignored"``: only the structures
+            are read, whatever their labels are.
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
@@ -122,15 +128,17 @@ def read(
     check_readable(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
+    reading = Reading(functional, keys, energy, steps, checks=_ONLY_SOUND, units=units, labels=labels)
     names, previous = Names(), sources[0]
     sets: list[Frames] = []
     rejects: list[Reject] = []
+    use = LabelUse()
     for done in map(run_task, _every_task(sources, reading)):
         if done.source is not previous:
             names.next_file()
             previous = done.source
         for part in done.parts:
+            use.add(part.use)
             rejects += part.rejects
             if len(part.frames):
                 resolved = resolve_theory(part.frames.theory, functional, theory, str(done.source.path))
@@ -142,6 +150,8 @@ def read(
         if done.error:
             rejects.append(Reject("", -1, "file cannot be read", done.error, str(done.source.path)))
     names.warn()
+    if use.left and sets:
+        warnings.warn(f"{path}: {use.told_left()}", XclimbWarning, stacklevel=2)
     if rejects:
         _tell(rejects, sum(map(len, sets)), strict, str(path))
     if not sets:
@@ -166,37 +176,6 @@ def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
 
 
 # -- ingest ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class IngestSummary:
-    """What became of the frames: ``n_in == n_out + n_rejected``.
-
-    Args:
-        n_in: frames found; a file that cannot be read (on) counts as one.
-        n_out: frames in the store.
-        n_rejected: frames rejected.
-        rejects_path: table of the rejected, by file, name and reason (CSV).
-        path: the store.
-        reasons: reason -> how many.
-        files: files read.
-        passed: files of the folders that were passed over: hidden, of no known format, or repeating a VASP calculation.
-        theory: level of theory of the store.
-        warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
-        resumed: tasks that an interrupted ingest had done already.
-    """
-
-    n_in: int
-    n_out: int
-    n_rejected: int
-    rejects_path: Path
-    path: Path
-    reasons: dict[str, int] = field(default_factory=dict)
-    files: int = 0
-    passed: tuple[Path, ...] = ()
-    theory: LevelOfTheory = field(default_factory=LevelOfTheory)
-    warned: dict[str, int] = field(default_factory=dict)
-    resumed: int = 0
 
 
 def ingest(
@@ -359,7 +338,9 @@ class _Job:
                 beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
                 receiver.flush()
                 shutil.copyfile(writer.work / REJECTS, beside)
-                raise DataError(f"none of the {receiver.n_rejected} frames can be used, see {beside} for the reasons")
+                why = ", ".join(f"{n} {reason}" for reason, n in receiver.reasons.most_common(3))
+                told = f"; {left}" if (left := receiver.use.told_left()) else ""
+                raise DataError(f"none of the {receiver.n_rejected} frames can be used ({why}{told}), see {beside}")
             if self.look is not None:
                 receiver.look_again(self.look, self.reading)
             writer.provenance = self.provenance(receiver)
@@ -369,7 +350,7 @@ class _Job:
         stored = writer.theory or LevelOfTheory()
         return IngestSummary(
             n_out + rejected, n_out, rejected, self.out / REJECTS, self.out, dict(receiver.reasons), len(self.sources),
-            self.passed, stored, dict(receiver.warned), begin,
+            self.passed, stored, dict(receiver.warned), begin, receiver.use, receiver.isolated,
         )  # fmt: skip
 
     def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:
@@ -395,6 +376,7 @@ class _Job:
         return {
             "sources": read_from,
             "reading": {name: value for name, value in how.items() if value is not None},
+            **({"labels": receiver.use.taken} if receiver.use.taken else {}),
             "frames_rejected": receiver.n_rejected,
             "rejects": dict(receiver.reasons),
             "warnings": dict(receiver.warned),

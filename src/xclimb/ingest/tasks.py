@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from xclimb.data.frames import LABELS
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import iter_store
 from xclimb.errors import DataError, TheoryError
-from xclimb.ingest.audit import Limits, Reject, audit
+from xclimb.ingest.audit import NO_LABEL, Limits, Reject, audit
 from xclimb.ingest.json_spans import Chunk
 from xclimb.ingest.label_units import LabelUnits
 from xclimb.ingest.names import fingerprints
@@ -31,6 +32,7 @@ class Reading:
         limits: what the audit believes.
         checks: check -> action, see :func:`xclimb.ingest.audit.audit`.
         units: units of the labels, where they are not the usual of a format.
+        labels: ``"required"`` (a frame without any is a reject), ``"optional"``, or ``"ignored"`` (only structures are read).
     """
 
     functional: str | None = None
@@ -40,8 +42,11 @@ class Reading:
     limits: Limits = field(default_factory=Limits)
     checks: Mapping[str, str] = field(default_factory=dict)
     units: LabelUnits = field(default_factory=LabelUnits)
+    labels: str = "required"
 
     def __post_init__(self):
+        if self.labels not in ("required", "optional", "ignored"):
+            raise DataError(f"labels={self.labels!r}: give required, optional or ignored")
         if self.energy not in (None, "uncorrected", "corrected", "e_0", "free"):
             raise DataError(f"energy={self.energy!r}: give uncorrected or corrected (JSON), e_0 or free (VASP)")
         if self.steps not in ("all", "last"):
@@ -118,10 +123,14 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
         from xclimb.ingest.vasp import iter_vasprun
 
         yield from iter_vasprun(source, reading.energy, reading.steps)
+    elif reading.labels == "ignored":
+        from xclimb.ingest.ase_files import iter_structures
+
+        yield from iter_structures(source)
     else:
         from xclimb.ingest.ase_files import iter_ase
 
-        yield from iter_ase(source, reading.keys)
+        yield from iter_ase(source, reading.keys, reading.functional)
 
 
 def run_task(task: Task) -> Done:
@@ -160,11 +169,19 @@ def _audited(part: Part, task: Task) -> Part:
     """The sound frames of a part; those that are not join its rejects."""
     if task.source.kind != "store":
         part = replace(part, frames=task.reading.units.convert(part.frames, task.source.kind))
-    found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=task.reading.checks)
+    checks = dict(task.reading.checks)
+    if task.reading.labels != "required" or task.source.kind == "store":  # of a store it was decided when it was made
+        checks.setdefault("unlabelled", "off")
+    if task.reading.labels == "ignored":
+        checks |= {"converged": "off"}
+        part = replace(part, frames=part.frames.replace(**dict.fromkeys(LABELS)))
+    found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=checks)
+    why = part.use.told_left()
+    found = [replace(one, detail=why) if why and one.reason == NO_LABEL else one for one in found]
     sound = np.ones(len(part.frames), dtype=bool)
     sound[[reject.index for reject in found if reject.action == "reject"]] = False
     told = [replace(reject, index=int(part.places[reject.index])) for reject in found]
     rejects: list[Reject] = sorted(part.rejects + told, key=lambda reject: reject.index)
     if sound.all():
         return replace(part, rejects=rejects)
-    return Part(part.frames[sound], part.first, rejects, part.places[sound])
+    return replace(part, frames=part.frames[sound], rejects=rejects, places=part.places[sound])
