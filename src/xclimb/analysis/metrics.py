@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import LABELS, Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
@@ -82,16 +83,17 @@ class Metrics:
         return cls(**numbers, notes=tuple(fields.get("notes", ())))
 
 
-def evaluate(pot: HasLabels, frames: Frames) -> Metrics:
+def evaluate(pot: HasLabels, frames: FramesLike) -> Metrics:
     """Errors of a potential on labelled frames.
 
     Args:
         pot: the potential.
-        frames: structures with labels; missing ones (NaN) are left out, label by label.
+        frames: structures with labels, or a list of ASE atoms; missing ones (NaN) are left out, label by label.
 
     Raises:
         DataError: if there are no frames, or none has a label.
     """
+    frames = labelled_frames(frames, "frames")
     _require_labels(frames)
     notes = []
     if frames.theory.functional is None and pot.theory.functional is not None:

@@ -285,7 +285,9 @@ def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> 
 
     from xclimb.data.frames import LABELS, Frames
     from xclimb.data.theory import LevelOfTheory
+    from xclimb.ingest.sources import expanded
 
+    files = [str(path) for name in files for path in expanded(name)]
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
     parts = [read_data(name, functional, keys, labels="ignored").replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
+FramesLike = Frames | Sequence[Any]  # a sequence of ASE atoms
 _MATERIAL_KEYS = ("material_id", "mp_id")
 _ASE = ("numbers", "positions", "initial_magmoms", "initial_charges", "tags", "momenta", "masses")  # no labels
 _RESERVED = {*COLUMNS, "cell", "natoms", "n_atoms", "formula", "offsets", "system", "atoms"}
@@ -76,6 +77,26 @@ def from_ase(
         stated = np.array([name or formula for name, formula in zip(materials, frames.material_id.tolist(), strict=True)])
         frames = frames.replace(material_id=stated)
     return frames
+
+
+def labelled_frames(data: FramesLike, what: str = "data") -> Frames:
+    """Frames, or ASE atoms with labels, as Frames.
+
+    Args:
+        data: frames, or a list of atoms.
+        what: what they are, for the message.
+
+    Raises:
+        DataError: on anything else, or a label that does not fit its atoms.
+        TheoryError: if the atoms state different functionals.
+    """
+    from ase import Atoms
+
+    if isinstance(data, Frames):
+        return data
+    if all(isinstance(one, Atoms) for one in data):
+        return from_ase(data)
+    raise DataError(f"{what} must be Frames or a list of ASE atoms: xclimb.read(...) makes Frames of files")
 
 
 def _info(atoms: "Atoms") -> dict:

@@ -82,11 +82,13 @@ class LabelUse:
         """Keys that were not read, why, and the argument that takes the first of them; empty if there are none."""
         if not self.left:
             return ""
-        reasons = dict.fromkeys(self.left.values())
-        told = "; ".join(f"{', '.join(k for k, why in self.left.items() if why == reason)} {reason}" for reason in reasons)
-        first = next(iter(self.left))
-        parsed = parse_key(first)
-        name = {"magmoms": "magmom"}.get(parsed.quantity, parsed.quantity) if parsed else "energy"
+        order = list(dict.fromkeys(_WORDS.values()))
+        quantity = {key: parsed.quantity if (parsed := parse_key(key)) else order[0] for key in self.left}
+        left = sorted(self.left.items(), key=lambda item: order.index(quantity[item[0]]))
+        reasons = dict.fromkeys(why for _, why in left)
+        told = "; ".join(f"{', '.join(key for key, why in left if why == reason)} {reason}" for reason in reasons)
+        first = left[0][0]
+        name = quantity[first].removesuffix("s") if quantity[first] == "magmoms" else quantity[first]
         return f"not read as labels: {told}; to take one, give {name}_key={first!r}"
 
 

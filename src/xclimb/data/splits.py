@@ -8,12 +8,13 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from xclimb.data.frames import MAX_Z, Frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.errors import DataError, XclimbWarning
 
 PARTS = ("train", "val", "test")
@@ -69,8 +70,8 @@ class Split:
         where = np.searchsorted(frames.frame_id, self.frame_id, sorter=order)
         at = order[np.minimum(where, len(order) - 1)] if len(order) else np.zeros(len(where), dtype=np.int64)
         present = frames.frame_id[at] == self.frame_id if len(order) else np.zeros(len(where), dtype=bool)
-        if present.sum() != len(frames):
-            foreign = frames.frame_id[~np.isin(frames.frame_id, self.frame_id)]
+        foreign = frames.frame_id[~np.isin(frames.frame_id, self.frame_id) & ~is_isolated_atom(frames)]
+        if len(foreign):
             raise DataError(
                 f"frame {foreign[0]} (and {len(foreign) - 1} more) is in no part of the split: split these frames anew"
             )
@@ -141,6 +142,7 @@ def split_frames(
     """Split frames into train, validation and test without a group on two sides.
 
     The shares are of frames, met as closely as whole groups allow; a part with a positive share gets one group at least.
+    Isolated atoms are in no part.
 
     Args:
         frames: what to split.
@@ -154,6 +156,11 @@ def split_frames(
         DataError: if there are too few groups, or ratios or ``by`` make no sense.
     """
     shares = _checked_ratios(ratios)
+    rows = np.flatnonzero(~is_isolated_atom(frames))
+    if len(rows) < len(frames):  # in no part
+        split = split_frames(frames[rows], ratios, by, seed, cover)
+        train, val, test = (rows[part] for part in (split.train, split.val, split.test))
+        return replace(split, train=train, val=val, test=test, frame_id=frames.frame_id)
     names, group = _groups(frames, by)
     wanted = sum(share > 0 for share in shares)
     if len(names) < max(wanted, 1):

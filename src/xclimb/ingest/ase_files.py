@@ -1,8 +1,9 @@
 """Frames out of every format that ASE reads, some at a time."""
 
+import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from xclimb.ingest.sources import Source
 if TYPE_CHECKING:
     from ase import Atoms
 
+_TENSOR = re.compile(r"""(?<!\S)(stress|virial)=["'{\[]([^"'}\]]*)["'}\]]""")
+_NINE_OF_SIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
 ATOMS_AT_ONCE = 1000  # frames in one go
 
 
@@ -53,6 +56,11 @@ def iter_structures(source: Source) -> Iterator[Part]:
     """Structures of a file that ASE reads, whatever labels it has: they are not looked at. Raises as :func:`iter_ase`."""
     for many, first in _pieces(source, _images(source)):
         yield _part([_bare(atoms) for atoms in many], source, first, LabelSchema())
+
+
+def part_of_atoms(many: "list[Atoms]", source: Source, keys: LabelKeys, functional: str | None) -> Part:
+    """Atoms that no file holds, as frames; those whose labels do not fit are rejects."""
+    return _part(many, source, 0, LabelSchema(keys, functional))
 
 
 def _pieces(source: Source, images: "Iterator[Atoms]") -> "Iterator[tuple[list[Atoms], int]]":
@@ -92,7 +100,19 @@ def _images(source: Source) -> "Iterator[Atoms]":
     else:
         from ase.io import iread
 
-        yield from iread(str(source.path), ":", format=source.kind, do_not_split_by_at_sign=True)
+        how = {"properties_parser": _comment_of_extxyz} if source.kind == "extxyz" else {}
+        yield from iread(str(source.path), ":", format=source.kind, do_not_split_by_at_sign=True, **how)
+
+
+def _comment_of_extxyz(line: str) -> dict[str, Any]:
+    """The comment line of a frame as ASE reads it, but stress and virial may also have 6 components (xx yy zz yz xz xy)."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    def nine(found: re.Match[str]) -> str:
+        words = found[2].split()
+        return f'{found[1]}="{" ".join(words[k] for k in _NINE_OF_SIX)}"' if len(words) == 6 else found[0]
+
+    return key_val_str_to_dict(_TENSOR.sub(nine, line))
 
 
 def _take(images: "Iterator[Atoms]") -> "tuple[list[Atoms], Exception | None]":

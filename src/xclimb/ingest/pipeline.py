@@ -1,6 +1,5 @@
 """From files to Frames (:func:`read`) or to a store (:func:`ingest`): the same stream of audited parts behind both."""
 
-import glob
 import os
 import shutil
 import warnings
@@ -9,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from xclimb.data.frames import Frames
 from xclimb.data.label_keys import LabelKeys
@@ -26,7 +26,7 @@ from xclimb.ingest.progress import bar
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_readable, find_sources
+from xclimb.ingest.sources import Source, check_readable, expanded, find_sources
 from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading, Task, iter_tasks, run_task
 
@@ -73,7 +73,7 @@ def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
 
 
 def read(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Sequence[Any],
     functional: str | None = None,
     *,
     theory: LevelOfTheory | None = None,
@@ -97,7 +97,8 @@ def read(
     ``"<file>#<n>"``.
 
     Args:
-        path: file or folder, or a part of a store's split (``"STORE:train"``).
+        path: file, folder or pattern (``"runs/*.extxyz"``), a part of a store's split (``"STORE:train"``), or a list of ASE
+            atoms with labels.
         functional: the functional of the labels (``"PBE"``, ``"r2SCAN"``, ...); for a Parquet file with several, which to
             read. Left out, it is what the file states, or unknown; never guessed.
         theory: the whole level of theory, where more than the functional is known.
@@ -121,22 +122,21 @@ def read(
         DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
         TheoryError: if the file states another functional than the one given.
     """
-    if named_part(path) is not None:
+    if isinstance(path, str | os.PathLike) and named_part(path) is not None:
         frames = open_store(path)
         return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
-    sources, _ = find_sources(Path(path))
-    check_readable(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
     reading = Reading(functional, keys, energy, steps, checks=_ONLY_SOUND, units=units, labels=labels)
-    names, previous = Names(), sources[0]
+    name, tasks = _tasks_of(path, reading)
+    names, previous = Names(), None
     sets: list[Frames] = []
     rejects: list[Reject] = []
     use = LabelUse()
-    for done in map(run_task, _every_task(sources, reading)):
-        if done.source is not previous:
+    for done in map(run_task, tasks):
+        if previous is not None and done.source is not previous:
             names.next_file()
-            previous = done.source
+        previous = done.source
         for part in done.parts:
             use.add(part.use)
             rejects += part.rejects
@@ -151,14 +151,31 @@ def read(
             rejects.append(Reject("", -1, "file cannot be read", done.error, str(done.source.path)))
     names.warn()
     if use.left and sets:
-        warnings.warn(f"{path}: {use.told_left()}", XclimbWarning, stacklevel=2)
+        warnings.warn(f"{name}: {use.told_left()}", XclimbWarning, stacklevel=2)
     if rejects:
-        _tell(rejects, sum(map(len, sets)), strict, str(path))
+        _tell(rejects, sum(map(len, sets)), strict, name)
     if not sets:
         raise DataError(
-            f"{path} has no frames that can be used" + (f": {rejects[0].reason} ({rejects[0].detail})" if rejects else "")
+            f"{name} has no frames that can be used" + (f": {rejects[0].reason} ({rejects[0].detail})" if rejects else "")
         )
     return sets[0] if len(sets) == 1 else Frames.concatenate(sets)
+
+
+def _tasks_of(path: str | os.PathLike | Sequence[Any], reading: Reading) -> tuple[str, Iterator[Task]]:
+    """A name for what is read, and the tasks: of files, or one of atoms."""
+    if isinstance(path, str | os.PathLike):
+        sources = [source for one in expanded(path) for source in find_sources(one)[0]]
+        check_readable(sources)
+        return os.fspath(path), _every_task(sources, reading)
+    from ase import Atoms
+
+    from xclimb.ingest.ase_files import part_of_atoms
+
+    many = [path] if isinstance(path, Atoms) else list(path)
+    if not many or not all(isinstance(one, Atoms) for one in many):
+        raise DataError("there is nothing to read: give a file, a folder, a pattern or a list of ASE atoms")
+    source = Source(Path("atoms"), "traj", "atoms")
+    return "atoms", iter([Task(source, reading, part=part_of_atoms(many, source, reading.keys, reading.functional))])
 
 
 def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
@@ -243,7 +260,7 @@ def ingest(
     out = Path(out)
     if append and not is_store(out):
         raise DataError(f"{out} is no store to append to: make it first, without append")
-    found = [find_sources(path) for path in _expanded(paths)]
+    found = [find_sources(path) for path in expanded(paths)]
     sources = [source for files, _ in found for source in files]
     check_readable(sources)
     passed = tuple(path for _, others in found for path in others)
@@ -294,19 +311,6 @@ def retry(
     theory = LevelOfTheory.from_dict(manifest["theory"])
     job = _Job([Source(store, "store", store.name), *files], store, reading, theory, True, (), only=wanted)
     return job.run(workers, None, progress)
-
-
-def _expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
-    """Files and folders; a pattern becomes what fits it, in the order of names."""
-    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    out = []
-    for path in many:
-        text = os.fspath(path)
-        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
-        if not fitting:
-            raise DataError(f"no file fits the pattern {text}: check the spelling")
-        out += [Path(one) for one in fitting]
-    return out
 
 
 @dataclass

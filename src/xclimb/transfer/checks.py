@@ -3,12 +3,39 @@
 import numpy as np
 
 from xclimb.data.frames import COLUMNS, LABELS, Frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.splits import SplitError, split_frames
 from xclimb.errors import DataError, TheoryError
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 
 _NAMED = 5  # how many names a message lists
+
+
+def set_isolated_atoms_aside(train: Frames, val: Frames | None) -> tuple[Frames, Frames | None, list[str]]:
+    """Training and validation frames without isolated atoms, which are no material, and a note where there were any.
+
+    Raises:
+        DataError: if nothing else is in a set.
+    """
+    train, notes = _without_isolated_atoms(train, "training")
+    if val is None:
+        return train, None, notes
+    val, more = _without_isolated_atoms(val, "validation")
+    return train, val, notes + more
+
+
+def _without_isolated_atoms(frames: Frames, name: str) -> tuple[Frames, list[str]]:
+    alone = is_isolated_atom(frames)
+    if not alone.any():
+        return frames, []
+    if alone.all():
+        raise DataError(f"the {name} set holds isolated atoms only: give frames of materials")
+    symbols = frames[alone].formulas().tolist()
+    listed = ", ".join(symbols[:_NAMED]) + (", ..." if len(symbols) > _NAMED else "")
+    return frames[~alone], [
+        f"{len(symbols)} isolated atom(s) in the {name} set ({listed}) are left out of training and errors."
+    ]
 
 
 def split_off_validation(frames: Frames, seed: int) -> tuple[Frames, Frames]:

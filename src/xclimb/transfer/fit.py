@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from xclimb.config import TransferConfig
-from xclimb.data.frames import Frames
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.errors import ConfigError, DataError
 from xclimb.models.potential import Potential, device_of
 from xclimb.training.engine import Engine, first_process, run_on_devices
 from xclimb.training.logs import check_logs
 from xclimb.training.run import Run, RunFolder, read_run
-from xclimb.transfer.checks import check_data, split_off_validation
+from xclimb.transfer.checks import check_data, set_isolated_atoms_aside, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.methods import get_method
 from xclimb.transfer.resume import check_same_run, go_on
@@ -22,8 +22,8 @@ __all__ = ["Run", "run_transfer", "transfer"]
 
 def transfer(
     source: str | Path | Potential = "chgnet-0.3.0",
-    train: Frames | None = None,
-    val: Frames | None = None,
+    train: FramesLike | None = None,
+    val: FramesLike | None = None,
     method: str = "residual",
     out: str | Path | None = None,
     epochs: int = 50,
@@ -39,7 +39,7 @@ def transfer(
 
     Args:
         source: zoo name, path of a potential or run folder, or a Potential; ``scratch`` takes only its architecture.
-        train: labelled frames; labels that are missing are masked.
+        train: labelled frames, or a list of ASE atoms with labels; labels that are missing are masked.
         val: frames to choose the best epoch by, at the same level of theory; None takes a tenth of the materials of ``train``.
         method: ``scratch``, ``trainable``, ``frozen``, ``refit`` (Methods 1 to 4 of arXiv 2504.05565) or ``residual``.
         out: run folder, new or empty; ``runs/<method>-<seed>`` by default.
@@ -74,8 +74,8 @@ def transfer(
 
 def run_transfer(
     config: TransferConfig,
-    train: Frames | None,
-    val: Frames | None = None,
+    train: FramesLike | None,
+    val: FramesLike | None = None,
     out: str | Path | None = None,
     source: Potential | None = None,
     *,
@@ -96,9 +96,11 @@ def run_transfer(
         raise ConfigError("on_epoch cannot be called from several processes: leave it out, or devices")
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
+    train, val = labelled_frames(train, "train"), None if val is None else labelled_frames(val, "val")
+    train, val, isolated = set_isolated_atoms_aside(train, val)
     if val is None:
         train, val = split_off_validation(train, config.seed)
-    notes = tuple(check_data(train, val))
+    notes = (*isolated, *check_data(train, val))
     path = Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}"
     job = Job(config, train, val, path, source, notes, inputs, overwrite, resume, progress, on_epoch)
     if first_process():
