@@ -27,20 +27,31 @@ ABOUT = {
     "trainable": "trainable (Method 2)",
     "frozen": "frozen (Method 3)",
     "refit": "refit (Method 4)",
-    "residual": "**residual (ours)**",
+    "residual": "residual (ours)",
 }
 
 
 def study_table() -> str:
-    """Markdown table of the committed study: test errors, mean and spread over seeds, and what is left of PBE."""
+    """Markdown table of the committed study: test errors, mean and spread over seeds, and what is left of PBE.
+
+    Bold, among the test errors: the smallest and those that do not differ from it significantly.
+    """
+    from xclimb.report import read_folder
+    from xclimb.report.comparisons import leading
+    from xclimb.report.summary import by_model
     from xclimb.study.methods import summary_table
 
+    study = read_folder(STUDY)
+    marked = {name: leading(by_model(study.results), name, study.predictions) for name, _ in COLUMNS}
     lines = [
         "| model | energy, meV/atom | forces, meV/Å | stress, GPa | magmom, µB | on PBE: energy | on PBE: forces |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in summary_table(STUDY):
-        cells = [_number(row, name, digits) for name, digits in COLUMNS]
+        cells = [
+            f"**{_number(row, name, digits)}**" if row["model"] in marked[name] else _number(row, name, digits)
+            for name, digits in COLUMNS
+        ]
         lines.append(f"| {ABOUT.get(row['model'], row['model'])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

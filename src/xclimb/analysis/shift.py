@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xclimb.analysis.advice import give_advice
+from xclimb.analysis.bulk import bulk_modulus
 from xclimb.analysis.depth import held_out_errors, z_trend
 from xclimb.analysis.end_points import Ends, find_end_points
 from xclimb.analysis.families import family_table
@@ -107,6 +108,7 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
     labels, angles = label_sums(pairs)
     totals = {name: column.sum(keepdims=True) for name, column in (sums | labels).items()}
     formula = pairs.low.formulas()
+    bulk, n_bulk = bulk_modulus(pairs.high)
     return ShiftReport(
         theory_low=pairs.low.theory,
         theory_high=pairs.high.theory,
@@ -116,6 +118,8 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
         **_scalars(totals, offset),
         **_per_element(fit, design, pairs),
         **_counted(labels),
+        bulk_modulus=bulk,
+        n_bulk=n_bulk,
         force_angles=angles.tolist(),
         intervals=_intervals(sums, labels, design, offset),
         families=family_table(design, sums, offset),

@@ -90,7 +90,7 @@ def _show_study(study: "Study", title: str, low: str) -> None:
     """Table, verdict, report, and how to use what came out."""
     from xclimb.cli.show import show_results
     from xclimb.report import StudyFolder, read_folder, write_report
-    from xclimb.report.summary import study_verdict
+    from xclimb.report.study_summary import study_verdict
 
     screen = console()
     show_results(screen, study.rows, title, low)

@@ -122,5 +122,6 @@ def _notes(fit: FractionFit, design: Design, kind: str, n_ignored: int) -> list[
         far = int((fit.weights < 0.5).sum())
         notes.append(f"{far} of {len(fit.weights)} frames lie so far off that they count less than half.")
     elif stuck := len(np.unique(design.material[design.row[np.isnan(fit.held_out)]])):
-        notes.append(f"{stuck} material(s) cannot be spared by the fit and are not in the held-out error.")
+        which, are = ("material", "is") if stuck == 1 else ("materials", "are")
+        notes.append(f"{stuck} {which} cannot be spared by the fit and {are} not in the held-out error.")
     return notes

@@ -269,7 +269,12 @@ class _Book:
         test = self.sets.test
         write_json(folder / "results.json", self.results)
         write_json(folder / "retention.json", self.retention)
-        names = {"frame_id": test.frame_id, "formula": test.formulas(), "n_atoms": test.n_atoms}
+        names = {
+            "frame_id": test.frame_id,
+            "material_id": test.material_id,
+            "formula": test.formulas(),
+            "n_atoms": test.n_atoms,
+        }
         write_json(folder / "predictions.json", {**names, "reference": _labels(test), "models": self.models})
 
 

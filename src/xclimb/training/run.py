@@ -4,6 +4,7 @@
     run.json           source, method, versions, data    references.json  the elemental references of the best potential
     checkpoints/best/  the best potential                checkpoints/last/  the potential after the last epoch
     evaluation.json    errors of the best potential on the splits
+    predictions.json   labels of a sample of them, before any step and by the best potential
     steps.jsonl        loss and rate every so many steps   events.jsonl   what was left out, jumped or diverged, with frames
 
 and, until the run is finished, what it takes to go on: checkpoints/start/ (the potential at step 0), checkpoints/states/.
@@ -93,7 +94,7 @@ def describe_data(frames: Frames) -> dict[str, Any]:
 
 
 FILES = ("config.yaml", "run.json", "metrics.jsonl", "steps.jsonl", "events.jsonl", "metrics.csv", "references.json",
-         "evaluation.json")  # fmt: skip
+         "evaluation.json", "predictions.json")  # fmt: skip
 
 
 class RunFolder:
@@ -197,6 +198,10 @@ class RunFolder:
         potential.save(self.path / "checkpoints" / name)
         if name == "best":
             write_json(self.path / "references.json", potential.references.to_dict())
+
+    def predict(self, predictions: dict[str, Any]) -> None:
+        """Write what the potential says of the splits: dense, as nobody reads it line by line."""
+        write_text(self.path / "predictions.json", json.dumps(plain(predictions), ensure_ascii=False, allow_nan=False) + "\n")
 
     def finish(self, errors: dict[str, Metrics], best_epoch: int) -> None:
         """Write the errors of the best potential on each split; what it takes to go on is removed."""

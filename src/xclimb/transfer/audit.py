@@ -34,7 +34,7 @@ def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple
     predicted = start.label(frames)
     energy = MEV_PER_EV * np.abs(predicted.energy - frames.energy) / frames.n_atoms  # [S]
     forces = MEV_PER_EV * _largest(np.abs(predicted.forces - frames.forces), frames)  # [S]
-    times = np.fmax(_against_median(energy), _against_median(forces))  # [S]
+    times = np.fmax(against_median(energy), against_median(forces))  # [S]
     worst = np.argsort(-np.nan_to_num(times, nan=-1.0), kind="stable")[:LISTED]
     rows = [
         {"frame": str(frames.frame_id[s]), "energy": energy[s], "forces": forces[s], "times": times[s]}
@@ -45,8 +45,9 @@ def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple
     notes = []
     if suspects:
         told = "more than nine" if len(suspects) == LISTED else str(len(suspects))
+        are = "frame is" if len(suspects) == 1 else "frames are"
         notes.append(
-            f"Labels of {told} training frame(s) are over {SUSPECT:g} times further from step 0 than usual "
+            f"Labels of {told} training {are} over {SUSPECT:g} times further from step 0 than usual "
             f"({', '.join(suspects[:3])}{', ...' if len(suspects) > 3 else ''}): look at them, run.json lists the worst ten."
         )
     return rows, notes
@@ -59,7 +60,8 @@ def _largest(errors: np.ndarray, frames: Frames) -> np.ndarray:
     return found
 
 
-def _against_median(errors: np.ndarray) -> np.ndarray:
+def against_median(errors: np.ndarray) -> np.ndarray:
+    """Errors in units of the median of those that are known; NaN where that is 0."""
     known = errors[np.isfinite(errors)]
     usual = np.median(known) if len(known) else 0.0
     return errors / usual if usual > 0 else np.full_like(errors, np.nan)

@@ -17,6 +17,7 @@ from xclimb.training.states import Saved, state_of
 from xclimb.training.stop import StopSignals
 from xclimb.training.trainer import NonFiniteLossError, Trainer
 from xclimb.transfer.job import Job
+from xclimb.transfer.predictions import describe_predictions
 from xclimb.transfer.progress import EpochBar
 
 _NAMED = 16  # frames that a message lists
@@ -90,6 +91,8 @@ class Session:
             return
         best = self._trainer.best
         errors = {"val": evaluate(best, self._job.val)}
+        sets = {"val": self._job.val}
+        self._folder.predict(describe_predictions(self._trainer.start, best, best.references, sets, self._job.config.seed))
         if stopped:
             self._folder.checkpoint("best", best)  # the signal may have come between the epoch and its checkpoint
             self._folder.stop(errors, self._trainer.best_epoch)
