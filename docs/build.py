@@ -201,7 +201,16 @@ def _default(value: object) -> str:
     return "unset" if value is None else "none" if value == [] else f"`{value}`"
 
 
+def corpus_table() -> str:
+    """Markdown table of small files of other tools' shapes, and what an ingest makes of each (tests/ingest/corpus)."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from ingest.corpus import table
+
+    return table()
+
+
 TABLES = {
+    "corpus": corpus_table,
     "study": study_table,
     "bench": bench_table,
     "xeon": xeon_table,

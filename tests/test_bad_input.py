@@ -118,7 +118,7 @@ CASES = {
         ("energy", "--energy-key"),
     ),
     "no energies to fit": (("references", "fit", "no_energy.extxyz", "--out", "new.json"), ("8 frames", "energy")),
-    "no labels to evaluate": (("evaluate", "chgnet-0.3.0", "unlabelled.extxyz"), ("label", "energies or forces")),
+    "no labels to evaluate": (("evaluate", "chgnet-0.3.0", "unlabelled.extxyz"), ("label", "no label")),
     "ingest of nothing sound": (("ingest", "cut.parquet", "--out", "new"), ("none", "rejects.csv")),
     # levels of theory
     "functional not known": (("transfer", "good.extxyz", "--epochs", "0", "--out", "new"), ("functional", "r2SCAN")),

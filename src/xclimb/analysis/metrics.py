@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import LABELS, Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
@@ -86,18 +87,19 @@ class Metrics:
         return cls(**numbers, notes=tuple(fields.get("notes", ())))
 
 
-def evaluate(pot: HasLabels, frames: Frames, *, fit_references: bool = False) -> Metrics:
+def evaluate(pot: HasLabels, frames: FramesLike, *, fit_references: bool = False) -> Metrics:
     """Errors of a potential on labelled frames; frame by frame, see :func:`xclimb.frame_errors`.
 
     Args:
         pot: the potential.
-        frames: structures with labels; missing ones (NaN) are left out, label by label.
+        frames: structures with labels, or a list of ASE atoms; missing ones (NaN) are left out, label by label.
         fit_references: compare energies after elemental references are fitted to what the potential leaves over, those of each
             frame to the other materials (leave one material out), so that no energy helps to predict itself.
 
     Raises:
         DataError: if there are no frames, or none has a label.
     """
+    frames = labelled_frames(frames, "frames")
     predicted, notes = predict_labels(pot, frames, fit_references)
     return compare_labels(predicted, frames, notes)
 

@@ -25,6 +25,7 @@ from xclimb.analysis.reference_rows import Source, reference_rows
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.analysis.sides import CanLabel, two_sides
 from xclimb.analysis.stability import stability_of_pairs
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import Frames
 from xclimb.errors import TheoryError
 from xclimb.references.influence import influence
@@ -39,8 +40,8 @@ _NAN = math.nan
 
 
 def shift(
-    low: Frames | CanLabel,
-    high: Frames,
+    low: FramesLike | CanLabel,
+    high: FramesLike,
     by: str | None = None,
     source: CanLabel | None = None,
     ends_low: Ends = None,
@@ -68,6 +69,7 @@ def shift(
         TheoryError: if both sets are stated to be at the same level of theory.
         ConfigError: on another ``by``, or end points that are none.
     """
+    low, high = low if isinstance(low, CanLabel) else labelled_frames(low, "low"), labelled_frames(high, "high")
     beside = None if source is None else Source(_name_of(source), source.references)
     if low.theory.functional is not None and not low.theory.differences(high.theory):
         raise TheoryError(f"both sets are at {low.theory}: a shift needs two levels; state the other with functional=...")

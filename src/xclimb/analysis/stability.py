@@ -15,6 +15,7 @@ from xclimb.analysis.hull import chemical_systems, decomposition_energies
 from xclimb.analysis.pairing import Pairs, pair_frames
 from xclimb.analysis.plain import plain
 from xclimb.analysis.sides import CanLabel, two_sides
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
@@ -109,8 +110,8 @@ class StabilityReport:
 
 
 def stability(
-    low: Frames | CanLabel,
-    high: Frames,
+    low: FramesLike | CanLabel,
+    high: FramesLike,
     ends_low: Ends = None,
     ends_high: Ends = None,
     by: str | None = None,
@@ -134,6 +135,7 @@ def stability(
         DataError: if nothing pairs, there is no compound, or none has all its end points (the message names those missing).
         ConfigError: on end points that are none.
     """
+    low, high = low if isinstance(low, CanLabel) else labelled_frames(low, "low"), labelled_frames(high, "high")
     sides = two_sides(low, high)
     ends = find_end_points(sides.low, sides.high, ends_low, ends_high, None if isinstance(low, Frames) else low)
     return compare_stability(pair_frames(sides.low, sides.high, by), ends, most_systems, notes=sides.notes)

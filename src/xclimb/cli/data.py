@@ -187,7 +187,7 @@ def export(
     """
     from xclimb.data.export import export as write
 
-    frames = read_data(data, functional, keys)
+    frames = read_data(data, functional, keys, labels="optional")
     path = write(frames, out, format, overwrite=overwrite)
     console().print(f"{counted(len(frames), 'frame')} at {frames.theory}: {path}", soft_wrap=True)
 
@@ -289,7 +289,7 @@ def inspect(
     from xclimb.cli.show import show_overview
 
     page = fresh_file(out, overwrite) if out is not None else None
-    found = overview(read_data(data, functional, keys, strict=False))
+    found = overview(read_data(data, functional, keys, strict=False, labels="optional"))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(found))
     if page is not None:

@@ -93,9 +93,11 @@ def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> 
 
     from xclimb.data.frames import LABELS, Frames
     from xclimb.data.theory import LevelOfTheory
+    from xclimb.ingest.sources import expanded
 
+    files = [str(path) for name in files for path in expanded(name)]
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional, keys).replace(**bare) for name in files]
+    parts = [read_data(name, functional, keys, labels="ignored").replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
     return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
 

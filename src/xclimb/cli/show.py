@@ -66,6 +66,13 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
         screen.print(f"  rejected {count(n)}: {reason}")
     for reason, n in sorted(summary.warned.items(), key=lambda item: -item[1]):
         screen.print(f"  kept with a warning {count(n)}: {reason} (warnings.csv)")
+    if summary.labels.taken:
+        screen.print(f"labels: {summary.labels.told_taken()}", soft_wrap=True)
+    if summary.labels.left:
+        screen.print(as_options(summary.labels.told_left()), style="yellow", soft_wrap=True)
+    if summary.isolated:
+        told = "not trained on nor split, kept as energies of the atoms"
+        screen.print(f"{count(summary.isolated)} of the frames kept are isolated atoms: {told}", soft_wrap=True)
     if summary.resumed:
         screen.print(f"went on with an interrupted ingest: {count(summary.resumed)} pieces were there")
     if summary.n_rejected:

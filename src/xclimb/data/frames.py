@@ -222,6 +222,12 @@ class Frames:
         names = ["".join(parts[start:stop]) for start, stop in pairwise(bounds.tolist())]
         return np.array(names, dtype=np.str_).reshape(len(self))
 
+    def isolated_atom_energies(self) -> dict[str, float]:
+        """Energies of the isolated atoms among the frames, eV, by symbol; see :mod:`xclimb.data.isolated`."""
+        from xclimb.data.isolated import isolated_atom_energies
+
+        return isolated_atom_energies(self)
+
     def has(self, label: str) -> bool:
         """Whether any frame carries the label."""
         return bool(np.isfinite(getattr(self, label)).any())

@@ -17,6 +17,7 @@ import orjson
 from xclimb.data.frame_blocks import LEFT_OUT, cut_blocks
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.groups import Groups, group_frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.errors import DataError, XclimbWarning, counted
 from xclimb.files import read_json, write_json
 
@@ -81,8 +82,8 @@ class Split:
         where = np.searchsorted(frames.frame_id, self.frame_id, sorter=order)
         at = order[np.minimum(where, len(order) - 1)] if len(order) else np.zeros(len(where), dtype=np.int64)
         present = frames.frame_id[at] == self.frame_id if len(order) else np.zeros(len(where), dtype=bool)
-        if present.sum() != len(frames):
-            foreign = frames.frame_id[~np.isin(frames.frame_id, self.frame_id)]
+        foreign = frames.frame_id[~np.isin(frames.frame_id, self.frame_id) & ~is_isolated_atom(frames)]
+        if len(foreign):
             raise DataError(
                 f"frame {foreign[0]} (and {len(foreign) - 1} more) is in no part of the split: split these frames anew"
             )
@@ -162,8 +163,8 @@ def split_frames(
 ) -> Split:
     """Split frames into train, validation and test without a group on two sides.
 
-    The shares are of frames, met as closely as whole groups allow; a part with a positive share gets one group at least. What
-    :func:`propose_split` notes is a warning.
+    The shares are of frames, met as closely as whole groups allow; a part with a positive share gets one group at least.
+    Isolated atoms are in no part. What :func:`propose_split` notes is a warning.
 
     Args:
         frames: what to split.
@@ -217,6 +218,11 @@ def propose_split(
         raise DataError(f"by={by!r} is no way to split: use 'material' or 'frame' (and group='composition', ...)")
     if gap is not None and (gap < 0 or by == "material"):
         raise DataError(f"gap={gap} has no meaning here: give 0 or more frames, with by='frame'")
+    rows = np.flatnonzero(~is_isolated_atom(frames))
+    if len(rows) < len(frames):  # in no part
+        split = propose_split(frames[rows], ratios, by, seed, cover, group=group, gap=gap, progress=progress)
+        parts = {name: rows[getattr(split, name)] for name in (*PARTS, _GAPS)}
+        return replace(split, **parts, frame_id=frames.frame_id)
     groups = group_frames(frames, group, progress)
     if by == "frame":
         return _split_blocks(frames, groups, shares, seed, group, gap)

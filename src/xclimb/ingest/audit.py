@@ -24,6 +24,7 @@ CHECKS = {
     "overlap": "reject",
     "converged": "reject",
     "element": "warn",
+    "unlabelled": "reject",
     "isolated": "off",
     "duplicate": "warn",
     # of the whole set, against a potential: see xclimb.analysis.model_audit
@@ -34,6 +35,7 @@ CHECKS = {
     "zero_stress": "reject",
     "outlier": "warn",
 }
+NO_LABEL = "no label"  # reason of a frame that has none
 ACTIONS = ("reject", "warn", "off")
 _UNCONVERGED = "the electronic steps ran out (NELM) before the energy settled; --check converged=warn keeps the frame"
 
@@ -140,7 +142,7 @@ def audit(
     sound = np.ones(len(frames), dtype=bool)
     found: list[Reject] = []
     every: tuple[tuple[Check, str], ...] = (
-        (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_labels, ""),
+        (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_unlabelled, "unlabelled"), (_labels, ""),
         (_forces, "force"), (partial(_energies, guess=guess), "energy"), (partial(_stresses, guess=guess), "stress"),
         (_magmoms, "magmom"),
         (overlaps, "overlap"), (_converged, "converged"), (_foreign, "element"), (isolated, "isolated"),
@@ -229,6 +231,13 @@ def _cells(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
         ),
         (short, "overlapping atoms", lambda s: f"an atom is {lengths[s].min():.3f} Å from its own periodic image"),
     ]
+
+
+def _unlabelled(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    """Frames with no label at all."""
+    of_atoms = ~np.isnan(frames.forces).all(axis=1) | ~np.isnan(frames.magmoms)
+    labelled = ~np.isnan(frames.energy) | ~np.isnan(frames.stress).all(axis=(1, 2)) | _any(frames, of_atoms)
+    return [(~labelled, NO_LABEL, lambda s: "a structure alone: there is neither energy, force, stress nor moment")]
 
 
 def _labels(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:

@@ -10,8 +10,10 @@ from xclimb.data.store import is_store
 from xclimb.data.theory import functional_name
 from xclimb.errors import DataError, TheoryError, XclimbError, XclimbWarning
 from xclimb.ingest.levels import folder_name
-from xclimb.ingest.pipeline import IngestSummary, ingest, levels_there
+from xclimb.ingest.pipeline import ingest
+from xclimb.ingest.reading import levels_there
 from xclimb.ingest.sources import files_of
+from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading
 
 

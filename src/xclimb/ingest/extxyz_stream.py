@@ -1,9 +1,10 @@
 """Frames of extended XYZ files one after the other, in bounded memory and without looking through the file first."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xclimb.ingest.compressed import open_compressed
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 MAX_LINE = 16_000_000  # bytes
 MAX_FRAME = 256_000_000  # bytes
 _AT_ONCE = 500_000  # bytes of frames that are parsed in one go
+_TENSOR = re.compile(r"""(?<!\S)(stress|virial)=["'{\[]([^"'}\]]*)["'}\]]""")
+_NINE_OF_SIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
 
 
 def iter_extxyz(path: Path) -> "Iterator[Atoms]":
@@ -38,8 +41,20 @@ def iter_extxyz(path: Path) -> "Iterator[Atoms]":
                 broken = error
             if not texts and broken is None:
                 return
-            yield from read_xyz(io.StringIO(b"".join(texts).decode("utf-8")), slice(None))
+            piece = io.StringIO(b"".join(texts).decode("utf-8"))
+            yield from read_xyz(piece, slice(None), properties_parser=_comment_line)
         raise broken
+
+
+def _comment_line(line: str) -> dict[str, Any]:
+    """The comment line of a frame as ASE reads it, but stress and virial may also have 6 components (xx yy zz yz xz xy)."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    def nine(match: re.Match[str]) -> str:
+        words = match[2].split()
+        return f'{match[1]}="{" ".join(words[k] for k in _NINE_OF_SIX)}"' if len(words) == 6 else match[0]
+
+    return key_val_str_to_dict(_TENSOR.sub(nine, line))
 
 
 def _texts(file: io.BufferedIOBase) -> Iterator[bytes]:

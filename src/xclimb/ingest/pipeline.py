@@ -1,170 +1,32 @@
-"""From files to Frames (:func:`read`) or to a store (:func:`ingest`): the same stream of audited parts behind both."""
+"""From files to a store (:func:`ingest`): a stream of audited parts, as behind :func:`xclimb.read`."""
 
 import errno
 import os
 import shutil
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xclimb.data.frames import Frames
 from xclimb.data.groups import repeated_crystals
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter, disk_full, finish_commit
-from xclimb.data.stored_split import named_part
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import ConfigError, DataError, TheoryError, XclimbWarning
-from xclimb.ingest.audit import Limits, Reject, resolve_checks
+from xclimb.errors import ConfigError, DataError, TheoryError
+from xclimb.ingest.audit import Limits, resolve_checks
 from xclimb.ingest.executor import run_tasks, workers_of
 from xclimb.ingest.label_units import LabelUnits
-from xclimb.ingest.levels import count_levels, listed, resolve_theory, several_levels
-from xclimb.ingest.names import Names
+from xclimb.ingest.levels import listed, resolve_theory, several_levels
 from xclimb.ingest.progress import bar
+from xclimb.ingest.reading import every_task, levels_there
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_readable, check_stores, files_of, find_sources
+from xclimb.ingest.sources import Source, check_stores, files_of, find_sources
 from xclimb.ingest.summary import IngestSummary
-from xclimb.ingest.tasks import Reading, Task, iter_parts, iter_tasks, run_task
-
-
-def _every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
-    for source in sources:
-        if source.kind != "store" and source.problem is None:
-            reading.units.check(source)
-        yield from iter_tasks(source, reading)
-
-
-def levels_there(sources: Sequence[Source], reading: Reading, whole: bool = False) -> Counter[str]:
-    """How many files hold each level of theory; see :func:`xclimb.ingest.levels.count_levels`."""
-    return count_levels(sources, reading.functional, partial(iter_parts, reading=reading), whole)
-
-
-# -- read -----------------------------------------------------------------------------------------------------------------
-
-
-def read(
-    path: str | os.PathLike,
-    functional: str | None = None,
-    *,
-    theory: LevelOfTheory | None = None,
-    strict: bool = True,
-    energy_key: str | None = None,
-    forces_key: str | None = None,
-    stress_key: str | None = None,
-    virial_key: str | None = None,
-    magmom_key: str | None = None,
-    energy: str | None = None,
-    steps: str = "all",
-    energy_unit: str | None = None,
-    force_unit: str | None = None,
-    stress_unit: str | None = None,
-    only: str | None = None,
-) -> Frames:
-    """Read labelled structures: JSON of the Materials Project, every format that ASE reads, Parquet, a store, or a folder.
-
-    Energies are taken in eV, forces in eV/Å, stress in eV/Å^3 with ASE's sign. A frame without a ``material_id`` gets its
-    reduced formula, so that splits keep frames of one composition together; one without a ``frame_id`` is called
-    ``"<file>#<n>"``. Structures without labels are welcome.
-
-    Args:
-        path: file or folder, or a part of a store's split (``"STORE:train"``).
-        functional: the functional of the labels (``"PBE"``, ``"r2SCAN"``, ...); for a Parquet file with several, which to
-            read. Left out, it is what the file states, or unknown; never guessed.
-        theory: the whole level of theory, where more than the functional is known.
-        strict: refuse a file with a bad frame; False drops bad frames with a warning.
-        energy_key: name of the energy, if it is not recognised; for a key like ``"REF_energy"`` forces, stress and magmoms are
-            looked for under the same prefix, unless their keys are given too.
-        forces_key: name of the forces.
-        stress_key: name of the stress.
-        virial_key: name of the virial, eV; stress is -virial/V.
-        magmom_key: name of the magnetic moments of the atoms.
-        energy: which energy: ``"uncorrected"`` or ``"corrected"`` of JSON records, ``"e_0"`` or ``"free"`` of VASP.
-        steps: ionic steps of VASP runs: ``"all"`` or ``"last"``.
-        energy_unit: unit of the energies, where it is not the format's usual: ``"Ha"``, ``"eV/atom"``, ..., or its size as a
-            number; see :func:`xclimb.units.label_unit`.
-        force_unit: the same of the forces: ``"Ha/Bohr"``; ``"-eV/A"`` for gradients.
-        stress_unit: the same of the stress: ``"GPa"``; ``"-kbar"`` for VASP's sign.
-        only: the one level of theory that is read where there are several: functional and dispersion, ``"r2SCAN"``,
-            ``"PBE-D3(BJ)"``.
-
-    Raises:
-        DataError: if there is nothing to read, a file is damaged, or frames are bad (naming the first, and how many).
-        TheoryError: if files state several levels of theory (naming all), or another functional than the one given.
-    """
-    if named_part(path) is not None:
-        frames = open_store(path)
-        return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
-    sources, _ = find_sources(Path(path))
-    check_readable(sources)
-    check_stores(sources)
-    units = LabelUnits(energy_unit, force_unit, stress_unit)
-    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units, only=only)
-    try:
-        sets, rejects = _collected(sources, reading, theory, strict)
-        whole = Frames.concatenate(sets) if len(sets) > 1 else None
-    except TheoryError as error:
-        if only is not None:
-            raise
-        way = 'read one of them (xclimb.read(..., only="NAME")), or make a store of each (xclimb ingest ... --by-theory)'
-        raise several_levels(error, levels_there(sources, reading), f"{path} holds", way) from None
-    if rejects:
-        _tell(rejects, sum(map(len, sets)), strict, str(path))
-    if not sets:
-        why = f": {rejects[0].reason} ({rejects[0].detail})" if rejects else ""
-        there = f" at {only}: there are {listed(levels_there(sources, reading))}" if only and not rejects else ""
-        raise DataError(f"{path} has no frames that can be used{there or why}")
-    return sets[0] if whole is None else whole
-
-
-def _collected(
-    sources: Sequence[Source], reading: Reading, theory: LevelOfTheory | None, strict: bool
-) -> tuple[list[Frames], list[Reject]]:
-    """The sound frames of files, and what is bad; see :func:`read`."""
-    names, previous = Names(), sources[0]
-    sets: list[Frames] = []
-    rejects: list[Reject] = []
-    for done in map(run_task, _every_task(sources, reading)):
-        if done.source is not previous:
-            names.next_file()
-            previous = done.source
-        for part in done.parts:
-            rejects += part.rejects
-            if len(part.frames):
-                resolved = resolve_theory(part.frames.theory, reading.functional, theory, str(done.source.path))
-                sets.append(names.unique(part.frames, done.source.stem).with_theory(resolved))
-        if done.theory_error:
-            raise TheoryError(done.theory_error)
-        if done.error and strict:
-            raise DataError(done.error)
-        if done.error:
-            rejects.append(Reject("", -1, "file cannot be read", done.error, str(done.source.path)))
-    names.warn()
-    return sets, rejects
-
-
-def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
-    """Say what was wrong: as an error if strict, else as a warning."""
-    if strict:
-        bad = rejects[0]
-        raise DataError(
-            f"{bad.file or path}: frame {bad.frame_id} (number {bad.index}) is bad: {bad.reason}, {bad.detail}; "
-            f"{len(rejects)} of {len(rejects) + kept} frames are: drop them with strict=False, or list them with xclimb ingest"
-        )
-    why = ", ".join(f"{count} {reason}" for reason, count in Counter(reject.reason for reject in rejects).most_common())
-    first = rejects[0].frame_id or rejects[0].file
-    text = f"{path}: {len(rejects)} of {len(rejects) + kept} frames dropped ({why}), {first} the first"
-    warnings.warn(text, XclimbWarning, stacklevel=3)
-
-
-# -- ingest ---------------------------------------------------------------------------------------------------------------
+from xclimb.ingest.tasks import Reading
 
 
 def ingest(
@@ -243,7 +105,7 @@ def ingest(
         sources = [Source(out, "store", out.name), *sources]
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units, only)
+    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units, only=only)
     job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
     job.mix = tuple(name for name in mix.split(",") if name)
     try:
@@ -331,7 +193,7 @@ class _Job:
         theory = writer.theory or LevelOfTheory()
         notes = tuple(repeated_crystals(open_store(self.out)))
         where: dict[str, Any] = {"rejects_path": self.out / REJECTS, "path": self.out, "passed": self.passed}
-        return IngestSummary(**counted, **where, theory=theory, notes=notes)
+        return IngestSummary(**counted, **where, theory=theory, labels=receiver.use, notes=notes)
 
     def fill(self, writer: StoreWriter, workers: int, scheduler: str | None, progress: bool) -> Receiver:
         """Read everything into a store; give what counted it."""
@@ -339,7 +201,7 @@ class _Job:
         receiver = Receiver(writer, self.resolve, self.carry, self.only is not None, duplicate)
         self.resumed = receiver.tasks
         with workers_of(workers, scheduler) as (executor, n), bar(progress) as advance:
-            tasks = islice(_every_task(self.sources, self.reading), self.resumed, None)
+            tasks = islice(every_task(self.sources, self.reading), self.resumed, None)
             for done in run_tasks(tasks, executor, n):
                 receiver.take(done if self.only is None else only_rejected(done, self.only, self.out))
                 advance(receiver.n_out, receiver.n_rejected, done.source.path.name)
@@ -349,7 +211,8 @@ class _Job:
             beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
             receiver.flush()
             shutil.copyfile(writer.work / REJECTS, beside)
-            raise DataError(f"none of the {receiver.n_rejected} frames can be used ({receiver.why()}), see {beside}")
+            left = f"; {unread}" if (unread := receiver.use.told_left()) else ""
+            raise DataError(f"none of the {receiver.n_rejected} frames can be used ({receiver.why()}{left}), see {beside}")
         if self.look is not None:
             receiver.look_again(self.look, self.reading)
         return receiver
@@ -366,6 +229,7 @@ class _Job:
             "warned": dict(receiver.warned),
             "resumed": self.resumed,
             "others": dict(receiver.others),
+            "isolated": receiver.isolated,
         }
 
     def resolve(self, stated: LevelOfTheory, source: Source) -> LevelOfTheory:
@@ -397,6 +261,7 @@ class _Job:
             "rejects": dict(receiver.reasons),
             "warnings": dict(receiver.warned),
             "other_levels": dict(receiver.others),
+            **({"labels": receiver.use.taken} if receiver.use.taken else {}),
         }
 
 

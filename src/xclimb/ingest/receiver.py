@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xclimb.data.isolated import is_isolated_atom
+from xclimb.data.label_schema import LabelUse
 from xclimb.data.store_writer import StoreWriter
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
@@ -54,6 +56,7 @@ class Receiver:
         self.rows_before = 0  # frames in the store where the current file begins
         self.first_source = 0  # frames of the first file
         self.n_files = 0
+        self.use, self.isolated = LabelUse(), 0
         self._last = time.monotonic()
         if writer.state is not None:
             self._resume(writer.state)
@@ -132,13 +135,16 @@ class Receiver:
         counts = {"reasons": dict(self.reasons), "warned": dict(self.warned), "others": dict(self.others)}
         places = [self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files]
         here = sorted(self._others_here)
-        self.writer.checkpoint({"places": places, "path": self.path, "others_here": here, **counts})
+        labels = {"taken": self.use.taken, "left": self.use.left, "isolated": self.isolated}
+        self.writer.checkpoint({"places": places, "path": self.path, "others_here": here, "labels": labels, **counts})
         self._last = time.monotonic()
 
     def _resume(self, state: dict) -> None:
         self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files = state["places"]
         self.path, self.reasons, self.warned = state["path"], Counter(state["reasons"]), Counter(state["warned"])
         self.others, self._others_here = Counter(state["others"]), set(state["others_here"])
+        labels = state["labels"]
+        self.use, self.isolated = LabelUse(labels["taken"], labels["left"]), labels["isolated"]
         ids = self.writer.frame_ids()
         self.names.seen, self.names.own = set(ids[: self.rows_before]), set(ids[self.rows_before :])
         self.writer.side(REJECTS)
@@ -152,6 +158,7 @@ class Receiver:
 
     def _take(self, part: Part, prints: np.ndarray, source: Source) -> None:
         self._list(part.rejects)
+        self.use.add(part.use)
         if not len(part.frames):
             return
         frames = part.frames.with_theory(self.resolve(part.frames.theory, source))
@@ -168,6 +175,7 @@ class Receiver:
         except TheoryError as error:
             raise TheoryError(f"{source.path}: {error}") from None
         self.n_out += len(frames)
+        self.isolated += int(is_isolated_atom(frames).sum())
 
     def _twice(self, prints: list[int]) -> np.ndarray:
         """Which frames were there already ``[S]``."""

@@ -1,8 +1,9 @@
-"""The numbers that an ingest ends with."""
+"""The outcome of an ingest: :class:`IngestSummary`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xclimb.data.label_schema import LabelUse
 from xclimb.data.theory import LevelOfTheory
 
 
@@ -23,6 +24,8 @@ class IngestSummary:
         warned: reason -> how many frames were kept with a warning; ``warnings.csv`` in the store names them.
         resumed: tasks that an interrupted ingest had done already.
         others: level of theory -> files that hold frames at it, which were passed over.
+        labels: keys that were read as labels, where they are not the usual, and keys that name labels and were not read.
+        isolated: frames kept that are isolated atoms.
         notes: what should be known of the store, a sentence each.
     """
 
@@ -38,4 +41,6 @@ class IngestSummary:
     warned: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
     others: dict[str, int] = field(default_factory=dict)
+    labels: LabelUse = field(default_factory=LabelUse)
+    isolated: int = 0
     notes: tuple[str, ...] = ()

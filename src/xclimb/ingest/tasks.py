@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from xclimb.data.frames import LABELS
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import iter_store
 from xclimb.data.theory import functional_name
 from xclimb.errors import DataError, TheoryError
-from xclimb.ingest.audit import Limits, Reject, audit
+from xclimb.ingest.audit import NO_LABEL, Limits, Reject, audit
 from xclimb.ingest.json_spans import Chunk
 from xclimb.ingest.label_units import LabelUnits, states_units
 from xclimb.ingest.levels import FAMILIES, is_other_level, wanted_parts
@@ -35,6 +36,7 @@ class Reading:
         checks: check -> action, see :func:`xclimb.ingest.audit.audit`.
         only: name of the one level of theory that is read, see :func:`xclimb.ingest.levels.level_name`.
         units: units of the labels, where they are not the usual of a format.
+        labels: ``"required"`` (a frame without any is a reject), ``"optional"``, or ``"ignored"`` (only structures are read).
     """
 
     functional: str | None = None
@@ -45,8 +47,11 @@ class Reading:
     checks: Mapping[str, str] = field(default_factory=dict)
     units: LabelUnits = field(default_factory=LabelUnits)
     only: str | None = None
+    labels: str = "required"
 
     def __post_init__(self):
+        if self.labels not in ("required", "optional", "ignored"):
+            raise DataError(f"labels={self.labels!r}: give required, optional or ignored")
         if self.energy not in (None, "uncorrected", "corrected", "e_0", "free"):
             raise DataError(f"energy={self.energy!r}: give uncorrected or corrected (JSON), e_0 or free (VASP)")
         if self.steps not in ("all", "last"):
@@ -129,6 +134,10 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
         from xclimb.ingest.vasp import iter_vasprun
 
         yield from iter_vasprun(source, reading.energy, reading.steps)
+    elif reading.labels == "ignored":
+        from xclimb.ingest.ase_files import iter_structures
+
+        yield from iter_structures(source)
     elif source.kind == "vasp-out":
         from xclimb.ingest.vasp_outcar import iter_outcar
 
@@ -136,7 +145,7 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
     else:
         from xclimb.ingest.ase_files import iter_ase
 
-        yield from iter_ase(source, reading.keys)
+        yield from iter_ase(source, reading.keys, reading.functional)
 
 
 def run_task(task: Task) -> Done:
@@ -190,14 +199,20 @@ def _audited(part: Part, task: Task) -> Part:
     """The sound frames of a part; those that are not join its rejects."""
     if task.source.kind != "store":
         part = replace(part, frames=task.reading.units.convert(part.frames, task.source.kind))
-    found = audit(
-        part.frames, task.reading.limits, file=str(task.source.path), checks=task.reading.checks,
-        units_stated=states_units(task.source.kind),
-    )  # fmt: skip
+    checks = dict(task.reading.checks)
+    if task.reading.labels != "required" or task.source.kind == "store":  # of a store it was decided when it was made
+        checks.setdefault("unlabelled", "off")
+    if task.reading.labels == "ignored":
+        checks |= {"converged": "off"}
+        part = replace(part, frames=part.frames.replace(**dict.fromkeys(LABELS)))
+    stated = states_units(task.source.kind)
+    found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=checks, units_stated=stated)
+    why = part.use.told_left()
+    found = [replace(one, detail=why) if why and one.reason == NO_LABEL else one for one in found]
     sound = np.ones(len(part.frames), dtype=bool)
     sound[[reject.index for reject in found if reject.action == "reject"]] = False
     told = [replace(reject, index=int(part.places[reject.index])) for reject in found]
     rejects: list[Reject] = sorted(part.rejects + told, key=lambda reject: reject.index)
     if sound.all():
         return replace(part, rejects=rejects)
-    return Part(part.frames[sound], part.first, rejects, part.places[sound])
+    return replace(part, frames=part.frames[sound], rejects=rejects, places=part.places[sound])

@@ -6,7 +6,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import MAX_Z, Frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, ReferencesError, counted
 from xclimb.references.linear import Design, FractionFit, build_design, fit_fractions
@@ -31,11 +33,12 @@ class HasInteraction(Protocol):
         """Energies of the network alone, eV ``[S]``."""
 
 
-def fit_references(frames: Frames, potential: HasInteraction | None = None, kind: str | None = None) -> AtomRef:
+def fit_references(frames: FramesLike, potential: HasInteraction | None = None, kind: str | None = None) -> AtomRef:
     """Fit elemental reference energies to labelled frames.
 
     Args:
-        frames: structures with energies; those without are left out and counted.
+        frames: structures with energies, or a list of ASE atoms; those without are left out and counted, isolated atoms too
+            are left out.
         potential: whose network's energies are taken off first (``residual``, ``robust``), and whose references are kept for
             elements without data.
         kind: ``"raw"``: least squares of the energies per atom on composition fractions, no intercept (the paper's AtomRef).
@@ -51,13 +54,14 @@ def fit_references(frames: Frames, potential: HasInteraction | None = None, kind
         ReferencesError: if no frame has an energy, or ``residual`` is asked for without a potential.
         ConfigError: on an unknown kind.
     """
+    frames = labelled_frames(frames, "frames")
     notes = () if kind is not None or potential is not None else (_RAW_BY_DEFAULT,)
     kind = kind or (DEFAULT_KIND if potential is not None else "raw")
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of references {kind!r}: choose one of {', '.join(KINDS)}")
     if kind == "residual" and potential is None:
         raise ReferencesError("residual references fit what a potential leaves over: give potential=..., or use kind='raw'")
-    usable = np.isfinite(frames.energy) & (frames.n_atoms > 0)
+    usable = np.isfinite(frames.energy) & (frames.n_atoms > 0) & ~is_isolated_atom(frames)
     if not usable.any():
         raise ReferencesError(f"none of the {len(frames)} frames has an energy to fit references to: read labelled frames")
     used = frames if usable.all() else frames[usable]

@@ -3,13 +3,32 @@
 import numpy as np
 
 from xclimb.config import TransferConfig
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import COLUMNS, LABELS, Frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.splits import SplitError, propose_split
 from xclimb.errors import ConfigError, DataError, TheoryError, counted
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 
 _NAMED = 5  # how many names a message lists
+
+
+def material_frames(given: FramesLike, name: str) -> tuple[Frames, list[str]]:
+    """Frames of materials, isolated atoms left out, and a note where there were any.
+
+    Raises:
+        DataError: if nothing else is in the set.
+    """
+    frames = labelled_frames(given, name)
+    alone = is_isolated_atom(frames)
+    if not alone.any():
+        return frames, []
+    if alone.all():
+        raise DataError(f"the {name} set holds isolated atoms only: give frames of materials")
+    symbols = frames[alone].formulas().tolist()
+    listed = ", ".join(symbols[:_NAMED]) + (", ..." if len(symbols) > _NAMED else "")
+    return frames[~alone], [f"{counted(len(symbols), 'isolated atom')} in the {name} set ({listed}): left out of it."]
 
 
 def split_off_validation(frames: Frames, config: TransferConfig, progress: bool = False) -> tuple[Frames, Frames, list[str]]:

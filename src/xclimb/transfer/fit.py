@@ -5,6 +5,7 @@ from typing import Any
 
 from xclimb.analysis.zero_labels import zero_rows
 from xclimb.config import TransferConfig
+from xclimb.data.convert import FramesLike
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
 from xclimb.models.potential import Potential, device_of
@@ -13,7 +14,7 @@ from xclimb.training.engine import Engine, first_process, run_on_devices
 from xclimb.training.logs import check_logs
 from xclimb.training.run import Run, RunFolder, read_run
 from xclimb.transfer.audit import take_zeros_as_missing
-from xclimb.transfer.checks import check_data, check_no_effect, split_off_validation
+from xclimb.transfer.checks import check_data, check_no_effect, material_frames, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.methods import get_method
 from xclimb.transfer.resume import check_same_run, go_on
@@ -25,14 +26,14 @@ __all__ = ["Run", "run_transfer", "transfer"]
 
 def transfer(
     source: str | Path | Potential = "chgnet-0.3.0",
-    train: Frames | None = None,
-    val: Frames | None = None,
+    train: FramesLike | None = None,
+    val: FramesLike | None = None,
     method: str = "residual",
     out: str | Path | None = None,
     epochs: int = 50,
     seed: int = 0,
     *,
-    test: Frames | None = None,
+    test: FramesLike | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
@@ -43,7 +44,7 @@ def transfer(
 
     Args:
         source: zoo name, path of a potential or run folder, or a Potential; ``scratch`` takes only its architecture.
-        train: labelled frames; labels that are missing are masked.
+        train: labelled frames, or a list of ASE atoms with labels; labels that are missing are masked.
         val: frames to choose the best epoch by, at the same level of theory; None puts a tenth of ``train`` aside, by
             material, or in blocks of frames where there are too few (``validation={"by": "frame", "fraction": 0.2}``).
         method: ``scratch``, ``trainable``, ``frozen``, ``refit`` (Methods 1 to 4 of arXiv 2504.05565) or ``residual``.
@@ -82,8 +83,8 @@ def transfer(
 
 def run_transfer(
     config: TransferConfig,
-    train: Frames | None,
-    val: Frames | None = None,
+    train: FramesLike | None,
+    val: FramesLike | None = None,
     out: str | Path | None = None,
     source: Potential | None = None,
     *,
@@ -92,7 +93,7 @@ def run_transfer(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
     inputs: dict[str, Any] | None = None,
-    test: Frames | None = None,
+    test: FramesLike | None = None,
 ) -> Run:
     """The same with all settings in one object; ``source`` replaces loading ``config.source``. See :func:`transfer`.
 
@@ -105,17 +106,9 @@ def run_transfer(
         raise ConfigError("on_epoch cannot be called from several processes: leave it out, or devices")
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
-    notes: list[str] = []
-    if val is None:
-        train, val, notes = split_off_validation(train, config, progress and first_process())
-    else:
-        check_no_effect(config)
-    notes += check_data(train, val, test)
-    if config.audit_frames:
-        train, val, zeros = _without_zeros(config, train, val, source)
-        notes = [*zeros, *notes]
+    frames, held_out, tested, notes = _prepared(train, val, test, config, source, progress and first_process())
     path = Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}"
-    job = Job(config, train, val, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, test)
+    job = Job(config, frames, held_out, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, tested)
     if first_process():
         folder = RunFolder(path, overwrite, resume)
         if resume and folder.was_cleaning_up:
@@ -125,6 +118,29 @@ def run_transfer(
             check_same_run(folder, job)
     rank = run_on_devices(config, carry_out, job)
     return read_run(path, config.device, config.dtype, rank)
+
+
+def _prepared(
+    train: FramesLike,
+    val: FramesLike | None,
+    test: FramesLike | None,
+    config: TransferConfig,
+    source: Potential | None,
+    progress: bool,
+) -> tuple[Frames, Frames, Frames | None, list[str]]:
+    """Checked training, validation and test frames, and notes on them."""
+    frames, notes = material_frames(train, "training")
+    if val is None:
+        frames, held_out, more = split_off_validation(frames, config, progress)
+    else:
+        check_no_effect(config)
+        held_out, more = material_frames(val, "validation")
+    tested, on_test = (None, []) if test is None else material_frames(test, "test")
+    notes += [*more, *on_test, *check_data(frames, held_out, tested)]
+    if config.audit_frames:
+        frames, held_out, zeros = _without_zeros(config, frames, held_out, source)
+        notes = [*zeros, *notes]
+    return frames, held_out, tested, notes
 
 
 def _without_zeros(
