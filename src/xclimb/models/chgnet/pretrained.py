@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xclimb.errors import CheckpointError
-from xclimb.models.chgnet import CHGNet, CHGNetConfig
+from xclimb.models.chgnet.network import CHGNet, CHGNetConfig
 
 _FOLDERS = {"chgnet-0.2.0": "0.2.0", "chgnet-0.3.0": "0.3.0", "chgnet-r2scan": "r2scan"}
 
