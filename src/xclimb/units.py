@@ -48,6 +48,16 @@ def vasp_kbar_to_ev_a3(stress):
     return -gpa_to_ev_a3(np.asarray(stress, dtype=float) / _KBAR_PER_GPA)
 
 
+def virial_to_stress(virial, volume) -> np.ndarray:
+    """Virials, eV ``[..., 3, 3]``, and cell volumes, Å^3 ``[...]``, to stress, eV/Å^3 ``[..., 3, 3]``.
+
+    The stress is minus virial over volume (as in QUIP and GPUMD); NaN where there is no volume.
+    """
+    size = np.asarray(volume, dtype=float)[..., None, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(size > 0, -np.asarray(virial, dtype=float) / size, np.nan)
+
+
 def voigt_to_full(stress) -> np.ndarray:
     """Voigt stress ``[..., 6]`` (xx yy zz yz xz xy) to the symmetric tensor ``[..., 3, 3]``."""
     return np.asarray(stress, dtype=float)[..., _FULL_FROM_VOIGT]

@@ -163,6 +163,7 @@ def test_warnings_become_notes_once_and_those_of_others_are_hidden(monkeypatch):
         ("with functional=...", "with --functional NAME"),
         ("or overwrite=True (--overwrite) to", "or --overwrite to"),
         ("energy_key='REF_energy'", "--energy-key REF_energy"),
+        ("virial_key='W'", "--virial-key W"),
         ("out=1 and loss.energy=2 stay", "out=1 and loss.energy=2 stay"),
     ],
 )

@@ -7,6 +7,7 @@ from ase.constraints import FixAtoms
 from pymatgen.core import Lattice, Molecule, Structure
 
 from xclimb.data.frames import Frames
+from xclimb.data.label_keys import LabelKeys
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError
 
@@ -66,7 +67,7 @@ def test_energy_key_takes_its_prefix_along():
     atoms.arrays |= {"forces": np.ones((4, 3)), "REF_forces": np.full((4, 3), 7.0)}
     from xclimb.data.convert import from_ase
 
-    frames = from_ase(atoms, energy_key="REF_energy")
+    frames = from_ase(atoms, keys=LabelKeys(energy="REF_energy"))
     assert frames.energy.tolist() == [-2.0]
     np.testing.assert_array_equal(frames.forces, np.full((4, 3), 7.0))
     assert not frames.has("stress")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from data.made import crystals, frames_sets, same
+from xclimb.data.label_keys import LabelKeys
 from xclimb.data.parquet import frames_from_table, label_columns, to_parquet, to_table
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError
@@ -51,10 +52,21 @@ def test_labels_of_the_functional_asked_for():
     assert not frames.has("magmoms")
     assert frames.theory == LevelOfTheory("r2SCAN")
     assert back(table, functional="pbe").has("magmoms")
-    assert back(table, energy_key="pbe_energy").theory == LevelOfTheory("PBE")
+    assert back(table, keys=LabelKeys(energy="pbe_energy")).theory == LevelOfTheory("PBE")
     assert set(frames.extras) == {"source", "rank"}
     assert frames.extras["source"].tolist() == ["a", "", "c"]
     np.testing.assert_array_equal(frames.extras["rank"], [1, np.nan, 3])
+
+
+def test_each_label_under_a_key_of_its_own():
+    table = two_functionals()
+    columns = [{"pbe_stress": "w", "r2scan_forces": "f"}.get(name, name) for name in table.column_names]
+    table = table.rename_columns(columns)
+    frames = back(table, keys=LabelKeys(energy="pbe_energy", forces="f", virial="w"))
+    np.testing.assert_array_equal(frames.energy, crystals().energy)
+    np.testing.assert_array_equal(frames.forces, crystals().forces)
+    np.testing.assert_allclose(frames.stress, -crystals().stress / crystals().volumes[:, None, None])
+    assert frames.extras.keys() == {"source", "rank"}
 
 
 @pytest.mark.parametrize(
@@ -62,8 +74,8 @@ def test_labels_of_the_functional_asked_for():
     [
         ({}, DataError, r"labels of PBE \(pbe_energy\), r2SCAN \(r2scan_energy\): say which"),
         ({"functional": "HSE"}, TheoryError, r"no labels of HSE06; it has PBE \(pbe_energy\), r2SCAN"),
-        ({"energy_key": "energie"}, DataError, "no column 'energie'; its columns are"),
-        ({"energy_key": "rank"}, DataError, "must end in 'energy'"),
+        ({"keys": LabelKeys(energy="energie")}, DataError, "no column 'energie'; its columns are"),
+        ({"keys": LabelKeys(stress="pressure")}, DataError, "no column 'pressure'; its columns are"),
     ],
 )
 def test_choosing_labels(kwargs, error, told):

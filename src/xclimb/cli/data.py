@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, named_limits, pairs, read_data
+from xclimb.cli.options import Data, Functional, Json, Overwrite, named_limits, pairs, read_data, takes_label_keys
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.ingest.audit import Limits
     from xclimb.ingest.second_look import Findings, Group, Look
 
 
+@takes_label_keys
 def ingest(
     paths: Annotated[
         list[str] | None,
@@ -27,7 +29,6 @@ def ingest(
         Path | None, typer.Option("--out", "-o", metavar="STORE", help="Folder of the new store.", show_default=False)
     ] = None,
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     energy: Annotated[
         str | None,
         typer.Option(metavar="WHICH", help="uncorrected or corrected (JSON), e_0 or free (VASP).", show_default=False),
@@ -88,6 +89,8 @@ def ingest(
         typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers read instead.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Read calculations, check every frame, and keep the good ones in a store.
 
@@ -115,7 +118,7 @@ def ingest(
         raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
     else:
         summary = ingest_files(
-            list(paths), out, functional, energy_key=energy_key, energy=energy, steps=steps, mix=mix, limits=limits,
+            list(paths), out, functional, **keys.arguments(), energy=energy, steps=steps, mix=mix, limits=limits,
             checks=checks, energy_unit=energy_unit, force_unit=force_unit, stress_unit=stress_unit, overwrite=overwrite,
             append=append, progress=watched, workers=many, scheduler=scheduler,
             look=None if potential == "none" else _against(potential),
@@ -138,18 +141,20 @@ def _against(potential: str) -> "Look":
     return look
 
 
+@takes_label_keys
 def export(
     data: Data,
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="File to write: .extxyz, .db, .aselmdb or .parquet.", show_default=False)
     ],
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     format: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="extxyz, db, aselmdb or parquet, if the suffix does not say it.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Write a store (or other data) to a file of another program; names, labels and level of theory go along.
 
@@ -159,7 +164,7 @@ def export(
     """
     from xclimb.data.export import export as write
 
-    frames = read_data(data, functional, energy_key)
+    frames = read_data(data, functional, keys)
     path = write(frames, out, format, overwrite=overwrite)
     console().print(f"{count(len(frames))} frames at {frames.theory}: {path}", soft_wrap=True)
 
@@ -197,16 +202,18 @@ def _numbers(text: str, between: str, option: str) -> list[float]:
         raise ConfigError(f"--{option} {text}: give numbers with {between!r} between them") from None
 
 
+@takes_label_keys
 def inspect(
     data: Data,
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     json: Json = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="PAGE", help="Also a page with a periodic table, page.html.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Show what a data set holds: counts, elements, labels, histograms, level of theory, frames that cannot be used.
 
@@ -218,7 +225,7 @@ def inspect(
     from xclimb.cli.show import show_overview
 
     page = fresh_file(out, overwrite) if out is not None else None
-    found = overview(read_data(data, functional, energy_key, strict=False))
+    found = overview(read_data(data, functional, keys, strict=False))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(found))
     if page is not None:

@@ -15,15 +15,18 @@ from xclimb.cli.options import (
     PairBy,
     read_ends,
     read_sides,
+    takes_label_keys,
 )
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.models.potential import Potential
 
 
+@takes_label_keys
 def shift(
     low: Annotated[
         str,
@@ -64,6 +67,8 @@ def shift(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Measure how two functionals differ on the same structures: mean shift (eV/atom), share of each element, the rest.
 
@@ -80,8 +85,8 @@ def shift(
 
     if out is not None and not overwrite and (out / "shift.json").exists():
         raise ConfigError(f"{out} holds a shift already: give another folder with --out, or --overwrite to replace it")
-    sides = read_sides(low, high, functional_low, functional_high)
-    ends = read_ends(ends_low, functional_low), read_ends(ends_high, functional_high)
+    sides = read_sides(low, high, functional_low, functional_high, keys)
+    ends = read_ends(ends_low, functional_low, keys), read_ends(ends_high, functional_high, keys)
     report = measure_shift(*sides, by, _potential(source), *ends, progress=error_console().is_terminal)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
@@ -100,6 +105,7 @@ def _potential(name: str | None) -> "Potential | None":
     return None if name is None else load(name)
 
 
+@takes_label_keys
 def stability(
     low: Annotated[
         str,
@@ -119,6 +125,8 @@ def stability(
     ends_low: EndsLow = None,
     ends_high: EndsHigh = None,
     json: Json = None,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Compare formation energies and distances to the convex hull; name the compounds that change side of the hull.
 
@@ -131,8 +139,8 @@ def stability(
     from xclimb.analysis.stability import stability as measure_stability
     from xclimb.cli.show import show_stability
 
-    sides = read_sides(low, high, functional_low, functional_high)
-    ends = read_ends(ends_low, functional_low), read_ends(ends_high, functional_high)
+    sides = read_sides(low, high, functional_low, functional_high, keys)
+    ends = read_ends(ends_low, functional_low, keys), read_ends(ends_high, functional_high, keys)
     report = measure_stability(*sides, *ends, by)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))

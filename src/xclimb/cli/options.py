@@ -1,5 +1,8 @@
 """Arguments and options that several commands share, and how their data are read."""
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +12,7 @@ from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.ingest.audit import Limits
 
 SAMPLE = "sample:"
@@ -26,10 +30,6 @@ Functional = Annotated[
     typer.Option(
         "--functional", "-f", metavar="NAME", help="Functional of the labels: PBE, r2SCAN, HSE06, ...", show_default=False
     ),
-]
-EnergyKey = Annotated[
-    str | None,
-    typer.Option(metavar="KEY", help="Name of the energy (eV) in the file, if it is none of the usual.", show_default=False),
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:<n> or mps.")]
 Dtype = Annotated[str, typer.Option(metavar="DTYPE", help="float32, or float64 for finite differences and tight tolerances.")]
@@ -58,10 +58,39 @@ _ENDS = "Energies of the pure elements at the level of {}: data that hold them, 
 EndsLow = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("LOW"), show_default=False)]
 EndsHigh = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("HIGH"), show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+_LABEL_KEYS = {
+    "energy": "Name of the energy (eV) in the file, if it is not recognised.",
+    "forces": "Name of the forces (eV/Å).",
+    "stress": "Name of the stress (eV/Å³, tension positive).",
+    "virial": "Name of the virial (eV; stress is -virial/V).",
+    "magmom": "Name of the magnetic moments (µB).",
+}
 
 
-def read_data(data: str, functional: str | None = None, energy_key: str | None = None, **settings: Any) -> "Frames":
+def takes_label_keys(command: Callable[..., None]) -> Callable[..., None]:
+    """Append ``--energy-key``, ``--forces-key``, ... to a command, which gets them together as the argument ``keys``."""
+    parameters = [one for one in signature(command).parameters.values() if one.name != "keys"]
+    for name, text in _LABEL_KEYS.items():
+        option = typer.Option(metavar="KEY", help=text, show_default=False, rich_help_panel="Names of labels in the files")
+        annotation = Annotated[str | None, option]
+        parameters.append(Parameter(f"{name}_key", Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        from xclimb.data.label_keys import LabelKeys
+
+        keys = LabelKeys(**{name: arguments.pop(f"{name}_key", None) for name in _LABEL_KEYS})
+        command(**arguments, keys=keys)
+
+    run.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def read_data(data: str, functional: str | None = None, keys: "LabelKeys | None" = None, **settings: Any) -> "Frames":
     """Labelled frames from whatever the user named: file, folder, store (its checksums are compared) or embedded sample.
+
+    A store has its labels under the names of xclimb, so ``keys`` do not concern it.
 
     Raises:
         DataError, TheoryError: from reading.
@@ -79,15 +108,16 @@ def read_data(data: str, functional: str | None = None, energy_key: str | None =
     if is_store(store):
         for _ in iter_store(store, verify=True):
             pass
-        if energy_key is None:  # memory-mapped: it was audited when it was made
-            from xclimb.ingest.pipeline import resolve_theory
+        from xclimb.ingest.pipeline import resolve_theory
 
-            frames = open_store(data)
-            return frames.with_theory(resolve_theory(frames.theory, functional, None, data))
-    return read(data, functional, energy_key=energy_key, **settings)
+        frames = open_store(data)  # memory-mapped: it was audited when it was made
+        return frames.with_theory(resolve_theory(frames.theory, functional, None, data))
+    return read(data, functional, **(keys.arguments() if keys else {}), **settings)
 
 
-def read_ends(source: str | None, functional: str | None) -> "Frames | dict[str, float] | None":
+def read_ends(
+    source: str | None, functional: str | None, keys: "LabelKeys | None" = None
+) -> "Frames | dict[str, float] | None":
     """Elemental end points: data as in :func:`read_data`, or a JSON file of eV/atom by symbol.
 
     Raises:
@@ -95,7 +125,7 @@ def read_ends(source: str | None, functional: str | None) -> "Frames | dict[str,
         DataError, TheoryError: from reading data.
     """
     if source is None or not source.endswith(".json"):
-        return None if source is None else read_data(source, functional)
+        return None if source is None else read_data(source, functional, keys)
     import json
 
     try:
@@ -108,7 +138,9 @@ def read_ends(source: str | None, functional: str | None) -> "Frames | dict[str,
     return energies
 
 
-def read_sides(low: str, high: str | None, functional_low: str | None, functional_high: str | None) -> "tuple[Any, Frames]":
+def read_sides(
+    low: str, high: str | None, functional_low: str | None, functional_high: str | None, keys: "LabelKeys | None" = None
+) -> "tuple[Any, Frames]":
     """The two sides of a comparison: data or a potential, and data; one name for both if the second is left out.
 
     Raises:
@@ -124,8 +156,8 @@ def read_sides(low: str, high: str | None, functional_low: str | None, functiona
     if predicted:
         from xclimb.models.zoo import load
 
-        return load(low), read_data(str(high), functional_high)
-    return read_data(low, functional_low), read_data(high or low, functional_high)
+        return load(low), read_data(str(high), functional_high, keys)
+    return read_data(low, functional_low, keys), read_data(high or low, functional_high, keys)
 
 
 def pairs(entries: list[str], option: str) -> dict[str, str]:

@@ -5,13 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import Data, Device, Dtype, EnergyKey, Functional, Json, Overwrite, read_data, resumed, run_settings
+from xclimb.cli.options import (
+    Data,
+    Device,
+    Dtype,
+    Functional,
+    Json,
+    Overwrite,
+    read_data,
+    resumed,
+    run_settings,
+    takes_label_keys,
+)
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.tables import count, fresh_file, make_table, metrics_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
 
 Source = Annotated[
     str,
@@ -41,6 +53,7 @@ def models() -> None:
     )
 
 
+@takes_label_keys
 def transfer(
     data: Annotated[
         str | None,
@@ -59,7 +72,6 @@ def transfer(
             show_default=False,
         ),
     ] = None,
-    energy_key: EnergyKey = None,
     source: Annotated[
         str | None,
         typer.Option("--source", "-s", metavar="POTENTIAL", help="Potential to start from.", show_default="chgnet-0.3.0"),
@@ -120,6 +132,8 @@ def transfer(
             show_default=False,
         ),
     ] = None,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder that can be used and reported.
 
@@ -130,7 +144,7 @@ def transfer(
     named = {"source": source, "method": method, "epochs": epochs, "seed": seed}
     named |= {"device": device, "devices": devices, "dtype": dtype}
     settings = run_settings(config, named, overrides or [])
-    inputs: dict[str, Any] = {"data": data, "functional": functional, "val": val, "energy_key": energy_key}
+    inputs: dict[str, Any] = {"data": data, "functional": functional, "val": val, **keys.arguments()}
     if resume is not None:
         if overwrite or out is not None:
             raise ConfigError("--resume names the folder that goes on: leave --out and --overwrite out")
@@ -139,6 +153,7 @@ def transfer(
         raise ConfigError("which data? give DATA: a file, folder, store or sample:dft_pairs")
 
     from xclimb.config import TransferConfig
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.stored_split import validation_part
     from xclimb.training.engine import first_process
     from xclimb.transfer.fit import run_transfer
@@ -150,8 +165,9 @@ def transfer(
         inputs["val"] = beside
         if first_process():
             note(f"validated on {beside}, of the same split: --val names other frames")
-    train = read_data(inputs["data"], inputs["functional"], inputs["energy_key"])
-    held = read_data(inputs["val"], inputs["functional"], inputs["energy_key"]) if inputs["val"] is not None else None
+    keys = LabelKeys.from_arguments(inputs)
+    train = read_data(inputs["data"], inputs["functional"], keys)
+    held = read_data(inputs["val"], inputs["functional"], keys) if inputs["val"] is not None else None
     run = run_transfer(checked, train, held, resume or out, overwrite=overwrite, resume=resume is not None, inputs=inputs)
     if run.rank > 0:
         return  # one process talks
@@ -177,14 +193,16 @@ def transfer(
 _VALIDATED = (("energy_mae", 1), ("forces_mae", 1), ("stress_mae", 3), ("magmom_mae", 3))
 
 
+@takes_label_keys
 def evaluate(
     potential: Source,
     data: Data,
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     json: Json = None,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Errors of a potential on labelled frames: energy (meV/atom), forces (meV/Å), stress (GPa), magnetic moments (µB).
 
@@ -194,7 +212,7 @@ def evaluate(
     from xclimb.models.zoo import load
 
     loaded = load(potential, device, dtype)
-    metrics = measure(loaded, read_data(data, functional, energy_key))
+    metrics = measure(loaded, read_data(data, functional, keys))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(metrics.to_dict()))
     console().print(metrics_table([(potential, metrics)], first="potential"))
@@ -202,6 +220,7 @@ def evaluate(
         note(sentence)
 
 
+@takes_label_keys
 def predict(
     potential: Source,
     files: Annotated[
@@ -224,6 +243,8 @@ def predict(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Energy, forces, stress and magnetic moments of structures.
 
@@ -237,7 +258,7 @@ def predict(
     from xclimb.models.zoo import load
 
     loaded = load(potential, device, dtype)
-    labelled = loaded.label(_structures(files, functional))
+    labelled = loaded.label(_structures(files, functional, keys))
     table = make_table(
         "structure",
         "formula",
@@ -258,7 +279,7 @@ def predict(
         console().print(f"written: {out}", soft_wrap=True)
 
 
-def _structures(files: list[str], functional: str | None) -> "Frames":
+def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> "Frames":
     """The structures of all files, without their labels."""
     import numpy as np
 
@@ -266,7 +287,7 @@ def _structures(files: list[str], functional: str | None) -> "Frames":
     from xclimb.data.theory import LevelOfTheory
 
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional).replace(**bare) for name in files]
+    parts = [read_data(name, functional, keys).replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
     return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
 

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Data, EnergyKey, Functional, Json, Overwrite, read_data
+from xclimb.cli.options import Data, Functional, Json, Overwrite, read_data, takes_label_keys
 from xclimb.cli.shell import console
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 
 if TYPE_CHECKING:
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.references import AtomRef
 
 references_app = typer.Typer(
@@ -22,6 +23,7 @@ _Second = Annotated[str, typer.Argument(metavar="SECOND", help="The references t
 
 
 @references_app.command("fit")
+@takes_label_keys
 def fit(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="JSON file to write.", show_default=False)],
@@ -39,8 +41,9 @@ def fit(
         ),
     ] = None,
     functional: Functional = None,
-    energy_key: EnergyKey = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Fit references to labelled frames; elements without data are named.
 
@@ -50,7 +53,7 @@ def fit(
     from xclimb.references import fit_references
 
     fresh_file(out, overwrite)
-    frames = read_data(data, functional, energy_key)
+    frames = read_data(data, functional, keys)
     loaded = None
     if potential is not None:
         from xclimb.models.zoo import load

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 # arguments of the Python API in messages -> options: functional='PBE' -> --functional PBE
 _ARGUMENT = re.compile(
-    r"\b(functional|energy_key|overwrite|val|potential|kind|by|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
+    r"\b(functional|energy_key|forces_key|stress_key|virial_key|magmom_key|overwrite|val|potential|kind|by|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
 )
 _PIPE_WIDTH = 140  # columns where there is no terminal: tables in files and pipes must not be cut at 80
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import read_data, run_settings
+from xclimb.cli.options import read_data, run_settings, takes_label_keys
 from xclimb.cli.shell import console
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
+    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.splits import Split
     from xclimb.study.methods import Study
 
@@ -126,6 +127,7 @@ def _study() -> None:
 
 
 @study_app.command("methods")
+@takes_label_keys
 def methods(
     low: Annotated[
         str | None, typer.Argument(metavar="LOW", help="Data of the source's functional.", show_default=False)
@@ -171,6 +173,8 @@ def methods(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run again what is finished.")] = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
     """Transfer by every method and seed; table of errors on held-out materials, verdict and report.
 
@@ -180,7 +184,7 @@ def methods(
     """
     settings = run_settings(None, {}, overrides or [])
     chosen = _seeds(seeds)
-    low_frames, high_frames, parts = _study_data(low, high, sample, functional_low, functional_high, split)
+    low_frames, high_frames, parts = _study_data(low, high, sample, functional_low, functional_high, split, keys)
 
     from xclimb.study.methods import study_methods
 
@@ -204,7 +208,13 @@ def methods(
 
 
 def _study_data(
-    low: str | None, high: str | None, sample: str | None, functional_low: str, functional_high: str, split: Path | None
+    low: str | None,
+    high: str | None,
+    sample: str | None,
+    functional_low: str,
+    functional_high: str,
+    split: Path | None,
+    keys: "LabelKeys",
 ) -> "tuple[Frames, Frames, Split | Sequence[Sequence[str]]]":
     """The frames of both functionals, and which of them are for training, validation and test.
 
@@ -221,7 +231,7 @@ def _study_data(
         return load_sample(sample, functional_low), load_sample(sample, functional_high), load_sample_split(sample)
     from xclimb.data import splits
 
-    low_frames, high_frames = read_data(str(low), functional_low), read_data(str(high), functional_high)
+    low_frames, high_frames = read_data(str(low), functional_low, keys), read_data(str(high), functional_high, keys)
     stored = splits.Split.load(split) if split else splits.split_frames(high_frames, (0.7, 0.1, 0.2), by="material", seed=0)
     return low_frames, high_frames, stored
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclimb.data.frames import LABELS, Frames
+from xclimb.data.label_keys import LabelKeys, prefix_of
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import DataError, TheoryError
-from xclimb.units import full_to_voigt, voigt_to_full
+from xclimb.units import full_to_voigt, virial_to_stress, voigt_to_full
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -21,7 +22,7 @@ THEORY = "level_of_theory"  # key of the whole level of theory in ``atoms.info``
 def from_ase(
     atoms: "Atoms | Iterable[Atoms]",
     theory: LevelOfTheory | None = None,
-    energy_key: str | None = None,
+    keys: LabelKeys | None = None,
     default_ids: Sequence[str] | None = None,
 ) -> Frames:
     """ASE atoms -> Frames.
@@ -34,8 +35,8 @@ def from_ase(
     Args:
         atoms: one or many.
         theory: the level of theory of the labels.
-        energy_key: where the energy is, if not under ``energy``; for a key like ``"REF_energy"`` the other labels are looked
-            for under the same prefix (``REF_forces``, ``REF_stress``, ``REF_magmoms``).
+        keys: names of the labels, where they are none of the usual; for an energy under a key like ``"REF_energy"`` the other
+            labels are looked for under the same prefix (``REF_forces``, ``REF_stress``, ``REF_magmoms``).
         default_ids: names for frames without an id; ``"frame-<n>"`` if left out.
 
     Raises:
@@ -47,9 +48,9 @@ def from_ase(
     many = [atoms] if isinstance(atoms, Atoms) else list(atoms)
     if not many:
         return Frames.empty(theory)
-    infos = [_info(one) for one in many]
+    infos, keys = [_info(one) for one in many], keys or LabelKeys()
     names = default_ids or [f"frame-{s}" for s in range(len(many))]
-    labels = [_labels(one, info, index, energy_key) for index, (one, info) in enumerate(zip(many, infos, strict=True))]
+    labels = [_labels(one, info, index, keys) for index, (one, info) in enumerate(zip(many, infos, strict=True))]
     frames = Frames(
         numbers=np.concatenate([one.numbers for one in many]),
         positions=np.concatenate([one.positions for one in many]),
@@ -62,7 +63,7 @@ def from_ase(
         magmoms=np.concatenate([label["magmoms"] for label in labels]),
         frame_id=np.array([str(info.get("frame_id", name)) for info, name in zip(infos, names, strict=True)]),
         theory=theory or _stated_theory(infos),
-        extras=_extras(infos, energy_key),
+        extras=_extras(infos, keys),
     )
     materials = [next((str(info[key]) for key in _MATERIAL_KEYS if key in info), None) for info in infos]
     if any(materials):
@@ -112,22 +113,19 @@ def _results(atoms: "Atoms") -> dict:
     return {} if stale else results
 
 
-def label_keys(energy_key: str | None) -> dict[str, str]:
-    """Under which key each label stands: all under the prefix of ``energy_key``, if it has the form ``<prefix>energy``."""
-    keys = {name: name for name in LABELS}
-    if energy_key is None:
-        return keys
-    prefix = energy_key.removesuffix("energy") if energy_key.endswith("energy") and energy_key != "free_energy" else ""
-    return {name: prefix + name for name in LABELS} | {"energy": energy_key}
+def label_columns(keys: LabelKeys) -> dict[str, str]:
+    """Under which key each label stands: all under the prefix of the energy's, but for those whose own key is given."""
+    prefix = prefix_of(keys.energy) if keys.energy is not None else ""
+    return {name: prefix + name for name in LABELS} | keys.columns()
 
 
-def _labels(atoms: "Atoms", info: dict, index: int, energy_key: str | None) -> dict[str, np.ndarray]:
+def _labels(atoms: "Atoms", info: dict, index: int, keys: LabelKeys) -> dict[str, np.ndarray]:
     """The labels of one ASE atoms object, NaN where missing."""
     results, size = _results(atoms), len(atoms)
-    expected: dict[str, tuple[int, ...]] = {"energy": (), "forces": (size, 3), "stress": (3, 3), "magmoms": (size,)}
+    expected: dict[str, tuple[int, ...]] = {"energy": (), "forces": (size, 3), "magmoms": (size,)}
     found = {}
-    for name, key in label_keys(energy_key).items():
-        shape = expected[name]
+    for name, key in label_columns(keys).items():
+        shape = expected.get(name, (3, 3))
         value = results.get(key, info.get(key, atoms.arrays.get(key)))
         try:
             value = np.full(shape, np.nan) if value is None else np.asarray(value, dtype=float)
@@ -135,19 +133,21 @@ def _labels(atoms: "Atoms", info: dict, index: int, energy_key: str | None) -> d
             raise DataError(
                 f"frame {index} ({atoms.get_chemical_formula()}): {key} is no number(s): {str(value)[:40]!r}"
             ) from None
-        if name == "stress" and value.size in (6, 9):
+        if name in ("stress", "virial") and value.size in (6, 9):
             value = voigt_to_full(value.reshape(6)) if value.size == 6 else value.reshape(3, 3)
         if name == "energy" and value.size == 1:
             value = value.reshape(())
         if value.shape != shape:
             raise DataError(f"frame {index} ({atoms.get_chemical_formula()}): {key} has shape {value.shape}, expected {shape}")
         found[name] = value
+    if "virial" in found:
+        found["stress"] = virial_to_stress(found.pop("virial"), abs(atoms.cell.volume))
     return found
 
 
-def _extras(infos: list[dict], energy_key: str | None) -> dict[str, np.ndarray]:
+def _extras(infos: list[dict], keys: LabelKeys) -> dict[str, np.ndarray]:
     """Scalars of ``atoms.info`` as columns: text where any is text, NaN or empty where a frame has none."""
-    taken = {"frame_id", *_MATERIAL_KEYS, "functional", THEORY, *LABELS, *label_keys(energy_key).values()}
+    taken = {"frame_id", *_MATERIAL_KEYS, "functional", THEORY, *LABELS, *label_columns(keys).values()}
     names = dict.fromkeys(
         str(key)
         for info in infos

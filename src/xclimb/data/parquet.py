@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xclimb.data.frames import LABELS, Frames
+from xclimb.data.label_keys import LabelKeys, prefix_of
 from xclimb.data.theory import LevelOfTheory, functional_name, is_known_functional
 from xclimb.errors import DataError, TheoryError
-from xclimb.units import voigt_to_full
+from xclimb.units import virial_to_stress, voigt_to_full
 
 _DERIVED = ("natoms", "formula")  # recomputed from the structure, checked or dropped on reading
 _METADATA = b"xclimb"
@@ -31,25 +32,25 @@ class LabelColumns:
     """Which columns of a table are the labels to read.
 
     Args:
-        prefix: what stands before ``energy``, ``forces``, ``stress``, ``magmoms``.
+        columns: label (or ``"virial"``) -> name of its column.
         theory: the level of theory of the labels, as far as the table states it.
         every: all label columns of the table, those of other functionals included.
     """
 
-    prefix: str
+    columns: dict[str, str]
     theory: LevelOfTheory
     every: frozenset[str]
 
 
 def label_columns(
-    schema: pa.Schema, functional: str | None = None, energy_key: str | None = None, name: str = "table"
+    schema: pa.Schema, functional: str | None = None, keys: LabelKeys | None = None, name: str = "table"
 ) -> LabelColumns:
     """Find the label columns of one functional in a table.
 
     Args:
         schema: the table's schema.
         functional: which functional's labels to read; None if the table holds one only.
-        energy_key: name of the energy column, when it is none of the usual; forces, stress, magmoms share its prefix.
+        keys: names of the label columns, where the user gives them; forces, stress and magmoms share the prefix of the energy.
         name: what to call the table in messages.
 
     Raises:
@@ -64,17 +65,19 @@ def label_columns(
     stored = _stored_theory(schema)
     prefixes = _prefixes(schema.names)
     every = frozenset(prefix + label for prefix in prefixes for label in LABELS)
-    if energy_key is not None:
-        prefix = _prefix_of(energy_key, schema.names, name)
+    given = keys.columns() if keys is not None else {}
+    _check_given(given, schema.names, name)
+    if "energy" in given:
+        prefix = prefix_of(given["energy"])
         stated = functional_name(prefix.rstrip("_")) if is_known_functional(prefix.rstrip("_")) else None
-        return LabelColumns(prefix, _state(stored, stated), every | {prefix + label for label in LABELS})
+        return _under(prefix, _state(stored, stated), every, given)
     named = {functional_name(prefix.rstrip("_")): prefix for prefix in prefixes if prefix}
     if functional is not None and functional_name(functional) in named:
-        return LabelColumns(named[functional_name(functional)], _state(stored, functional_name(functional)), every)
+        return _under(named[functional_name(functional)], _state(stored, functional_name(functional)), every, given)
     if "" in prefixes and not (named and functional is None):
-        return LabelColumns("", stored, every)
+        return _under("", stored, every, given)
     if not prefixes:
-        return LabelColumns("", stored, every)
+        return _under("", stored, every, given)
     if functional is not None:
         raise TheoryError(
             f"{name} has no labels of {functional_name(functional)}; it has {_told(named)}: choose with functional=..."
@@ -83,7 +86,7 @@ def label_columns(
         plain = " and unnamed ones (energy_key='energy')" if "" in prefixes else ""
         raise DataError(f"{name} holds labels of {_told(named)}{plain}: say which to read, functional={next(iter(named))!r}")
     only, prefix = next(iter(named.items()))
-    return LabelColumns(prefix, _state(stored, only), every)
+    return _under(prefix, _state(stored, only), every, given)
 
 
 def _prefixes(names: list[str]) -> list[str]:
@@ -93,14 +96,16 @@ def _prefixes(names: list[str]) -> list[str]:
     return [p for p in found if not p or is_known_functional(p.rstrip("_")) or any(p + label in names for label in siblings)]
 
 
-def _prefix_of(energy_key: str, names: list[str], name: str) -> str:
-    if energy_key not in names:
-        raise DataError(f"{name} has no column {energy_key!r}; its columns are {', '.join(names)}")
-    if not energy_key.endswith("energy"):
-        raise DataError(
-            f"{name}: energy_key={energy_key!r} must end in 'energy', so that forces and stress are found by its prefix"
-        )
-    return energy_key.removesuffix("energy")
+def _check_given(given: dict[str, str], names: list[str], name: str) -> None:
+    for key in given.values():
+        if key not in names:
+            raise DataError(f"{name} has no column {key!r}; its columns are {', '.join(names)}")
+
+
+def _under(prefix: str, theory: LevelOfTheory, every: frozenset[str], given: dict[str, str]) -> LabelColumns:
+    """The labels under one prefix, but for those whose columns are given."""
+    columns = {label: prefix + label for label in LABELS} | given
+    return LabelColumns(columns, theory, every | frozenset(columns.values()))
 
 
 def _told(named: dict[str, str]) -> str:
@@ -144,21 +149,23 @@ def frames_from_table(
         return _filled(table, key, per_row, frame_id, name, required)
 
     three, one, nine = counts * 3, counts, np.full(rows, 9)
-    p = labels.prefix
+    named = labels.columns
     frames = Frames(
         numbers=numbers,
         positions=column("positions", three, required=True).reshape(-1, 3),
         cells=column("cell", nine, required=True).reshape(-1, 3, 3),
         pbc=_pbc(table, rows, frame_id, name),
         offsets=np.concatenate([[0], np.cumsum(counts)]),
-        energy=_scalar(table, p + "energy", rows, name),
-        forces=column(p + "forces", three).reshape(-1, 3),
-        stress=_stress(table, p + "stress", frame_id, name),
-        magmoms=column(p + "magmoms", one),
+        energy=_scalar(table, named["energy"], rows, name),
+        forces=column(named["forces"], three).reshape(-1, 3),
+        stress=_stress(table, named["stress"], frame_id, name),
+        magmoms=column(named["magmoms"], one),
         frame_id=frame_id,
         theory=labels.theory,
         extras=_extras(table, labels.every),
     )
+    if "virial" in named:
+        frames = frames.replace(stress=virial_to_stress(_stress(table, named["virial"], frame_id, name), frames.volumes))
     return frames.replace(material_id=_text(table, "material_id", frames.formulas))
 
 

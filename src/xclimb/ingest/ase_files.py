@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xclimb.data.convert import from_ase, label_keys
+from xclimb.data.convert import from_ase, label_columns
 from xclimb.data.frames import Frames
+from xclimb.data.label_keys import LabelKeys
 from xclimb.errors import DataError, XclimbWarning
 from xclimb.ingest.audit import Reject
 from xclimb.ingest.parquet import first_line
@@ -22,7 +23,7 @@ ATOMS_AT_ONCE = 1000  # frames in one go
 _WORDS = ("energy", "force", "stress", "virial", "magmom")
 
 
-def iter_ase(source: Source, energy_key: str | None = None) -> Iterator[Part]:
+def iter_ase(source: Source, keys: LabelKeys | None = None) -> Iterator[Part]:
     """Frames of a file that ASE reads, in parts.
 
     Frames without a ``frame_id`` are called ``"<stem>#<n>"``. A frame whose labels do not fit it is a reject; where the file
@@ -30,21 +31,21 @@ def iter_ase(source: Source, energy_key: str | None = None) -> Iterator[Part]:
 
     Args:
         source: the file.
-        energy_key: where the energy is, if not under ``energy``; see :func:`xclimb.data.convert.from_ase`.
+        keys: names of the labels, where the user gives them; see :func:`xclimb.data.convert.from_ase`.
 
     Raises:
-        DataError: if the file cannot be read (on from some frame, which is named), or no frame has ``energy_key``.
+        DataError: if the file cannot be read (on from some frame, which is named), or no frame has the energy named.
     """
     images = _images(source)
-    first, found = 0, False
-    keys: set[str] = set()
+    first, found, keys = 0, False, keys or LabelKeys()
+    names: set[str] = set()
     while True:
         many, error = _take(images)
         if many:
-            frames, rejects = _frames(many, source, first, energy_key)
+            frames, rejects = _frames(many, source, first, keys)
             if first == 0:
-                _warn_of_unused(many, frames, source, energy_key)
-            found, keys = found or frames.has("energy"), keys | _keys(many[0])
+                _warn_of_unused(many, frames, source, keys)
+            found, names = found or frames.has("energy"), names | _keys(many[0])
             bad = {reject.index for reject in rejects}
             yield Part(
                 frames, first, rejects, np.array([n for n in range(first, first + len(many)) if n not in bad], dtype=int)
@@ -59,8 +60,8 @@ def iter_ase(source: Source, energy_key: str | None = None) -> Iterator[Part]:
             break
     if first == 0:
         raise DataError(f"{source.path} has no frames: there is nothing to read")
-    if energy_key is not None and not found:
-        raise DataError(f"{source.path}: no frame has an energy under {energy_key!r}; its keys are {', '.join(sorted(keys))}")
+    if keys.energy is not None and not found:
+        raise DataError(f"{source.path}: no frame has an energy under {keys.energy!r}; its keys are {', '.join(sorted(names))}")
 
 
 def _images(source: Source) -> "Iterator[Atoms]":
@@ -86,13 +87,13 @@ def _take(images: "Iterator[Atoms]") -> "tuple[list[Atoms], Exception | None]":
     return many, None
 
 
-def _frames(many: "list[Atoms]", source: Source, first: int, energy_key: str | None) -> tuple[Frames, list[Reject]]:
+def _frames(many: "list[Atoms]", source: Source, first: int, keys: LabelKeys) -> tuple[Frames, list[Reject]]:
     """Atoms -> Frames; only if some do not fit, one by one to find which."""
     names = [f"{source.stem}#{first + n}" for n in range(len(many))]
     partial = [_is_partial(atoms) for atoms in many]
     if not any(partial):
         try:
-            return from_ase(many, energy_key=energy_key, default_ids=names), []
+            return from_ase(many, keys=keys, default_ids=names), []
         except DataError:
             pass
     good, rejects = [], []
@@ -102,7 +103,7 @@ def _frames(many: "list[Atoms]", source: Source, first: int, energy_key: str | N
             rejects.append(Reject(name, first + n, "partial occupancies", "order the structure first", str(source.path)))
             continue
         try:
-            good.append(from_ase(atoms, energy_key=energy_key, default_ids=[name]))
+            good.append(from_ase(atoms, keys=keys, default_ids=[name]))
         except DataError as error:
             reason = str(error).split("): ", 1)[-1]
             rejects.append(Reject(name, first + n, "unusable label", reason, str(source.path)))
@@ -121,17 +122,17 @@ def _keys(atoms: "Atoms") -> set[str]:
     return {str(key) for key in (*atoms.info, *atoms.arrays, *getattr(atoms.calc, "results", {}))} - own
 
 
-def _warn_of_unused(many: "list[Atoms]", frames: Frames, source: Source, energy_key: str | None) -> None:
+def _warn_of_unused(many: "list[Atoms]", frames: Frames, source: Source, keys: LabelKeys) -> None:
     """Labels under names of their own are not passed over in silence: say which, and how to mean them."""
     lacking = [
         word
         for word, label in zip(_WORDS, ("energy", "forces", "stress", "stress", "magmoms"), strict=True)
         if not frames.has(label)
     ]
-    taken = set(label_keys(energy_key).values())
+    taken = set(label_columns(keys).values())
     unused = [key for key in sorted(_keys(many[0]) - taken) if any(word in key.lower() for word in lacking)]
     if unused:
         told = ", ".join(unused)
-        way = "" if energy_key else "; energy_key=... says which key holds the energy"
+        way = "" if keys.energy else "; energy_key=... says which key holds the energy"
         text = f"{source.path}: {told}: labels by name, but not read{way}"
         warnings.warn(text, XclimbWarning, stacklevel=2)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xclimb.data.frames import LABELS
+from xclimb.data.label_keys import LabelKeys
 from xclimb.data.parquet import LabelColumns, frames_from_table, label_columns, to_parquet
 from xclimb.errors import DataError
 from xclimb.ingest.json_records import decode_records
@@ -19,7 +19,7 @@ _RECORDS = 1000  # records of nested objects take more
 
 
 def iter_parquet(
-    source: Source, functional: str | None = None, energy_key: str | None = None, energy: str | None = None
+    source: Source, functional: str | None = None, keys: LabelKeys | None = None, energy: str | None = None
 ) -> Iterator[Part]:
     """Frames of a Parquet file, batch by batch; the schema is described in :mod:`xclimb.data.parquet`.
 
@@ -28,7 +28,7 @@ def iter_parquet(
     Args:
         source: the file.
         functional: which functional's labels, where the file has those of several.
-        energy_key: name of the energy column, when it is none of the usual.
+        keys: names of the label columns, where the user gives them.
         energy: which energy of records, see :func:`xclimb.ingest.mp_json.which_energy`.
 
     Raises:
@@ -46,7 +46,7 @@ def iter_parquet(
                 yield from decode_records(rows, "entry", which_energy(energy), source.stem, str(path))
                 first += batch.num_rows
             return
-        labels = label_columns(file.schema_arrow, functional, energy_key, str(path))
+        labels = label_columns(file.schema_arrow, functional, keys, str(path))
         wanted = [name for name in file.schema_arrow.names if not _is_foreign(name, labels)]
         for batch in file.iter_batches(batch_size=ROWS, columns=wanted):
             yield Part(frames_from_table(batch, labels, str(path), source.stem, first), first)
@@ -57,7 +57,7 @@ def iter_parquet(
 
 def _is_foreign(name: str, labels: LabelColumns) -> bool:
     """Labels of another functional are never read from the disk."""
-    return name in labels.every and name not in {labels.prefix + label for label in LABELS}
+    return name in labels.every and name not in labels.columns.values()
 
 
 def first_line(error: BaseException) -> str:

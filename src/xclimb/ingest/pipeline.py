@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from xclimb.data.frames import Frames
+from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter
 from xclimb.data.stored_split import named_part
@@ -75,6 +76,10 @@ def read(
     theory: LevelOfTheory | None = None,
     strict: bool = True,
     energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    virial_key: str | None = None,
+    magmom_key: str | None = None,
     energy: str | None = None,
     steps: str = "all",
     energy_unit: str | None = None,
@@ -93,8 +98,12 @@ def read(
             read. Left out, it is what the file states, or unknown; never guessed.
         theory: the whole level of theory, where more than the functional is known.
         strict: refuse a file with a bad frame; False drops bad frames with a warning.
-        energy_key: where the energy is, if not under ``energy``; for a key like ``"REF_energy"`` forces, stress and magmoms
-            are looked for under the same prefix.
+        energy_key: name of the energy, if it is not recognised; for a key like ``"REF_energy"`` forces, stress and magmoms are
+            looked for under the same prefix, unless their keys are given too.
+        forces_key: name of the forces.
+        stress_key: name of the stress.
+        virial_key: name of the virial, eV; stress is -virial/V.
+        magmom_key: name of the magnetic moments of the atoms.
         energy: which energy: ``"uncorrected"`` or ``"corrected"`` of JSON records, ``"e_0"`` or ``"free"`` of VASP.
         steps: ionic steps of VASP runs: ``"all"`` or ``"last"``.
         energy_unit: unit of the energies, where it is not the format's usual: ``"Ha"``, ``"eV/atom"``, ..., or its size as a
@@ -112,7 +121,8 @@ def read(
     sources, _ = find_sources(Path(path))
     check_readable(sources)
     units = LabelUnits(energy_unit, force_unit, stress_unit)
-    reading = Reading(functional, energy_key, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
+    reading = Reading(functional, keys, energy, steps, checks={"duplicate": "off", "element": "off"}, units=units)
     names, previous = Names(), sources[0]
     sets: list[Frames] = []
     rejects: list[Reject] = []
@@ -196,6 +206,10 @@ def ingest(
     *,
     theory: LevelOfTheory | None = None,
     energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    virial_key: str | None = None,
+    magmom_key: str | None = None,
     energy: str | None = None,
     steps: str = "all",
     energy_unit: str | None = None,
@@ -222,6 +236,10 @@ def ingest(
         functional: as for :func:`read`.
         theory: as for :func:`read`.
         energy_key: as for :func:`read`.
+        forces_key: as for :func:`read`.
+        stress_key: as for :func:`read`.
+        virial_key: as for :func:`read`.
+        magmom_key: as for :func:`read`.
         energy: as for :func:`read`.
         steps: as for :func:`read`.
         energy_unit: as for :func:`read`.
@@ -253,7 +271,8 @@ def ingest(
     if append:
         sources = [Source(out, "store", out.name), *sources]
     units = LabelUnits(energy_unit, force_unit, stress_unit)
-    reading = Reading(functional, energy_key, energy, steps, limits or Limits(), dict(checks or {}), units)
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
+    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units)
     job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
     job.mix = tuple(name for name in mix.split(",") if name)
     return job.run(workers, scheduler, progress)
@@ -290,6 +309,7 @@ def retry(
     manifest = read_manifest(store)
     how = manifest["provenance"].get("reading", {})
     how["units"] = LabelUnits(**how.get("units", {}))
+    how["keys"] = LabelKeys(**how.get("keys", {}))
     files = [source for path in wanted for source in find_sources(Path(path))[0]]
     reading = Reading(limits=limits or Limits(), checks=dict(checks or {}), **how)
     theory = LevelOfTheory.from_dict(manifest["theory"])
@@ -370,8 +390,8 @@ class _Job:
                 read_from += before.get("sources", []) or [{"name": source.path.name, "format": "store"}]
             elif source.problem is None:
                 read_from.append({"name": source.path.name, "format": source.kind, "bytes": source.path.stat().st_size})
-        how: dict = {"energy": self.reading.energy, "energy_key": self.reading.energy_key, "steps": self.reading.steps}
-        how |= {"units": self.reading.units.given or None}
+        how: dict = {"energy": self.reading.energy, "steps": self.reading.steps}
+        how |= {"keys": self.reading.keys.given or None, "units": self.reading.units.given or None}
         return {
             "sources": read_from,
             "reading": {name: value for name, value in how.items() if value is not None},

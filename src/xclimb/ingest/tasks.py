@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import iter_store
 from xclimb.errors import DataError, TheoryError
 from xclimb.ingest.audit import Limits, Reject, audit
@@ -24,7 +25,7 @@ class Reading:
 
     Args:
         functional: the functional the user names.
-        energy_key: where the energy is, if not under ``energy``.
+        keys: names of the labels, where the user gives them.
         energy: which energy a file of several gives: ``"uncorrected"`` or ``"corrected"``; of VASP ``"e_0"`` or ``"free"``.
         steps: ionic steps of a VASP run: ``"all"`` or ``"last"``.
         limits: what the audit believes.
@@ -33,7 +34,7 @@ class Reading:
     """
 
     functional: str | None = None
-    energy_key: str | None = None
+    keys: LabelKeys = field(default_factory=LabelKeys)
     energy: str | None = None
     steps: str = "all"
     limits: Limits = field(default_factory=Limits)
@@ -108,7 +109,7 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
     elif source.kind == "parquet":
         from xclimb.ingest.parquet import iter_parquet
 
-        yield from iter_parquet(source, reading.functional, reading.energy_key, reading.energy)
+        yield from iter_parquet(source, reading.functional, reading.keys, reading.energy)
     elif source.kind == "records":
         from xclimb.ingest.mp_json import iter_records
 
@@ -120,7 +121,7 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
     else:
         from xclimb.ingest.ase_files import iter_ase
 
-        yield from iter_ase(source, reading.energy_key)
+        yield from iter_ase(source, reading.keys)
 
 
 def run_task(task: Task) -> Done:
