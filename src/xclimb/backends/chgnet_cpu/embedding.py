@@ -46,7 +46,7 @@ def embed(packed: Packed, batch: Batch) -> tuple[tuple[Float32[Tensor, "..."], .
             return [mine]
 
         parallel_rows(part, len(first), [g_directions])
-        along = np.einsum("sk,sk->s", directions, g_directions)[:, None]  # of a unit vector, only what is across matters
+        along = np.einsum("sk,sk->s", directions, g_directions)[:, None]  # a unit vector changes across itself only
         g_vectors[: len(short)] += (g_directions - along * directions) / lengths
         return torch.from_numpy(g_vectors)
 

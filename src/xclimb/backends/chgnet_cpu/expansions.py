@@ -177,7 +177,7 @@ def radial_backward(begin, end, vectors, radial, g_out, g_vectors, work):
 @njit(error_model="numpy")
 @no_type_check
 def _edge(directions, e):
-    """The bond of a directed edge, and which way it points."""
+    """The bond of a directed edge, and the sign of its direction."""
     return (e, 1.0) if e < len(directions) else (e - len(directions), -1.0)
 
 

@@ -135,8 +135,8 @@ def _message_backward(z, i, affine, normed, weights, v, g_total, t, g_weights):
 @intrinsic
 @no_type_check
 def _message_row_backward(typingctx, z, i, affine, normed, weights, v, g_total, t, g_weights):
-    def body(*given):
-        _message_backward(*given)
+    def body(*operands):
+        _message_backward(*operands)
 
     return emit(body, z, i, affine, normed, weights, v, g_total, t, g_weights)
 
@@ -146,9 +146,9 @@ def _message_row_backward(typingctx, z, i, affine, normed, weights, v, g_total, 
 def _trained_message_row_backward(typingctx, z, i, affine, normed, weights, v, g_total, t, g_weights, g_bias, g_affine):
     """The same, with the gradients of bias and affine added."""
 
-    def body(z, i, *given):
-        *given, g_bias, g_affine = given
-        for a, (branch, g_y) in enumerate(_message_backward(z, i, *given)):
+    def body(z, i, *operands):
+        *operands, g_bias, g_affine = operands
+        for a, (branch, g_y) in enumerate(_message_backward(z, i, *operands)):
             g_bias.add(z.load(i, a * WIDTH), INT64(a))
             g_affine.add(g_y * branch.n, INT64(2 * a))
             g_affine.add(g_y, INT64(2 * a + 1))

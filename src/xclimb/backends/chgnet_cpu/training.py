@@ -36,8 +36,8 @@ from xclimb.models.base import Output, differentiate
 from xclimb.models.chgnet.layers import AngleUpdate, AtomConv, BondConv, Gate, LineGraph
 from xclimb.models.chgnet.network import CHGNet, line_graph
 
-# angles seen from their first and from their second edge; before the first update they are one
-Angles = Float32[Tensor, "directions angles width"]
+# angles seen from their first and from their second edge, [2, G, F]; before the first update they are one, [G, F]
+Angles = Float32[Tensor, "*directions angles width"]
 
 
 class ForwardPass:
@@ -65,7 +65,7 @@ def _sites(
     line = line_graph(batch)
     bonds, atom_weights, bond_weights, angle = network.embed(batch, vectors, line)
     of_bonds, of_angles = bond_rows(batch.centres, batch.neighbours), angle_rows(line)
-    atoms, angles = network.atom_embedding(batch.numbers - 1), angle[None]  # [A, F], [1, G, F]
+    atoms, angles = network.atom_embedding(batch.numbers - 1), angle  # [A, F], [G, F]
 
     magnetic = atoms
     for block, atom_conv in enumerate(network.atom_convs):
@@ -91,8 +91,9 @@ def _atom_conv(
     weights: Float32[Tensor, "bonds width"],
 ) -> Float32[Tensor, "atoms width"]:
     """:meth:`AtomConv.forward`."""
+    features = bonds[None]  # [1, B, F], created first: the order of nodes is that in which autograd adds gradients
     own, other = layer.centre(atoms), layer.neighbour(atoms)  # [A, 2F] each
-    total = sum_messages(state, rows, len(atoms), own, other, bonds[None], weights, layer.bond.weight, layer.message)
+    total = sum_messages(state, rows, len(atoms), own, other, features, weights, layer.bond.weight, layer.message)
     return atoms + layer.out(total)
 
 
@@ -107,9 +108,9 @@ def _bond_conv(
     line: LineGraph,
 ) -> Float32[Tensor, "bonds width"]:
     """:meth:`BondConv.forward`."""
-    n_short, projection = len(weights), layer.project.angle.weight
+    features, n_short, projection = _features(angles), len(weights), layer.project.angle.weight
     own, other = layer.project.edges(atoms, bonds[:n_short], line)  # [2s, 2F], [s, 2F]
-    total = sum_messages(state, rows, n_short, own, other, angles, weights, projection, layer.message)
+    total = sum_messages(state, rows, n_short, own, other, features, weights, projection, layer.message)
     return layer.updated(bonds, total, weights)
 
 
@@ -123,12 +124,16 @@ def _angle_update(
     line: LineGraph,
 ) -> Float32[Tensor, "2 angles width"]:
     """:meth:`AngleUpdate.forward`: every row has a total of its own, of weight 1."""
-    rows, projection = with_own_totals(rows), layer.project.angle.weight
+    rows, features, projection = with_own_totals(rows), _features(angles), layer.project.angle.weight
     n, width = rows.shape[2], layer.message.width
     own, other = layer.project.edges(atoms, bonds, line)  # [2s, 2F], [s, 2F]
     one = own.new_ones(1, width)
-    total = sum_messages(state, rows, 2 * n, own, other, angles, one, projection, layer.message, unique_totals=True)
-    return angles + total.view(2, n, width)
+    total = sum_messages(state, rows, 2 * n, own, other, features, one, projection, layer.message, unique_totals=True)
+    return features + total.view(2, n, width)
+
+
+def _features(angles: Angles) -> Float32[Tensor, "directions angles width"]:
+    return angles if angles.dim() == 3 else angles[None]
 
 
 # -- the sum of messages --------------------------------------------------------------------------------

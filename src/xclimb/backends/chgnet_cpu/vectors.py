@@ -2,7 +2,7 @@
 
 A compiler that has to prove by itself what may be vectorised leaves half of it; here a :class:`Row` is a row of an array
 held in vector registers, as many as it takes on the processor that compiles, and its operators emit the instructions.
-What is written with rows reads like the equations; loops over rows are ordinary numba.
+Code on rows reads like the equations; loops over rows are ordinary numba.
 """
 
 from collections.abc import Callable
@@ -168,7 +168,7 @@ class Array:
         self._start, self._step = builder.ptrtoint(array.data, INT64), builder.extract_value(array.strides, 0)
 
     def pointer(self, row, column, kind):
-        """Pointer to what begins at a row and column."""
+        """Pointer to the element at a row and column."""
         builder = self.builder
         start = builder.add(self._start, builder.mul(row, self._step))
         return builder.inttoptr(builder.add(start, builder.mul(column, INT64(4))), kind.as_pointer())

@@ -65,11 +65,11 @@ _packed: WeakKeyDictionary[nn.Module, tuple[list, Packed]] = WeakKeyDictionary()
 
 def packed_weights(model: CHGNet) -> Packed:
     """The weights of a network, packed anew whenever a parameter has changed or was exchanged."""
-    saved = _packed.get(model)
-    if saved is not None and all(
-        where[name] is value and value._version == version for where, name, value, version in saved[0]
+    known = _packed.get(model)
+    if known is not None and all(
+        parameters[name] is value and value._version == version for parameters, name, value, version in known[0]
     ):
-        return saved[1]
+        return known[1]
     state = [
         (part._parameters, name, value, value._version)
         for part in model.modules()
@@ -123,7 +123,7 @@ def _layer(projection: Tensor, gate: Gate) -> Layer:
 
 
 def gate_weights(gate: Gate) -> tuple[Tensor, Tensor, Tensor]:
-    """V ``[2 or 0, F, F]``, c ``[2, F]`` and ends ``[4, F]``; a missing bias is 0, a missing norm scales by 1."""
+    """V ``[2 or 0, F, F]``, c ``[2, F]`` and affine ``[4, F]``; a missing bias is 0, a missing norm scales by 1."""
     zero, one = torch.zeros(WIDTH), torch.ones(WIDTH)
     hidden, bias, affine = [], [], []
     for layer, norm in ((gate.core, gate.core_norm), (gate.gate, gate.gate_norm)):

@@ -62,7 +62,7 @@ class CHGNet(nn.Module):
         self.angle_embedding = nn.Linear(config.n_angular, width, bias=False)
         self.atom_convs = nn.ModuleList(AtomConv(width, config.norm, config.out_bias) for _ in range(blocks))
         self.bond_convs = nn.ModuleList(BondConv(width, config.norm, config.out_bias) for _ in range(blocks - 1))
-        # nothing reads the angles after the last bond convolution: the pre-trained files have an update there, it is not kept
+        # angles are not read after the last bond convolution: the update there in the pre-trained files is left out
         self.angle_updates = nn.ModuleList(AngleUpdate(width, config.norm) for _ in range(blocks - 2))
         self.magmom = nn.Linear(width, 1)
         self.readout_norm = nn.LayerNorm(width) if config.norm else nn.Identity()
@@ -166,7 +166,7 @@ def line_graph(batch: Batch) -> LineGraph:
 def geometry(
     batch: Batch, vectors: Float[Tensor, "bonds 3"], line: LineGraph
 ) -> tuple[Float[Tensor, "bonds"], Float[Tensor, "angles"]]:
-    """Length of each bond, Å, and cosine of each angle; a bond seen from its other end points the other way."""
+    """Length of each bond, Å, and cosine of each angle; a bond has the opposite direction at its other atom."""
     lengths, short = vectors.norm(dim=1), batch.n_short  # [B]
     directions = vectors[:short] / lengths[:short, None]  # [s, 3]
     outward = torch.cat([directions, -directions])  # [2s, 3]
