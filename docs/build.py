@@ -77,17 +77,22 @@ def _number(row: dict, name: str, digits: int) -> str:
 def bench_table() -> str:
     """Markdown table of the committed benchmarks: times, ratio, its range, and how fast the matrix products go."""
     found = json.loads(BENCH.read_text())
-    lines = ["| what | xclimb | chgnet | ratio | wanted | products |", "|---|---|---|---|---|---|"]
-    for row in found["rows"] + json.loads((BENCH.parent / "md.json").read_text())["rows"]:
+    rows = found["rows"] + json.loads((BENCH.parent / "md.json").read_text())["rows"]
+    timed_eager = any("eager" in row for row in rows)
+    lines = [f"| what | xclimb | {'xclimb eager | ' * timed_eager}chgnet | ratio | wanted | products |"]
+    lines.append("|---" * (lines[0].count("|") - 1) + "|")
+    for row in rows:
         ours = _quantity(row["xclimb"], row["unit"])
         theirs = (
             _quantity(row["chgnet"], row["unit"]) if "chgnet" in row else f"one thread: {_quantity(row['one'], row['unit'])}"
         )
         speed = f"{row['gflops']:.0f} GFLOP/s, {row['share_of_peak']:.0%} of peak" if "gflops" in row else ""
         ratio = f"**{row['ratio']:.1f}**{_spread(row)}"
+        if timed_eager:
+            ours += f" | {_quantity(row['eager'], row['unit']) if 'eager' in row else ''}"
         lines.append(f"| {row['case']} | {ours} | {theirs} | {ratio} | {row['wanted']:g} | {speed} |")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    machine = f"{found['machine']['processor']}, one thread but where it says two, {found['machine']['path']} path"
+    machine = f"{found['machine']['processor']}, one thread but where it says two, {found['machine']['backend']} backend"
     return "\n".join([*lines, "", f"{machine}; crystals of {found['machine']['crystals']}; {versions}."])
 
 

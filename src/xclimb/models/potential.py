@@ -15,8 +15,8 @@ from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, XclimbWarning
 from xclimb.graph import build_batch
-from xclimb.models.chgnet import MAX_Z, CHGNet, Output
-from xclimb.models.paths import evaluator_of, path_of
+from xclimb.models.base import Output, backend_of
+from xclimb.models.chgnet import MAX_Z, CHGNet
 from xclimb.neighbours import Search, find_bonds
 from xclimb.references import AtomRef
 from xclimb.units import ev_a3_to_gpa
@@ -80,12 +80,12 @@ class Potential:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return self.model.atom_embedding.weight.device
+        return next(self.model.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the network."""
-        return self.model.atom_embedding.weight.dtype
+        return next(self.model.parameters()).dtype
 
     # -- predictions ------------------------------------------------------------------------------
 
@@ -160,13 +160,13 @@ class Potential:
         search: Search = find_bonds,
         warn: Warn | None = None,
     ) -> Iterator[Output]:
-        evaluate = evaluator_of(self.model)
+        predict = backend_of(self.model).predict
         for part in atom_batches(frames, batch_atoms or BATCH_ATOMS.get(self.device.type, 1024)):
             batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device, search)
             if batch.close and warn is not None:
                 warn(batch.close)
             with torch.no_grad():
-                output = evaluate(batch, derivatives)
+                output = predict(self.model, batch, derivatives)
             yield output
 
     def _check_elements(self, frames: Frames) -> None:
@@ -214,7 +214,7 @@ class Potential:
         return moved
 
     def describe(self) -> dict:
-        """Name, level of theory, size, precision and path (plain or fused, see :mod:`xclimb.models.paths`), for reports."""
+        """Name, level of theory, size, precision and backend (see :mod:`xclimb.backends.select`), for reports."""
         return {
             "name": self.name,
             "theory": self.theory.to_dict(),
@@ -222,7 +222,7 @@ class Potential:
             "cutoff": self.model.cutoff,
             "bond_cutoff": self.model.bond_cutoff,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "path": path_of(self.model),
+            "backend": backend_of(self.model).name,
             "uncovered": list(self.references.uncovered),
         }
 

@@ -1,4 +1,4 @@
-"""What short edges bring to the messages of their angles, and the way back, compiled: :meth:`AngleProjection.edges`."""
+"""Projections of short edges onto the messages of their angles, forward and backward: :meth:`AngleProjection.edges`."""
 
 from typing import NamedTuple, no_type_check  # the tests' run-time checker must not wrap what numba compiles
 
@@ -6,15 +6,14 @@ import numpy as np
 from jaxtyping import Float32
 from numba.extending import intrinsic
 
-from xclimb.models.fused.gates import HALVES
-from xclimb.models.fused.messages import TILE, compiled
-from xclimb.models.fused.products import multiply
-from xclimb.models.fused.vectors import emit
-from xclimb.models.paths import WIDTH
+from xclimb.backends.chgnet_cpu.gate import HALVES
+from xclimb.backends.chgnet_cpu.messages import TILE, compiled
+from xclimb.backends.chgnet_cpu.products import multiply
+from xclimb.backends.chgnet_cpu.vectors import WIDTH, emit
 
 
 class Edges(NamedTuple):
-    """The weights of the bond that an angle is seen from and of the other."""
+    """Weights of the bond that an angle is seen from, and of the other bond."""
 
     first: Float32[np.ndarray, "two_width width"]
     first_t: Float32[np.ndarray, "width two_width"]
@@ -52,7 +51,7 @@ def _add_row(typingctx, a, i, c, k):
 def edges_forward(begin, end, bonds, at_centres, centres, neighbours, weights, own, other, work):
     """Both directions of the bonds ``begin <= b < end``: ``own [2 s, 2 F]`` and ``other [s, 2 F]``.
 
-    Bonds are ``[s, F]``, what their centres bring ``[A, 2 F]``, work ``[1 or more, TILE, 2 F]``.
+    Bonds are ``[s, F]``, projections of their centres ``[A, 2 F]``, work ``[1 or more, TILE, 2 F]``.
     """
     zero, n_bonds = np.zeros((1, 2 * WIDTH), dtype=np.float32), len(other)
     for start in range(begin, end, TILE):
@@ -68,8 +67,8 @@ def edges_forward(begin, end, bonds, at_centres, centres, neighbours, weights, o
 
 @compiled
 @no_type_check
-def edges_reverse(begin, end, g_own, g_other, centres, neighbours, weights, g_bonds, g_at_centres, work):
-    """Add the gradients with respect to the bonds, ``[s, F]``, and to what their centres bring, ``[A, 2 F]``."""
+def edges_backward(begin, end, g_own, g_other, centres, neighbours, weights, g_bonds, g_at_centres, work):
+    """Add the gradients with respect to the bonds, ``[s, F]``, and to the projections of their centres, ``[A, 2 F]``."""
     n_bonds = len(g_other)
     for start in range(begin, end, TILE):
         n = min(TILE, end - start)

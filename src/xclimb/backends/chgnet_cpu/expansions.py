@@ -1,7 +1,7 @@
-"""Expansions of bond lengths and angles times the first weights, and the way back to the bond vectors, compiled.
+"""Radial and angular expansions times the first weights, forward and backward to the bond vectors, compiled.
 
-The functions are those of :mod:`xclimb.models.basis`, computed in float64 from the bond vectors on and a tile at a time, so
-that neither basis values nor phases are ever in memory. The derivatives are written by hand: with ``r`` the length,
+The functions are those of :mod:`xclimb.models.chgnet.basis`, computed in float64 from the bond vectors on and a tile at a
+time, so that neither basis values nor phases are ever in memory. The derivatives are written by hand: with ``r`` the length,
 ``x = r / r_c``, ``e(r) = u(x) sqrt(2 / r_c) / r`` the envelope and ``n`` the number of a basis function,
 
     d/dr [e sin(f_n x)] = e' sin(f_n x) + e (f_n / r_c) cos(f_n x)
@@ -15,16 +15,16 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from numba import njit
 
-from xclimb.models.fused.messages import TILE, compiled
-from xclimb.models.fused.products import multiply
-from xclimb.models.paths import WIDTH
+from xclimb.backends.chgnet_cpu.messages import TILE, compiled
+from xclimb.backends.chgnet_cpu.products import multiply
+from xclimb.backends.chgnet_cpu.vectors import WIDTH
 
 PADDED = 32  # basis functions are filled up with zeros to a multiple
 _NEARLY_ONE = 1 - 1e-6  # see Fourier
 _ROUND = 6755399441055744.0  # 1.5 * 2^52: added and taken off again, it rounds to a whole number
-_PI, _PI_LEFT = 3.1415926553308964, -1.7411031391008332e-09  # together pi; multiples of the first are exact
+_PI, _PI_LEFT = 3.1415926553308964, -1.7411031391008332e-09  # their sum is pi; multiples of the first are exact
 
-_added_up = njit(fastmath={"reassoc", "contract"}, error_model="numpy")  # sums in any order: in vector registers
+_reassociated = njit(fastmath={"reassoc", "contract"}, error_model="numpy")  # sums in any order: in vector registers
 
 
 class Radial(NamedTuple):
@@ -47,13 +47,13 @@ class Angular(NamedTuple):
 
 
 def padded(size: int) -> int:
-    """Room for so many basis functions."""
+    """Size of the arrays for so many basis functions."""
     return -(-size // PADDED) * PADDED
 
 
 @njit(error_model="numpy")
 @no_type_check
-def _turn(x):
+def _reduced(x):
     """r and s with ``sin x = s sin r``, ``cos x = s cos r``, ``|r| <= pi / 2``, for moderate x."""
     k = (x * (1 / math.pi) + _ROUND) - _ROUND
     half = 0.5 * k
@@ -82,15 +82,15 @@ def _cosine(r):
 @njit(error_model="numpy")
 @no_type_check
 def _waves(x, frequencies, sines, cosines):
-    """``sin(f x)`` and ``cos(f x)`` for all f; plain loops over plain arrays, which the compiler turns into vectors."""
+    """``sin(f x)`` and ``cos(f x)`` for all f; simple loops, which the compiler vectorises."""
     for m in range(len(frequencies)):
-        r, sign = _turn(frequencies[m] * x)
+        r, sign = _reduced(frequencies[m] * x)
         sines[m], cosines[m] = sign * _sine(r), sign * _cosine(r)
 
 
 @njit(error_model="numpy")
 @no_type_check
-def _put(factor, values, row):
+def _store_scaled(factor, values, row):
     for m in range(len(values)):
         row[m] = np.float32(factor * values[m])
 
@@ -104,7 +104,7 @@ def _add(a, b, c):
             c[i, k] = a[i, k] + b[i, k]
 
 
-@_added_up
+@_reassociated
 @no_type_check
 def _slope(a, values, b, frequencies, others, g):
     """Sum of ``g (a values + b frequencies others)``."""
@@ -147,14 +147,14 @@ def radial_forward(begin, end, vectors, radial, out, work):
             r = _length(vectors, start + i)
             e, x = _envelope(r, radial)[0], r / radial.cutoff
             _waves(x, frequencies, sines, cosines)
-            _put(e, sines, basis[i])
+            _store_scaled(e, sines, basis[i])
         for head in range(len(out)):
             multiply(basis, radial.weights_t[head], zero, out[head, start : start + n])
 
 
 @compiled
 @no_type_check
-def radial_reverse(begin, end, vectors, radial, g_out, g_vectors, work):
+def radial_backward(begin, end, vectors, radial, g_out, g_vectors, work):
     """Add the gradient with respect to the vectors to ``g_vectors [B, 3]``; ``g_out [h, B, F]``."""
     zero, frequencies = np.zeros((1, WIDTH), dtype=np.float32), radial.frequencies
     sines, cosines = np.empty_like(frequencies), np.empty_like(frequencies)
@@ -177,7 +177,7 @@ def radial_reverse(begin, end, vectors, radial, g_out, g_vectors, work):
 @njit(error_model="numpy")
 @no_type_check
 def _edge(directions, e):
-    """The bond of a directed edge, and which way it points."""
+    """The bond of a directed edge, and the sign of its direction."""
     return (e, 1.0) if e < len(directions) else (e - len(directions), -1.0)
 
 
@@ -202,15 +202,15 @@ def angular_forward(begin, end, directions, first, second, angular, out, work):
         for i in range(n):
             angle = math.acos(_nearly_cosine(directions, first[start + i], second[start + i])[0])
             _waves(angle, frequencies, sines, cosines)
-            _put(1.0, sines, basis[i])
-            _put(1.0, cosines, basis[i, len(frequencies) :])
+            _store_scaled(1.0, sines, basis[i])
+            _store_scaled(1.0, cosines, basis[i, len(frequencies) :])
         multiply(basis, angular.weights_t, angular.start, out[start : start + n])
 
 
 @compiled
 @no_type_check
-def angular_reverse(begin, end, directions, first, second, angular, g_out, g_directions, work):
-    """Add the gradient with respect to the directions to ``g_directions [s, 3]``; ``g_out [sides, G, F]``."""
+def angular_backward(begin, end, directions, first, second, angular, g_out, g_directions, work):
+    """Add the gradient with respect to the directions to ``g_directions [s, 3]``; ``g_out [1 or 2, G, F]``."""
     zero, frequencies = np.zeros((1, WIDTH), dtype=np.float32), angular.frequencies
     sines, cosines = np.empty_like(frequencies), np.empty_like(frequencies)
     for start in range(begin, end, TILE):

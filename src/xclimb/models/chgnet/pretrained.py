@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xclimb.errors import CheckpointError
-from xclimb.models.chgnet import CHGNet, CHGNetConfig
+from xclimb.models.chgnet.network import CHGNet, CHGNetConfig
 
 _FOLDERS = {"chgnet-0.2.0": "0.2.0", "chgnet-0.3.0": "0.3.0", "chgnet-r2scan": "r2scan"}
 
@@ -19,10 +19,10 @@ def weights_file(name: str) -> Path:
     Raises:
         CheckpointError: if the package does not ship it.
     """
-    found = sorted(Path(str(files("chgnet"))).glob(f"pretrained/{_FOLDERS[name]}/*.pth.tar"))
-    if not found:
+    archives = sorted(Path(str(files("chgnet"))).glob(f"pretrained/{_FOLDERS[name]}/*.pth.tar"))
+    if not archives:
         raise CheckpointError(f"the installed chgnet package has no weights for {name}: install chgnet >= 0.4.2")
-    return found[0]
+    return archives[0]
 
 
 @cache
@@ -60,7 +60,7 @@ def read_reference_energies(name: str) -> Tensor:
 
 
 def _translate(state: dict[str, Tensor], config: CHGNetConfig) -> dict[str, Tensor]:
-    """State dictionary of ``chgnet`` -> that of :class:`CHGNet`: first layers taken apart, core and gate joined."""
+    """State dictionary of ``chgnet`` -> that of :class:`CHGNet`: first layers split, core and gate joined."""
     new: dict[str, Tensor] = {
         "atom_embedding.weight": state["atom_embedding.embedding.weight"],
         "radial.frequencies": state["bond_basis_expansion.rbf_expansion_ag.frequencies"],

@@ -1,4 +1,4 @@
-"""From the bond vectors to the first features and weights of bonds and angles, and back: all of them, in threads."""
+"""Embedding of bonds and angles: first features and weights of the bond vectors, forward and backward, in threads."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
+from xclimb.backends.chgnet_cpu.buffers import empty
+from xclimb.backends.chgnet_cpu.expansions import angular_backward, angular_forward, radial_backward, radial_forward
+from xclimb.backends.chgnet_cpu.vectors import WIDTH
+from xclimb.backends.chgnet_cpu.weights import Packed
+from xclimb.backends.chgnet_cpu.workers import parallel_rows
 from xclimb.graph import Batch
-from xclimb.models.fused.expansions import angular_forward, angular_reverse, radial_forward, radial_reverse
-from xclimb.models.fused.memory import empty
-from xclimb.models.fused.threads import in_parts
-from xclimb.models.fused.weights import Packed
-from xclimb.models.paths import WIDTH
 
 
 def embed(packed: Packed, batch: Batch) -> tuple[tuple[Float32[Tensor, "..."], ...], Callable]:
@@ -31,33 +31,33 @@ def embed(packed: Packed, batch: Batch) -> tuple[tuple[Float32[Tensor, "..."], .
     expansions = (vectors, packed.bonds), (short, packed.short_bonds)
     bonds, short_bonds = (empty((len(radial.weights), len(along), WIDTH)) for along, radial in expansions)
     for (along, radial), out in zip(expansions, (bonds, short_bonds), strict=True):
-        _share(radial_forward, len(along), along, radial, out)
+        _parallel(radial_forward, len(along), along, radial, out)
     angles = empty((len(first), WIDTH))  # [G, F]
-    _share(angular_forward, len(first), directions, first, second, packed.angles, angles)
+    _parallel(angular_forward, len(first), directions, first, second, packed.angles, angles)
 
-    def reverse(g_bonds: Tensor, g_short: Tensor, g_angles: Tensor) -> Float64[Tensor, "bonds 3"]:
+    def backward(g_bonds: Tensor, g_short: Tensor, g_angles: Tensor) -> Float64[Tensor, "bonds 3"]:
         g_vectors, g_directions = np.zeros_like(vectors), np.zeros_like(directions)
         for (along, radial), g_out in zip(expansions, (g_bonds.numpy(), g_short[None].numpy()), strict=True):
-            _share(radial_reverse, len(along), along, radial, g_out, g_vectors)
+            _parallel(radial_backward, len(along), along, radial, g_out, g_vectors)
 
         def part(begin, end, work, is_first):
             mine = g_directions if is_first else np.zeros_like(g_directions)
-            angular_reverse(begin, end, directions, first, second, packed.angles, g_angles.numpy(), mine, work)
+            angular_backward(begin, end, directions, first, second, packed.angles, g_angles.numpy(), mine, work)
             return [mine]
 
-        in_parts(part, len(first), [g_directions])
-        along = np.einsum("sk,sk->s", directions, g_directions)[:, None]  # of a unit vector, only what is across matters
+        parallel_rows(part, len(first), [g_directions])
+        along = np.einsum("sk,sk->s", directions, g_directions)[:, None]  # a unit vector changes across itself only
         g_vectors[: len(short)] += (g_directions - along * directions) / lengths
         return torch.from_numpy(g_vectors)
 
-    return tuple(torch.from_numpy(array) for array in (*bonds, short_bonds[0], angles[None])), reverse
+    return tuple(torch.from_numpy(array) for array in (*bonds, short_bonds[0], angles[None])), backward
 
 
-def _share(kernel: Callable, n_rows: int, *arguments) -> None:
-    """Run a kernel whose rows have nothing to do with each other."""
+def _parallel(kernel: Callable, n_rows: int, *arguments) -> None:
+    """Run a kernel whose rows are independent."""
 
     def part(begin, end, work, is_first):
         kernel(begin, end, *arguments, work)
         return []
 
-    in_parts(part, n_rows, [])
+    parallel_rows(part, n_rows, [])

@@ -1,22 +1,22 @@
-"""CHGNet in plain PyTorch on flat batches (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)).
+"""CHGNet on flat batches (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)).
 
-The function is that of the ``chgnet`` package, weight for weight (see :mod:`xclimb.models.chgnet_weights`); how it is
+The function is that of the ``chgnet`` package, weight for weight (see :mod:`xclimb.models.chgnet.pretrained`); how it is
 computed differs: bonds once instead of twice, first layers projected per node, angles of each edge pair shared, one
 backward pass with respect to bond vectors that gives forces and virial together, and no graph of that backward pass
 unless it is trained.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from xclimb.graph import Batch
-from xclimb.models.basis import Fourier, RadialBessel
-from xclimb.models.layers import AngleUpdate, AtomConv, BondConv, LineGraph, Updates, as_written, linear
-from xclimb.models.paths import updates_of
+from xclimb.models.base import Output, differentiate
+from xclimb.models.chgnet.basis import Fourier, RadialBessel
+from xclimb.models.chgnet.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear
 
 MAX_Z = 94  # elements H to Pu
 
@@ -37,19 +37,8 @@ class CHGNetConfig:
     out_bias: bool = False
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON."""
+        """Dictionary for JSON."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Output:
-    """What the network computes for a batch; energies without elemental references."""
-
-    site_energies: Float[Tensor, "atoms"]  # eV
-    energy: Float[Tensor, "systems"]  # eV
-    magmoms: Float[Tensor, "atoms"]  # µB
-    forces: Float[Tensor, "atoms 3"] | None = None  # eV/Å
-    stress: Float[Tensor, "systems 3 3"] | None = None  # eV/Å^3
 
 
 class CHGNet(nn.Module):
@@ -73,7 +62,7 @@ class CHGNet(nn.Module):
         self.angle_embedding = nn.Linear(config.n_angular, width, bias=False)
         self.atom_convs = nn.ModuleList(AtomConv(width, config.norm, config.out_bias) for _ in range(blocks))
         self.bond_convs = nn.ModuleList(BondConv(width, config.norm, config.out_bias) for _ in range(blocks - 1))
-        # nothing reads the angles after the last bond convolution: the pre-trained files have an update there, it is not kept
+        # angles are not read after the last bond convolution: the update there in the pre-trained files is left out
         self.angle_updates = nn.ModuleList(AngleUpdate(width, config.norm) for _ in range(blocks - 2))
         self.magmom = nn.Linear(width, 1)
         self.readout_norm = nn.LayerNorm(width) if config.norm else nn.Identity()
@@ -104,56 +93,37 @@ class CHGNet(nn.Module):
         """Radius of the bonds that form angles, Å."""
         return self.config.bond_cutoff
 
-    def forward(
-        self, batch: Batch, create_graph: bool = False, derivatives: bool = True, update: Updates | None = None
-    ) -> Output:
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The updates of atoms, bonds and angles: where nearly all of the arithmetic is."""
+        return [*self.atom_convs, *self.bond_convs, *self.angle_updates]
+
+    def forward(self, batch: Batch, create_graph: bool = False, derivatives: bool = True) -> Output:
         """Energies, magnetic moments and, by one gradient, forces and stress.
 
         Args:
             batch: the graph of the crystals.
             create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
             derivatives: False leaves out forces and stress.
-            update: what computes the layers. None: with ``create_graph`` what :func:`xclimb.models.paths.updates_of` says,
-                else the layers as they are written.
         """
-        if update is None:
-            update = updates_of(self) if create_graph else as_written
-        if not derivatives:
-            site_energies, magmoms = self.sites(batch, batch.vectors, update)
-            return Output(site_energies, per_system(site_energies, batch), magmoms)
-        with torch.enable_grad():
-            vectors = batch.vectors.detach().requires_grad_()  # [B, 3]
-            site_energies, magmoms = self.sites(batch, vectors, update)
-            energy = per_system(site_energies, batch)
-            with update.forces_only(), in_full(vectors):
-                (gradient,) = torch.autograd.grad(
-                    energy.sum(), vectors, create_graph=create_graph, allow_unused=True, materialize_grads=True
-                )  # dE / d vector, [B, 3]
-        if not create_graph:
-            site_energies, energy, magmoms = site_energies.detach(), energy.detach(), magmoms.detach()
-        forces, stress = forces_and_stress(batch, gradient)  # in the precision of the geometry
-        return Output(site_energies, energy, magmoms, forces.to(energy.dtype), stress.to(energy.dtype))
+        return differentiate(partial(self.sites, batch), batch, create_graph, derivatives)
 
-    def sites(
-        self, batch: Batch, vectors: Float[Tensor, "bonds 3"], update: Updates = as_written
-    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
+    def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""
         line = line_graph(batch)
-        with in_full(vectors):
-            bonds, atom_weights, bond_weights, angle = self.embed(batch, vectors, line)
+        bonds, atom_weights, bond_weights, angle = self.embed(batch, vectors, line)
         atoms = self.atom_embedding(batch.numbers - 1)  # [A, F]
         angles = (angle, angle)  # one opening, seen from either edge
 
         magnetic = atoms
         for block, atom_conv in enumerate(self.atom_convs):
             magnetic = atoms  # magnetic moments are read before the last block
-            atoms = update(atom_conv)(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
+            atoms = atom_conv(atoms, bonds, atom_weights, batch.centres, batch.neighbours)
             if block < len(self.bond_convs):
-                bonds = update(self.bond_convs[block])(atoms, bonds, bond_weights, angles, line)
+                bonds = self.bond_convs[block](atoms, bonds, bond_weights, angles, line)
             if block < len(self.angle_updates):
-                angles = update(self.angle_updates[block])(atoms, bonds[: batch.n_short], angles, line)
-        with in_full(vectors):
-            return self.site_energies(atoms), self.magmoms(magnetic)
+                angles = self.angle_updates[block](atoms, bonds[: batch.n_short], angles, line)
+        return self.site_energies(atoms), self.magmoms(magnetic)
 
     def embed(
         self, batch: Batch, vectors: Float[Tensor, "bonds 3"], line: LineGraph
@@ -186,12 +156,6 @@ class CHGNet(nn.Module):
         return self.magmom(atoms).squeeze(1).abs()  # [A]
 
 
-def in_full(tensor: Tensor) -> AbstractContextManager:
-    """What is computed inside keeps the precision of its inputs, whatever autocast does around it."""
-    kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
-
-
 def line_graph(batch: Batch) -> LineGraph:
     """The short directed edges of a batch and the angles between them."""
     short = batch.n_short
@@ -202,28 +166,8 @@ def line_graph(batch: Batch) -> LineGraph:
 def geometry(
     batch: Batch, vectors: Float[Tensor, "bonds 3"], line: LineGraph
 ) -> tuple[Float[Tensor, "bonds"], Float[Tensor, "angles"]]:
-    """Length of each bond, Å, and cosine of each angle; a bond seen from its other end points the other way."""
+    """Length of each bond, Å, and cosine of each angle; a bond has the opposite direction at its other atom."""
     lengths, short = vectors.norm(dim=1), batch.n_short  # [B]
     directions = vectors[:short] / lengths[:short, None]  # [s, 3]
     outward = torch.cat([directions, -directions])  # [2s, 3]
     return lengths, (outward.index_select(0, line.first) * outward.index_select(0, line.second)).sum(1)
-
-
-def per_system(site_energies: Float[Tensor, "atoms"], batch: Batch) -> Float[Tensor, "systems"]:
-    """Sum over the atoms of each crystal."""
-    return site_energies.new_zeros(batch.n_systems).index_add(0, batch.system, site_energies)
-
-
-def forces_and_stress(
-    batch: Batch, gradient: Float[Tensor, "bonds 3"]
-) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
-    """Forces ``-dE/dx`` and stress ``(1/V) dE/d strain`` from the gradient with respect to the bond vectors.
-
-    A bond vector is ``x_neighbour - x_centre``, and a strain e turns it into ``(1 + e) r``: the virial is ``sum r (x) dE/dr``.
-    """
-    forces = gradient.new_zeros(batch.numbers.shape[0], 3)  # [A, 3]
-    forces = forces.index_add(0, batch.centres, gradient).index_add(0, batch.neighbours, -gradient)
-    virial = batch.vectors[:, :, None] * gradient[:, None, :]  # [B, 3, 3]
-    virial = gradient.new_zeros(batch.n_systems, 3, 3).index_add(0, batch.bond_system, virial)
-    virial = (virial + virial.transpose(1, 2)) / 2  # symmetric but for rounding
-    return forces, virial / batch.volumes[:, None, None]

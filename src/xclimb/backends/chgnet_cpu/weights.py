@@ -1,4 +1,4 @@
-"""The weights of a network as the kernels read them, and where gradients with respect to them are added up."""
+"""Weights of a network in the layout of the kernels, and gradients with respect to them."""
 
 import math
 from typing import NamedTuple
@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from xclimb.models.basis import Fourier, RadialBessel
-from xclimb.models.chgnet import CHGNet
-from xclimb.models.fused.edges import Edges
-from xclimb.models.fused.expansions import Angular, Radial, padded
-from xclimb.models.fused.memory import zeros
-from xclimb.models.layers import AngleProjection, Gate
-from xclimb.models.paths import WIDTH
+from xclimb.backends.chgnet_cpu.buffers import zeros
+from xclimb.backends.chgnet_cpu.edges import Edges
+from xclimb.backends.chgnet_cpu.expansions import Angular, Radial, padded
+from xclimb.backends.chgnet_cpu.vectors import WIDTH
+from xclimb.models.chgnet.basis import Fourier, RadialBessel
+from xclimb.models.chgnet.layers import AngleProjection, Gate
+from xclimb.models.chgnet.network import CHGNet
 
 
 class Layer(NamedTuple):
@@ -26,32 +26,32 @@ class Layer(NamedTuple):
     hidden: Float32[np.ndarray, "gates width width"]  # V of core and of gate; none in the angle update
     hidden_t: Float32[np.ndarray, "gates width width"]
     bias: Float32[np.ndarray, "2 width"]  # c of core and of gate
-    ends: Float32[np.ndarray, "4 width"]  # scale and shift of the norm of core and of gate
+    affine: Float32[np.ndarray, "4 width"]  # scale and shift of the norm of core and of gate
     normed: bool
 
 
 class LayerGradient(NamedTuple):
-    """Gradients with respect to the weights; all without rows where they are not wanted."""
+    """Gradients with respect to the weights; all without rows for weights that are not trained."""
 
     projection: Float32[np.ndarray, "_ width"]
     hidden: Float32[np.ndarray, "gates width width"]
     bias: Float32[np.ndarray, "_ width"]
-    ends: Float32[np.ndarray, "_ width"]
+    affine: Float32[np.ndarray, "_ width"]
 
     @classmethod
     def zeros(cls, layer: Layer) -> "LayerGradient":
-        """Nothing added up yet."""
-        return cls(*(zeros(array.shape) for array in (layer.projection, layer.hidden, layer.bias, layer.ends)))
+        """Zero gradients."""
+        return cls(*(zeros(array.shape) for array in (layer.projection, layer.hidden, layer.bias, layer.affine)))
 
     @classmethod
-    def unwanted(cls) -> "LayerGradient":
-        """Of weights that are not trained."""
+    def none(cls) -> "LayerGradient":
+        """Empty arrays, for weights that are not trained."""
         nothing = np.zeros((0, WIDTH), dtype=np.float32)
         return cls(nothing, np.zeros((0, WIDTH, WIDTH), dtype=np.float32), nothing, nothing)
 
 
 class Packed(NamedTuple):
-    """The weights of a network as the kernels read them; those of its layers by the layers."""
+    """Weights of a network in the layout of the kernels; those of its layers by the layers."""
 
     bonds: Radial
     short_bonds: Radial
@@ -65,9 +65,11 @@ _packed: WeakKeyDictionary[nn.Module, tuple[list, Packed]] = WeakKeyDictionary()
 
 def packed_weights(model: CHGNet) -> Packed:
     """The weights of a network, packed anew whenever a parameter has changed or was exchanged."""
-    kept = _packed.get(model)
-    if kept is not None and all(where[name] is value and value._version == version for where, name, value, version in kept[0]):
-        return kept[1]
+    known = _packed.get(model)
+    if known is not None and all(
+        parameters[name] is value and value._version == version for parameters, name, value, version in known[0]
+    ):
+        return known[1]
     state = [
         (part._parameters, name, value, value._version)
         for part in model.modules()
@@ -100,15 +102,15 @@ def _radial(basis: RadialBessel, *weights: Tensor) -> Radial:
 
 def _angular(basis: Fourier, weight: Tensor) -> Angular:
     n = len(basis.frequencies)
-    room = padded(2 * n) // 2
-    frequencies = np.zeros(room)
+    size = padded(2 * n) // 2
+    frequencies = np.zeros(size)
     frequencies[:n] = basis.frequencies.detach().numpy()
     constant, *waves = np.split(weight.detach().numpy() / np.float32(math.sqrt(math.pi)), [1, n + 1], axis=1)
     square = np.zeros((WIDTH, WIDTH), dtype=np.float32)
-    for place, columns in zip((0, room), waves, strict=True):
+    for place, columns in zip((0, size), waves, strict=True):
         square[:, place : place + n] = columns
     start = np.ascontiguousarray(constant.T * np.float32(math.sqrt(0.5)))
-    return Angular(frequencies, np.ascontiguousarray(square[:, : 2 * room].T), square, start)
+    return Angular(frequencies, np.ascontiguousarray(square[:, : 2 * size].T), square, start)
 
 
 def _edges(layer: AngleProjection) -> Edges:
@@ -117,21 +119,21 @@ def _edges(layer: AngleProjection) -> Edges:
 
 
 def _layer(projection: Tensor, gate: Gate) -> Layer:
-    return packed(projection, *stacked(gate), normed=isinstance(gate.core_norm, nn.LayerNorm))
+    return pack(projection, *gate_weights(gate), normed=isinstance(gate.core_norm, nn.LayerNorm))
 
 
-def stacked(gate: Gate) -> tuple[Tensor, Tensor, Tensor]:
-    """V ``[2 or 0, F, F]``, c ``[2, F]`` and ends ``[4, F]``; a bias that is not there is 0, a missing norm scales by 1."""
+def gate_weights(gate: Gate) -> tuple[Tensor, Tensor, Tensor]:
+    """V ``[2 or 0, F, F]``, c ``[2, F]`` and affine ``[4, F]``; a missing bias is 0, a missing norm scales by 1."""
     zero, one = torch.zeros(WIDTH), torch.ones(WIDTH)
-    hidden, bias, ends = [], [], []
+    hidden, bias, affine = [], [], []
     for layer, norm in ((gate.core, gate.core_norm), (gate.gate, gate.gate_norm)):
         hidden += [] if layer is None else [layer.weight]
         bias.append(zero if layer is None else layer.bias)
-        ends += [norm.weight, norm.bias] if isinstance(norm, nn.LayerNorm) else [one, zero]
-    return torch.stack(hidden) if hidden else torch.zeros(0, WIDTH, WIDTH), torch.stack(bias), torch.stack(ends)
+        affine += [norm.weight, norm.bias] if isinstance(norm, nn.LayerNorm) else [one, zero]
+    return torch.stack(hidden) if hidden else torch.zeros(0, WIDTH, WIDTH), torch.stack(bias), torch.stack(affine)
 
 
-def packed(projection: Tensor, hidden: Tensor, bias: Tensor, ends: Tensor, normed: bool) -> Layer:
+def pack(projection: Tensor, hidden: Tensor, bias: Tensor, affine: Tensor, normed: bool) -> Layer:
     """A copy of the weights."""
     return Layer(
         projection=_array(projection),
@@ -139,7 +141,7 @@ def packed(projection: Tensor, hidden: Tensor, bias: Tensor, ends: Tensor, norme
         hidden=_array(hidden),
         hidden_t=_array(hidden.transpose(1, 2)),
         bias=_array(bias),
-        ends=_array(ends),
+        affine=_array(affine),
         normed=normed,
     )
 

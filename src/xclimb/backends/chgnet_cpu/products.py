@@ -12,7 +12,7 @@ from numba import njit
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xclimb.models.fused.vectors import FLOAT, INT64, LANES, VECTOR, emit, splat
+from xclimb.backends.chgnet_cpu.vectors import FLOAT, INT64, LANES, VECTOR, emit, splat
 
 ROWS = 6
 VECTORS = 2 if LANES == 8 else 4  # 24 of 32 registers; of the 16 that a processor with 8 lanes has, 12
@@ -36,7 +36,7 @@ def _block_product(rows: int, across: bool = False):
             # one row of beginnings for all rows, or one for each
             single = builder.icmp_signed("<", begin_row, INT64(0))
             steps = [builder.select(single, INT64(0), builder.add(begin_row, INT64(r))) for r in range(rows)]
-            begun = [builder.load(vector(begin, steps[r], 0, v), align=4) for r, v in places]
+            initial = [builder.load(vector(begin, steps[r], 0, v), align=4) for r, v in places]
 
             before = builder.block
             inner, done = builder.append_basic_block("inner"), builder.append_basic_block("done")
@@ -45,7 +45,7 @@ def _block_product(rows: int, across: bool = False):
             k = builder.phi(INT64)
             k.add_incoming(INT64(0), before)
             sums = [builder.phi(VECTOR) for _ in places]
-            for phi, value in zip(sums, begun, strict=True):
+            for phi, value in zip(sums, initial, strict=True):
                 phi.add_incoming(value, before)
             weights = [builder.load(vector(b, k, 0, v), align=4) for v in range(VECTORS)]
             kind = ir.FunctionType(VECTOR, [VECTOR] * 3)

@@ -1,8 +1,8 @@
 """Arithmetic on rows of 64 numbers that compiles to vector instructions, whatever the processor's are.
 
-A compiler that has to find out by itself what may be vectorised leaves half of it; here a :class:`Row` is a row of an array
+A compiler that has to prove by itself what may be vectorised leaves half of it; here a :class:`Row` is a row of an array
 held in vector registers, as many as it takes on the processor that compiles, and its operators emit the instructions.
-What is written with rows reads like the equations; loops over rows are ordinary numba.
+Code on rows reads like the equations; loops over rows are ordinary numba.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array
 
-from xclimb.models.paths import WIDTH
-
+WIDTH = 64  # of every CHGNet that was published, and of the kernels
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _LOG2_E = 1.4426950408889634
 _FLAGS = ("contract", "nsz")  # a b + c in one instruction; no other liberties
@@ -169,7 +168,7 @@ class Array:
         self._start, self._step = builder.ptrtoint(array.data, INT64), builder.extract_value(array.strides, 0)
 
     def pointer(self, row, column, kind):
-        """Pointer to what begins at a row and column."""
+        """Pointer to the element at a row and column."""
         builder = self.builder
         start = builder.add(self._start, builder.mul(row, self._step))
         return builder.inttoptr(builder.add(start, builder.mul(column, INT64(4))), kind.as_pointer())
@@ -191,19 +190,19 @@ class Array:
 
 @no_type_check
 def emit(body: Callable, *kinds):
-    """What :func:`numba.extending.intrinsic` wants, of a body that is given arrays as :class:`Array`, integers as int64."""
+    """Signature and code generator of an intrinsic, of a body that takes arrays as :class:`Array`, integers as int64."""
     kinds = tuple(types.unliteral(kind) for kind in kinds)
 
     def build(context, builder, signature, arguments):
-        given = []
+        operands = []
         for kind, value in zip(signature.args, arguments, strict=True):
             if isinstance(kind, types.Array):
-                given.append(Array(context, builder, kind, value))
+                operands.append(Array(context, builder, kind, value))
             elif isinstance(kind, types.Integer):
-                given.append(context.cast(builder, value, kind, types.int64))
+                operands.append(context.cast(builder, value, kind, types.int64))
             else:
-                given.append(context.cast(builder, value, kind, types.boolean))
-        body(*given)
+                operands.append(context.cast(builder, value, kind, types.boolean))
+        body(*operands)
         return context.get_dummy_value()
 
     return types.void(*kinds), build

@@ -1,4 +1,4 @@
-"""The fused path: chosen by itself, within the tolerances of float32, and the same function where there is little to sum."""
+"""Predictions by the fused kernels: within the tolerances of float32, the same function where there is little to sum."""
 
 import numpy as np
 import pytest
@@ -7,47 +7,43 @@ from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.test_parity import NAMES, deviations, frames, labelled, potential, require
 from xclimb.data.frames import Frames
-from xclimb.errors import ConfigError
 from xclimb.graph import build_batch
-from xclimb.models import paths
-from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.models.zoo import load
 from xclimb.testing import TOLERANCES, check_potential, tiny_crystals
 
-from .test_parity import NAMES, deviations, frames, labelled, potential, require
-
-network = pytest.importorskip("xclimb.models.fused.network", reason="numba is not installed")
-messages = pytest.importorskip("xclimb.models.fused.messages")
-threads = pytest.importorskip("xclimb.models.fused.threads")
-products = pytest.importorskip("xclimb.models.fused.products")
+inference = pytest.importorskip("xclimb.backends.chgnet_cpu.inference", reason="numba is not installed")
+messages = pytest.importorskip("xclimb.backends.chgnet_cpu.messages")
+workers = pytest.importorskip("xclimb.backends.chgnet_cpu.workers")
+products = pytest.importorskip("xclimb.backends.chgnet_cpu.products")
 
 
 @pytest.fixture(autouse=True)
-def take_the_fused_path(monkeypatch):
-    monkeypatch.setenv("XCLIMB_PATH", "fused")  # whatever the number of threads here
+def require_the_fused_kernels(monkeypatch):
+    monkeypatch.setenv("XCLIMB_BACKEND", "fused")  # whatever the number of threads here
 
 
 def outputs(name, batch, **options):
     model = potential(name, "float32").model
-    return model(batch, **options), network.outputs(model, batch, **options)
+    return model(batch, **options), inference.predict(model, batch, **options)
 
 
 # -- the same function ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["fused", "plain"])
+@pytest.mark.parametrize("backend", ["fused", "eager"])
 @pytest.mark.parametrize("name", NAMES)
-def test_fifty_crystals_within_the_tolerances(name, path, monkeypatch):
-    monkeypatch.setenv("XCLIMB_PATH", path)
+def test_fifty_crystals_within_the_tolerances(name, backend, monkeypatch):
+    monkeypatch.setenv("XCLIMB_BACKEND", backend)
     pot = load(name)
-    assert pot.describe()["path"].startswith(path)
-    require(deviations(pot.label(frames()), labelled(name)), TOLERANCES["float32"], f"{name} {pot.describe()['path']}")
+    assert pot.describe()["backend"].startswith(backend)
+    require(deviations(pot.label(frames()), labelled(name)), TOLERANCES["float32"], f"{name} {pot.describe()['backend']}")
 
 
 def test_the_contract():
     pot = load("chgnet-0.3.0")
-    assert pot.describe()["path"] == "fused (numba)"
+    assert pot.describe()["backend"] == "fused (numba)"
     check_potential(pot, {name: tiny_crystals()[name] for name in ("NaCl", "Cs")})
 
 
@@ -64,16 +60,16 @@ def test_the_contract():
     ids=["lone", "lone in a box", "no short bond", "no angle", "one angle"],
 )
 def test_little_to_sum(name, atoms):
-    plain, fast = outputs(name, build_batch(Frames.from_ase([atoms]), 6.0, 3.0))
-    torch.testing.assert_close(fast.site_energies, plain.site_energies, atol=2e-5, rtol=0)
-    torch.testing.assert_close(fast.forces, plain.forces, atol=1e-4, rtol=0)
-    torch.testing.assert_close(fast.magmoms, plain.magmoms, atol=2e-5, rtol=0)
+    eager, fused = outputs(name, build_batch(Frames.from_ase([atoms]), 6.0, 3.0))
+    torch.testing.assert_close(fused.site_energies, eager.site_energies, atol=2e-5, rtol=0)
+    torch.testing.assert_close(fused.forces, eager.forces, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fused.magmoms, eager.magmoms, atol=2e-5, rtol=0)
 
 
 def test_an_empty_batch():
-    _, fast = outputs("chgnet-0.3.0", build_batch(Frames.empty(), 6.0, 3.0))
-    assert fast.energy.shape == (0,)
-    assert fast.forces.shape == (0, 3)
+    _, fused = outputs("chgnet-0.3.0", build_batch(Frames.empty(), 6.0, 3.0))
+    assert fused.energy.shape == (0,)
+    assert fused.forces.shape == (0, 3)
 
 
 def test_left_handed_cells():
@@ -86,13 +82,13 @@ def test_left_handed_cells():
 
 def test_energies_alone():
     batch = build_batch(frames()[:5], 6.0, 3.0)
-    plain, fast = outputs("chgnet-0.3.0", batch, derivatives=False)
-    assert fast.forces is None
-    torch.testing.assert_close(fast.energy, plain.energy, atol=5e-5, rtol=0)
+    eager, fused = outputs("chgnet-0.3.0", batch, derivatives=False)
+    assert fused.forces is None
+    torch.testing.assert_close(fused.energy, eager.energy, atol=5e-5, rtol=0)
 
 
 def test_the_number_of_threads_does_not_matter(monkeypatch):
-    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
+    monkeypatch.setattr(workers, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)  # torch's own stay as they are
     few, found = frames()[:20], []
     for number in (1, 2, 5):
@@ -103,14 +99,14 @@ def test_the_number_of_threads_does_not_matter(monkeypatch):
         np.testing.assert_allclose(other.forces, found[0].forces, atol=1e-4, rtol=0)
 
 
-def test_what_is_kept_and_what_is_computed_again_agree(monkeypatch):
+def test_saved_and_recomputed_activations_agree(monkeypatch):
     model, batch = potential("chgnet-0.3.0", "float32").model, build_batch(frames()[20:28], 6.0, 3.0)
-    kept = network.outputs(model, batch)
-    for few in ("ROOM", "FEW_BONDS"):
-        monkeypatch.setattr(network, few, 0)
-    again = network.outputs(model, batch)
-    torch.testing.assert_close(kept.forces, again.forces, atol=0, rtol=0)
-    torch.testing.assert_close(kept.stress, again.stress, atol=0, rtol=0)
+    saved = inference.predict(model, batch)
+    for few in ("CACHE_BYTES", "FEW_BONDS"):
+        monkeypatch.setattr(inference, few, 0)
+    again = inference.predict(model, batch)
+    torch.testing.assert_close(saved.forces, again.forces, atol=0, rtol=0)
+    torch.testing.assert_close(saved.stress, again.stress, atol=0, rtol=0)
 
 
 def test_the_same_call_gives_the_same_bits():
@@ -145,11 +141,11 @@ def stepped(model):
 @pytest.mark.parametrize("change", [changed_in_place, exchanged, loaded, stepped])
 def test_weights_that_changed_are_noticed(change):
     model, batch = load("chgnet-0.3.0").copy().model, build_batch(frames()[[30, 41]], 6.0, 3.0)
-    before = network.outputs(model, batch)
+    before = inference.predict(model, batch)
     change(model)
-    plain, fast = model(batch), network.outputs(model, batch)
-    assert abs(fast.energy - before.energy).max() > 1e-4
-    torch.testing.assert_close(fast.site_energies, plain.site_energies, atol=2e-5, rtol=0)
+    eager, fused = model(batch), inference.predict(model, batch)
+    assert abs(fused.energy - before.energy).max() > 1e-4
+    torch.testing.assert_close(fused.site_energies, eager.site_energies, atol=2e-5, rtol=0)
 
 
 # -- the arithmetic -------------------------------------------------------------------------------------
@@ -191,7 +187,7 @@ def test_what_is_not_a_number_stays_so():
     assert np.isnan(silu).all()
     vectors = build_batch(frames()[:2], 6.0, 3.0)
     vectors.vectors[0, 0] = np.nan
-    assert torch.isnan(network.outputs(potential("chgnet-0.3.0", "float32").model, vectors).energy).any()
+    assert torch.isnan(inference.predict(potential("chgnet-0.3.0", "float32").model, vectors).energy).any()
 
 
 @given(st.integers(0, 40), st.integers(1, 70), st.sampled_from([64, 128]), st.sampled_from(["none", "row", "all"]))
@@ -208,30 +204,3 @@ def test_products_of_halves_leave_the_other_half():
     x, weight = np.ones((7, 128), np.float32), np.eye(64, dtype=np.float32)
     products.multiply(x[:, 64:], weight, np.ones((1, 64), np.float32), x[:, :64])
     np.testing.assert_array_equal(x, np.repeat([[2, 1]], 64, axis=1).reshape(1, 128).repeat(7, axis=0))
-
-
-# -- which path -----------------------------------------------------------------------------------------
-
-
-def test_double_precision_and_other_widths_stay_plain():
-    assert load("chgnet-0.3.0", dtype="float64").describe()["path"] == "plain (cpu, float64)"
-    assert paths.path_of(CHGNet(CHGNetConfig(width=32))).startswith("plain (the fused kernels are made for a width of 64")
-    assert paths.path_of(CHGNet(CHGNetConfig(n_angular=65))) == "plain (the fused kernels have room for 64 basis functions)"
-
-
-def test_the_fused_path_is_taken_by_itself(monkeypatch):
-    monkeypatch.delenv("XCLIMB_PATH")
-    assert paths.path_of(potential("chgnet-0.3.0", "float32").model) == "fused (numba)"
-
-
-def test_without_numba(monkeypatch):
-    monkeypatch.setattr(paths, "_what_is_missing", lambda: "without numba")
-    model, batch = potential("chgnet-0.3.0", "float32").model, build_batch(frames()[:1], 6.0, 3.0)
-    assert paths.path_of(model) == "plain (without numba)"
-    torch.testing.assert_close(paths.evaluator_of(model)(batch, True).forces, model(batch).forces, atol=0, rtol=0)
-
-
-def test_an_unknown_path(monkeypatch):
-    monkeypatch.setenv("XCLIMB_PATH", "quick")
-    with pytest.raises(ConfigError, match="XCLIMB_PATH='quick' is not a path"):
-        load("chgnet-0.3.0").describe()

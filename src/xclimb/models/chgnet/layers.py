@@ -1,4 +1,4 @@
-"""The three updates of CHGNet, with every first linear layer taken apart over its inputs.
+"""The three updates of CHGNet, with every first linear layer split over its inputs.
 
 ``W [a_i, b_ij, a_j] = W_1 a_i + W_2 b_ij + W_3 a_j``: each part is projected where it lives (an atom, a bond, an angle)
 and only the results are gathered and added, instead of multiplying the concatenation for every edge. Core and gate of
@@ -6,47 +6,19 @@ a gated MLP share that projection, so their first layers are one product of widt
 """
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# Angle features seen from the first and from the second edge of each angle, [G, F] each
-Sides = tuple[Float[Tensor, "angles features"], Float[Tensor, "angles features"]]
-
-
-@runtime_checkable
-class Updates(Protocol):
-    """What computes the layers of a network."""
-
-    def __call__(self, layer: nn.Module) -> Callable:
-        """The layer as a function of the arguments of its ``forward``."""
-
-    def forces_only(self) -> AbstractContextManager:
-        """Inside, gradients are taken with respect to the atoms alone, not to the parameters."""
-
-
-class AsWritten:
-    """The plain layers: each as it is."""
-
-    def __call__(self, layer: nn.Module) -> Callable:
-        """The layer."""
-        return layer
-
-    def forces_only(self) -> AbstractContextManager:
-        """Autograd knows by itself what is wanted."""
-        return nullcontext()
-
-
-as_written = AsWritten()
+# Features of each angle seen from its first and from its second edge, [G, F] each
+AnglePair = tuple[Float[Tensor, "angles features"], Float[Tensor, "angles features"]]
 
 
 class LineGraph(NamedTuple):
-    """Which short edges form the angles: directed edges and the bonds they belong to."""
+    """Angles as pairs of short directed edges, and the bonds that these belong to."""
 
     centres: Int[Tensor, "edges"]  # atom in the middle of each short directed edge
     first: Int[Tensor, "angles"]  # directed edges of each angle
@@ -89,7 +61,7 @@ def hidden_silu(projected: Float[Tensor, "rows features"]) -> Float[Tensor, "row
 
 
 class Gate(nn.Module):
-    """The end of a gated MLP: ``silu(norm(core)) * sigmoid(norm(gate))``, optionally after a hidden layer."""
+    """Last layers of a gated MLP: ``silu(norm(core)) * sigmoid(norm(gate))``, optionally after a hidden layer."""
 
     def __init__(self, width: int, hidden: bool, norm: bool):
         super().__init__()
@@ -128,7 +100,7 @@ class AtomConv(nn.Module):
         centres: Int[Tensor, "bonds"],
         neighbours: Int[Tensor, "bonds"],
     ) -> Float[Tensor, "atoms width"]:
-        """Updated atom features; each bond sends a message to both of its ends."""
+        """Updated atom features; each bond sends a message in both directions."""
         to, source, along = self.centre(atoms), self.neighbour(atoms), self.bond(bonds)  # [A, 2F], [A, 2F], [B, 2F]
         total = torch.zeros_like(atoms)  # [A, F]
         for here, there in ((centres, neighbours), (neighbours, centres)):
@@ -150,7 +122,7 @@ class AngleProjection(nn.Module):
     def edges(
         self, atoms: Float[Tensor, "atoms width"], bonds: Float[Tensor, "short width"], line: LineGraph
     ) -> tuple[Float[Tensor, "edges two_width"], Float[Tensor, "short two_width"]]:
-        """What each edge brings to the angles seen from it, ``[2 s, 2 F]``, and its bond to the others, ``[s, 2 F]``."""
+        """Projections of edges onto the angles seen from them, ``[2 s, 2 F]``, of their bonds onto the others, ``[s, 2 F]``."""
         first, second = self.first(bonds), self.second(bonds)  # [s, 2F] each
         own = torch.cat([first, first]) + self.centre(atoms).index_select(0, line.centres)  # [2s, 2F], centre folded in
         return own, second
@@ -159,7 +131,7 @@ class AngleProjection(nn.Module):
         self,
         atoms: Float[Tensor, "atoms width"],
         bonds: Float[Tensor, "short width"],
-        angles: Sides,
+        angles: AnglePair,
         line: LineGraph,
     ) -> tuple[Float[Tensor, "angles two_width"], Float[Tensor, "angles two_width"]]:
         """Projections ``[G, 2 F]`` of each angle seen from its first and from its second edge."""
@@ -173,7 +145,7 @@ class AngleProjection(nn.Module):
 
 
 class BondConv(nn.Module):
-    r"""``b_ij <- b_ij + L( w_ij * sum_k w_ik * phi(b_ij, b_ik, theta_jik, a_i) )`` over the angles at both ends.
+    r"""``b_ij <- b_ij + L( w_ij * sum_k w_ik * phi(b_ij, b_ik, theta_jik, a_i) )`` over the angles at both of its atoms.
 
     ``w_ij`` does not depend on k and is taken out of the sum. Only short bonds have angles; without a bias in L (all
     weights but those of CHGNet 0.2.0) long bonds keep their features.
@@ -190,7 +162,7 @@ class BondConv(nn.Module):
         atoms: Float[Tensor, "atoms width"],
         bonds: Float[Tensor, "bonds width"],
         weights: Float[Tensor, "short width"],
-        angles: Sides,
+        angles: AnglePair,
         line: LineGraph,
     ) -> Float[Tensor, "bonds width"]:
         """Updated bond features."""
@@ -227,9 +199,9 @@ class AngleUpdate(nn.Module):
         self,
         atoms: Float[Tensor, "atoms width"],
         bonds: Float[Tensor, "short width"],
-        angles: Sides,
+        angles: AnglePair,
         line: LineGraph,
-    ) -> Sides:
+    ) -> AnglePair:
         """Updated angle features seen from either edge; the two are equal only before the first update."""
         seen_from_first, seen_from_second = self.project(atoms, bonds, angles, line)
         return angles[0] + self.message(seen_from_first), angles[1] + self.message(seen_from_second)

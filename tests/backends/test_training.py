@@ -1,4 +1,4 @@
-"""Sums of messages for training: first and second gradients, against plain PyTorch in float64 and finite differences."""
+"""Sums of messages for training: backward and double backward, against PyTorch in float64 and finite differences."""
 
 from copy import deepcopy
 
@@ -8,24 +8,26 @@ import torch
 from ase import Atoms
 from torch.nn.functional import huber_loss, layer_norm, silu
 
+from models.test_parity import NAMES, frames, potential
 from xclimb.data.frames import Frames
 from xclimb.graph import build_batch
-from xclimb.models.chgnet import CHGNet, CHGNetConfig, as_written
-from xclimb.models.zoo import load
+from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.units import ev_a3_to_gpa
 
-from .test_parity import NAMES, frames, potential
-
-training = pytest.importorskip("xclimb.models.fused.training", reason="numba is not installed")
-threads = pytest.importorskip("xclimb.models.fused.threads")
-products = pytest.importorskip("xclimb.models.fused.products")
-Joined, Room = training.Joined, training.Room
+training = pytest.importorskip("xclimb.backends.chgnet_cpu.training", reason="numba is not installed")
+workers = pytest.importorskip("xclimb.backends.chgnet_cpu.workers")
+products = pytest.importorskip("xclimb.backends.chgnet_cpu.products")
+fused = training.forward
 
 
-# -- the function itself, against the same in plain PyTorch and float64 ------------------------------------
+def eager(model, batch, derivatives=True):
+    return model(batch, create_graph=True, derivatives=derivatives)
 
 
-def job_and_inputs(hidden: bool, norm: bool, shared: bool, keep: bool = True):
+# -- the function itself, against the same in PyTorch and float64 ------------------------------------
+
+
+def context_and_inputs(hidden: bool, norm: bool, shared: bool, save: bool = True):
     """Rows of a full tile and some more; places that several rows share."""
     rng, width, n = np.random.default_rng(0), 64, 101
     places = (7, 5, 4, 6)  # own, other, weights, totals
@@ -36,49 +38,51 @@ def job_and_inputs(hidden: bool, norm: bool, shared: bool, keep: bool = True):
     made[4] *= 0.1
     made += [0.2 * torch.randn(2 if hidden else 0, width, width), torch.randn(2, width) * hidden]
     made.append(torch.randn(4, width) if norm else torch.tensor([1.0, 0, 1, 0])[:, None].repeat(1, width))
-    layer = training.packed(*made[4:], normed=norm)
-    kept = Room(10**9 if keep else 0).kept(index, layer, training=True)
-    return training.Job(index, 6, False, layer, Joined(), kept), made
+    layer = training.pack(*made[4:], normed=norm)
+    saved = training.ActivationCache(10**9 if save else 0).allocate(index, layer, training=True)
+    state = training.ForwardPass()
+    state.train_parameters = True
+    return training.Context(index, 6, False, layer, state, saved), made
 
 
-def plain(job, own, other, features, weights, projection, hidden, bias, ends):
-    total = own.new_zeros(job.n_targets, 64)
-    for side, places in enumerate(torch.from_numpy(job.rows).long()):
+def reference_sum(context, own, other, features, weights, projection, hidden, bias, affine):
+    total = own.new_zeros(context.n_totals, 64)
+    for direction, places in enumerate(torch.from_numpy(context.rows).long()):
         p, q, v, t = places
-        x = own[p] + other[q] + features[side % len(features)] @ projection.T
+        x = own[p] + other[q] + features[direction % len(features)] @ projection.T
         halves = (silu(x) if len(hidden) else x).chunk(2, dim=1)
         if len(hidden):
             halves = [half @ layer.T + c for half, layer, c in zip(halves, hidden, bias, strict=True)]
-        if job.layer.normed:
-            halves = [layer_norm(half, (64,), *ends[2 * k : 2 * k + 2]) for k, half in enumerate(halves)]
+        if context.layer.normed:
+            halves = [layer_norm(half, (64,), *affine[2 * k : 2 * k + 2]) for k, half in enumerate(halves)]
         total = total.index_add(0, t, silu(halves[0]) * torch.sigmoid(halves[1]) * weights[v])
     return total
 
 
-def fused(job, *given):
-    return training._Messages.apply(job, *given)
+def fused_sum(context, *given):
+    return training._MessageSum.apply(context, *given)
 
 
-def first_gradient(function, job, given, up):
+def first_gradient(function, context, given, up):
     given = [x.detach().requires_grad_() for x in given]
-    wanted = [x for k, x in enumerate(given) if matters(job, given, k)]
-    return torch.autograd.grad((function(job, *given) * up).sum(), wanted)
+    wanted = [x for k, x in enumerate(given) if matters(context, given, k)]
+    return torch.autograd.grad((function(context, *given) * up).sum(), wanted)
 
 
-def second_gradient(function, job, given, up, along):
+def second_gradient(function, context, given, up, along):
     """The gradient of the derivative of ``sum up total`` along a direction of what moves with the atoms."""
     given, up = [x.detach().requires_grad_() for x in given], up.detach().requires_grad_()
-    job.joined.parameters = False
-    slopes = torch.autograd.grad((function(job, *given) * up).sum(), given[:4], create_graph=True)
+    context.state.train_parameters = False
+    slopes = torch.autograd.grad((function(context, *given) * up).sum(), given[:4], create_graph=True)
     slope = sum((one * direction).sum() for one, direction in zip(slopes, along, strict=True))
-    job.joined.parameters = True
-    wanted = [up, *(x for k, x in enumerate(given) if matters(job, given, k))]
+    context.state.train_parameters = True
+    wanted = [up, *(x for k, x in enumerate(given) if matters(context, given, k))]
     return torch.autograd.grad(slope, wanted)
 
 
-def matters(job, given, k):
-    """A layer that is not there has no gradient: no V and c without a hidden layer, no ends without a norm."""
-    return k < 5 or (k < 7 and len(given[5]) > 0) or (k == 7 and job.layer.normed)
+def matters(context, given, k):
+    """A layer that is not there has no gradient: no V and c without a hidden layer, no affine without a norm."""
+    return k < 5 or (k < 7 and len(given[5]) > 0) or (k == 7 and context.layer.normed)
 
 
 def doubled(tensors):
@@ -86,14 +90,14 @@ def doubled(tensors):
 
 
 def require_exact(got, coarse, exact):
-    """Every gradient is as near to that of float64 as the one of the plain layers in float32."""
+    """Every gradient is as near to that of float64 as the one of the eager layers in float32."""
     for one, other, true in zip(got, coarse, exact, strict=True):
         errors = [float((x - true).norm() / true.norm()) for x in (one, other)]
         assert errors[0] < 2 * errors[1] + 3e-7
 
 
 KINDS = pytest.mark.parametrize(
-    ("hidden", "norm", "shared", "keep"),
+    ("hidden", "norm", "shared", "save"),
     [
         (True, True, True, True),
         (True, True, True, False),
@@ -106,35 +110,35 @@ KINDS = pytest.mark.parametrize(
 
 
 @KINDS
-def test_the_sum(hidden, norm, shared, keep):
-    job, given = job_and_inputs(hidden, norm, shared, keep)
-    require_exact([fused(job, *given)], [plain(job, *given)], [plain(job, *doubled(given))])
+def test_the_sum(hidden, norm, shared, save):
+    context, given = context_and_inputs(hidden, norm, shared, save)
+    require_exact([fused_sum(context, *given)], [reference_sum(context, *given)], [reference_sum(context, *doubled(given))])
 
 
 @KINDS
-def test_the_gradient(hidden, norm, shared, keep):
-    job, given = job_and_inputs(hidden, norm, shared, keep)
-    up = torch.randn(job.n_targets, 64)
-    got, coarse = (first_gradient(function, job, given, up) for function in (fused, plain))
-    require_exact(got, coarse, first_gradient(plain, job, doubled(given), up.double()))
+def test_the_gradient(hidden, norm, shared, save):
+    context, given = context_and_inputs(hidden, norm, shared, save)
+    up = torch.randn(context.n_totals, 64)
+    got, coarse = (first_gradient(function, context, given, up) for function in (fused_sum, reference_sum))
+    require_exact(got, coarse, first_gradient(reference_sum, context, doubled(given), up.double()))
 
 
 @KINDS
-def test_the_gradient_of_the_gradient(hidden, norm, shared, keep):
-    job, given = job_and_inputs(hidden, norm, shared, keep)
-    up, along = torch.randn(job.n_targets, 64), [torch.randn_like(x) for x in given[:4]]
-    got, coarse = (second_gradient(function, job, given, up, along) for function in (fused, plain))
-    require_exact(got, coarse, second_gradient(plain, job, doubled(given), up.double(), doubled(along)))
+def test_the_gradient_of_the_gradient(hidden, norm, shared, save):
+    context, given = context_and_inputs(hidden, norm, shared, save)
+    up, along = torch.randn(context.n_totals, 64), [torch.randn_like(x) for x in given[:4]]
+    got, coarse = (second_gradient(function, context, given, up, along) for function in (fused_sum, reference_sum))
+    require_exact(got, coarse, second_gradient(reference_sum, context, doubled(given), up.double(), doubled(along)))
 
 
 def test_a_direction_in_which_little_moves():
-    job, given = job_and_inputs(True, True, True)
-    up, along = torch.randn(job.n_targets, 64), [torch.zeros_like(x) for x in given[:4]]
+    context, given = context_and_inputs(True, True, True)
+    up, along = torch.randn(context.n_totals, 64), [torch.zeros_like(x) for x in given[:4]]
     along[2] = torch.randn_like(given[2])
-    full = second_gradient(fused, job, given, up, along)
+    full = second_gradient(fused_sum, context, given, up, along)
     moved = [x.detach().requires_grad_() for x in given]
-    job.joined.parameters = False
-    (slope,) = torch.autograd.grad((fused(job, *moved) * up.requires_grad_()).sum(), moved[2], create_graph=True)
+    context.state.train_parameters = False
+    (slope,) = torch.autograd.grad((fused_sum(context, *moved) * up.requires_grad_()).sum(), moved[2], create_graph=True)
     alone = torch.autograd.grad((slope * along[2]).sum(), [up, *moved])
     for one, other in zip(full, alone, strict=True):
         torch.testing.assert_close(one, other)
@@ -150,26 +154,26 @@ def test_a_sum_of_outer_products(n):
 
 
 def test_a_gradient_of_parameters_cannot_be_differentiated_again():
-    job, given = job_and_inputs(True, True, True)
+    context, given = context_and_inputs(True, True, True)
     given[5].requires_grad_()
-    (gradient,) = torch.autograd.grad(fused(job, *given).sum(), given[5], create_graph=True)
+    (gradient,) = torch.autograd.grad(fused_sum(context, *given).sum(), given[5], create_graph=True)
     with pytest.raises(RuntimeError, match="cannot be differentiated again"):
         gradient.sum().backward()
 
 
-# -- the network: the same parameter gradients as the plain layers ------------------------------------------
+# -- the network: the same parameter gradients as the eager layers ------------------------------------------
 
 
-def loss_of(model, batch, update):
-    out = model(batch, create_graph=True, update=update)
+def loss_of(model, batch, forward):
+    out = forward(model, batch)
     terms = (out.energy / batch.n_atoms, out.forces, ev_a3_to_gpa(out.stress), out.magmoms)
     return sum(huber_loss(term, torch.full_like(term, 0.05), delta=0.1) for term in terms)
 
 
-def gradients(model, batch, update):
+def gradients(model, batch, forward):
     """Gradient of the loss with respect to each parameter that is trained."""
     model.zero_grad()
-    loss_of(model, batch, update).backward()
+    loss_of(model, batch, forward).backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -184,24 +188,24 @@ def error(got, expected):
 
 
 def require_as_exact(name, batch):
-    """The gradients are as near to those of float64 as the ones of the plain layers in float32."""
-    exact, coarse = gradients(trainable(name, "float64"), batch, as_written), trainable(name, "float32")
-    joined = gradients(coarse, batch, Joined())
-    assert error(joined, exact) < 2 * error(gradients(coarse, batch, as_written), exact) + 1e-6
-    return joined, exact
+    """The gradients are as near to those of float64 as the ones of the eager layers in float32."""
+    exact, coarse = gradients(trainable(name, "float64"), batch, eager), trainable(name, "float32")
+    fast = gradients(coarse, batch, fused)
+    assert error(fast, exact) < 2 * error(gradients(coarse, batch, eager), exact) + 1e-6
+    return fast, exact
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parameter_gradients_are_those_of_the_plain_layers(name):
-    joined, exact = require_as_exact(name, build_batch(frames()[[3, 30, 41]], 6.0, 3.0))
+def test_parameter_gradients_are_those_of_the_eager_layers(name):
+    fast, exact = require_as_exact(name, build_batch(frames()[[3, 30, 41]], 6.0, 3.0))
     largest = max(float(one.norm()) for one in exact.values())
     for parameter, true in exact.items():
-        assert float((joined[parameter] - true).norm()) < 1e-4 * float(true.norm()) + 1e-6 * largest, parameter
+        assert float((fast[parameter] - true).norm()) < 1e-4 * float(true.norm()) + 1e-6 * largest, parameter
 
 
 def test_the_loss_falls_along_its_gradient_as_it_says():
     batch, model = build_batch(frames()[[3, 41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float64")
-    gradient = {name: one.double() for name, one in gradients(trainable("chgnet-0.3.0", "float32"), batch, Joined()).items()}
+    gradient = {name: one.double() for name, one in gradients(trainable("chgnet-0.3.0", "float32"), batch, fused).items()}
     torch.manual_seed(0)
     direction = {name: torch.randn_like(one) * (1e-2 + one.abs()) for name, one in gradient.items()}
     slope = sum(float((gradient[name] * one).sum()) for name, one in direction.items())
@@ -211,17 +215,17 @@ def test_the_loss_falls_along_its_gradient_as_it_says():
         with torch.no_grad():
             for name, parameter in moved.named_parameters():
                 parameter.add_(sign * step * direction.get(name, torch.zeros_like(parameter)))
-        ends.append(float(loss_of(moved, batch, as_written).detach()))
+        ends.append(float(loss_of(moved, batch, eager).detach()))
     assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-5)
 
 
 @pytest.mark.parametrize("number", [2, 5])
 def test_the_number_of_threads_does_not_matter(number, monkeypatch):
     batch, model = build_batch(frames()[[3, 41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float32")
-    whole = gradients(model, batch, Joined())
-    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
+    whole = gradients(model, batch, fused)
+    monkeypatch.setattr(workers, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
     monkeypatch.setattr(torch, "get_num_threads", lambda: number)
-    found, again = gradients(model, batch, Joined()), gradients(model, batch, Joined())
+    found, again = gradients(model, batch, fused), gradients(model, batch, fused)
     assert error(found, whole) < 1e-5
     assert all(torch.equal(found[name], again[name]) for name in found)
 
@@ -231,10 +235,10 @@ def test_the_number_of_threads_does_not_matter(number, monkeypatch):
 )
 def test_frozen_parameters_stay_out(frozen):
     batch, model = build_batch(frames()[[41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float32")
-    whole = gradients(model, batch, Joined())
+    whole = gradients(model, batch, fused)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not any(part in name for part in frozen))
-    got = gradients(model, batch, Joined())
+    got = gradients(model, batch, fused)
     assert got.keys() == {name for name in whole if not any(part in name for part in frozen)}
     assert error(got, {name: whole[name] for name in got}) < 1e-6
 
@@ -243,9 +247,9 @@ def test_a_small_network_without_norms():
     torch.manual_seed(0)
     model = CHGNet(CHGNetConfig(n_blocks=3, norm=False, out_bias=True))
     batch = build_batch(frames()[[3, 30]], 6.0, 3.0)
-    exact = gradients(deepcopy(model).double(), batch, as_written)
-    joined, coarse = (error(gradients(model, batch, update), exact) for update in (Joined(), as_written))
-    assert joined < 2 * coarse + 1e-6
+    exact = gradients(deepcopy(model).double(), batch, eager)
+    fast, coarse = (error(gradients(model, batch, forward), exact) for forward in (fused, eager))
+    assert fast < 2 * coarse + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -265,24 +269,8 @@ def test_little_to_sum(atoms):
 def test_energies_alone_are_trained_too():
     batch, model = build_batch(frames()[[3, 41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float32")
     found = []
-    for update in (Joined(), as_written):
+    for forward in (fused, eager):
         model.zero_grad()
-        model(batch, create_graph=True, derivatives=False, update=update).energy.square().sum().backward()
+        forward(model, batch, derivatives=False).energy.square().sum().backward()
         found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     assert error(*found) < 1e-5
-
-
-# -- which way ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "dtype", "create_graph", "joined"),
-    [("fused", "float32", True, True), ("plain", "float32", True, False), ("fused", "float64", True, False),
-     ("fused", "float32", False, False)],
-)  # fmt: skip
-def test_training_takes_the_joined_way_where_it_can(path, dtype, create_graph, joined, monkeypatch):
-    monkeypatch.setenv("XCLIMB_PATH", path)
-    asked, call = [], Joined.__call__
-    monkeypatch.setattr(Joined, "__call__", lambda self, layer: asked.append(layer) or call(self, layer))
-    load("chgnet-0.3.0", dtype=dtype).model.requires_grad_(True)(build_batch(frames()[:1], 6.0, 3.0), create_graph=create_graph)
-    assert bool(asked) == joined
