@@ -347,7 +347,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Two nested mappings, the second winning; under a mapping, a text is the name of what has these settings."""
     merged = dict(base)
     for name, value in over.items():
-        former = {"name": merged[name]} if isinstance(merged.get(name), str) else merged.get(name)
+        former: Any = {"name": merged[name]} if isinstance(merged.get(name), str) else merged.get(name)
         both = isinstance(value, Mapping) and isinstance(former, Mapping)
         merged[name] = merge(former, value) if both else value
     return merged

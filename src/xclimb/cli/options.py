@@ -67,7 +67,7 @@ class NamesMethods(TyperCommand):
 
         for parameter in self.params:
             if METHODS in (text := getattr(parameter, "help", None) or ""):
-                parameter.help = text.replace(METHODS, ", ".join(registry))
+                parameter.help = text.replace(METHODS, ", ".join(registry))  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 

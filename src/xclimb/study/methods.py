@@ -159,7 +159,7 @@ def _cells(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: in
         raise ConfigError("a study needs at least one method and one seed")
     if len(set(methods)) < len(methods) or len(set(seeds)) < len(seeds):
         raise ConfigError("a method or seed is given twice: name each once")
-    settings = TransferConfig.upgrade(nest(settings))
+    settings = TransferConfig.upgrade(nest(settings))  # type: ignore[operator]
     given = settings.pop("method", {})
     for reserved, there in (("method", isinstance(given, str) or "name" in given), ("seed", "seed" in settings)):
         if there:

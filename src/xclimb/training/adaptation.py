@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from xclimb.errors import ConfigError
 
@@ -79,6 +80,21 @@ class Reparametrization(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Effective weight."""
         return self.function(weight, **self._parameters)
+
+
+def merge_parametrizations(network: nn.Module) -> nn.Module:
+    """Replace parametrized weights by parameters with their values, in place.
+
+    ``torch.nn.utils.parametrize.remove_parametrizations`` changes the class of the layer, which copies of it share.
+    """
+    for layer in list(network.modules()):
+        if is_parametrized(layer):
+            values = {name: getattr(layer, name).detach() for name in layer.parametrizations}
+            layer.__class__ = type_before_parametrizations(layer)
+            del layer.parametrizations
+            for name, value in values.items():
+                layer.register_parameter(name, nn.Parameter(value))
+    return network
 
 
 def matching_layers(network: nn.Module, patterns: Sequence[str], kind: type[Layer], setting: str) -> dict[str, Layer]:
