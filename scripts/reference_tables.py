@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from xclimb.references.table import AtomRef
 from xclimb.models.zoo import load
+from xclimb.references.table import AtomRef
 
 OUT = Path(__file__).parents[1] / "src/xclimb/references/tables/elements.json"
 ORIGINS = {
@@ -50,10 +50,11 @@ def anions() -> dict[str, float]:
 def main() -> None:
     versions = {name: importlib.metadata.version(name) for name in ("matcalc", "chgnet", "pymatgen")}
     keys = {"elemental crystals": "energy_per_atom", "isolated atoms": "energy_atomic"}
-    tables = {
-        name: {functional: column(functional, key) for functional in ("PBE", "r2SCAN")} for name, key in keys.items()
+    tables = {name: {functional: column(functional, key) for functional in ("PBE", "r2SCAN")} for name, key in keys.items()}
+    tables["CHGNet AtomRef"] = {
+        "PBE": covered(load("chgnet-0.3.0").references),
+        "r2SCAN": covered(load("chgnet-r2scan").references),
     }
-    tables["CHGNet AtomRef"] = {"PBE": covered(load("chgnet-0.3.0").references), "r2SCAN": covered(load("chgnet-r2scan").references)}
     listed = [
         {"name": name, "code": "VASP", "origin": ORIGINS[name].format(**versions), "energies": energies}
         for name, energies in tables.items()

@@ -92,7 +92,7 @@ def test_counts_behind_each_element():
 
 @pytest.mark.parametrize(
     ("kind", "error", "told"),
-    [("residual", ReferencesError, "give potential="), ("best", ConfigError, "choose one of raw, residual, robust")],
+    [("residual", ReferencesError, "give potential="), ("best", ConfigError, "choose one of informed, raw, residual, robust")],
 )
 def test_refusals(rng, kind, error, told):
     with pytest.raises(error, match=told):

@@ -8,11 +8,12 @@ import numpy as np
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, ReferencesError
+from xclimb.references.informed import empty_design, informed_references
 from xclimb.references.linear import Design, FractionFit, build_design, fit_fractions
 from xclimb.references.table import AtomRef, element_symbols, unknown_values, zero_counts
 from xclimb.units import MEV_PER_EV
 
-KINDS = ("raw", "residual", "robust")
+KINDS = ("informed", "raw", "residual", "robust")
 
 
 @runtime_checkable
@@ -25,7 +26,9 @@ class HasInteraction(Protocol):
         """Energies of the network alone, eV ``[S]``."""
 
 
-def fit_references(frames: Frames, potential: HasInteraction | None = None, kind: str = "raw") -> AtomRef:
+def fit_references(
+    frames: Frames, potential: HasInteraction | None = None, kind: str = "raw", shifts: AtomRef | None = None
+) -> AtomRef:
     """Fit elemental reference energies to labelled frames.
 
     Args:
@@ -35,19 +38,23 @@ def fit_references(frames: Frames, potential: HasInteraction | None = None, kind
         kind: ``"raw"``: least squares of the energies per atom on composition fractions, no intercept (the paper's AtomRef).
             ``"residual"``: least squares on what the potential's network leaves over; directions that the data do not determine
             stay at the potential's references. ``"robust"``: Huber's loss on what the network leaves over, or on the energies
-            if there is no potential; stands 10-20 % of wrong energies.
+            if there is no potential; stands 10-20 % of wrong energies. ``"informed"``: Bayesian regression on what the
+            potential's network leaves over, with a prior over the periodic table (:mod:`xclimb.references.prior`): for few
+            materials, elements without data and wrong energies; values, correlations and uncertainties for every element.
+        shifts: of ``"informed"``: shifts of the elements of the user's own (eV, high - low), from elemental calculations or
+            isolated atoms at both levels, as one more table that the evidence may choose.
 
     Every frame counts once in the values, as in the paper; a material in many frames counts more. The standard deviations
     treat the frames of one material (``material_id``) as correlated.
 
     Raises:
-        ReferencesError: if no frame has an energy, or ``residual`` is asked for without a potential.
+        ReferencesError: if no frame has an energy, or ``residual`` or ``informed`` is asked for without a potential.
         ConfigError: on an unknown kind.
     """
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of references {kind!r}: choose one of {', '.join(KINDS)}")
-    if kind == "residual" and potential is None:
-        raise ReferencesError("residual references fit what a potential leaves over: give potential=..., or use kind='raw'")
+    if kind in ("informed", "residual") and potential is None:
+        raise ReferencesError(f"{kind} references fit what a potential leaves over: give potential=..., or use kind='raw'")
     usable = np.isfinite(frames.energy) & (frames.n_atoms > 0)
     if not usable.any():
         raise ReferencesError(f"none of the {len(frames)} frames has an energy to fit references to: read labelled frames")
@@ -57,9 +64,23 @@ def fit_references(frames: Frames, potential: HasInteraction | None = None, kind
     if potential is not None and kind != "raw":
         base = np.nan_to_num(potential.references.values)
         target = target - _interaction(potential, used) / used.n_atoms - (design.fractions @ base[design.elements])[design.row]
+    if kind == "informed" and potential is not None:
+        n_ignored = len(frames) - len(used)
+        return informed_references(design, target, potential.references, frames.theory, shifts, n_ignored)
     fit = fit_fractions(design, target, robust=kind == "robust")
     refs = _collect(fit, design, base, kind, frames.theory, n_ignored=len(frames) - len(used))
     return refs if potential is None else refs.merged_over(potential.references)
+
+
+def prior_references(potential: HasInteraction, theory: LevelOfTheory, shifts: AtomRef | None = None) -> AtomRef:
+    """References of a potential at another level of theory, from the prior over the periodic table alone: without a frame.
+
+    Args:
+        potential: whose references are shifted.
+        theory: the level to shift them to.
+        shifts: as for :func:`fit_references`.
+    """
+    return informed_references(empty_design(), np.zeros(0), potential.references, theory, shifts)
 
 
 def _interaction(potential: HasInteraction, frames: Frames) -> np.ndarray:

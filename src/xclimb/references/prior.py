@@ -1,9 +1,9 @@
-"""Prior of the element shifts between two functionals: tables as its mean, a Gaussian process over the periodic table around it.
+"""Prior of the element shifts between two functionals: tables as its mean, around it a Gaussian process.
 
 shift(Z) = table(Z) + smooth(Z) + block(Z) + deviation(Z)                                                    (docs/method.md)
 
-``smooth`` and ``block`` are Matérn-3/2 processes in Z; ``block`` is independent between the s, p, d and f blocks of each period,
-where the number of core electrons of a pseudopotential jumps; ``deviation`` is independent between elements. Without a table
+``smooth`` and ``block`` are Matérn-3/2 processes in Z; ``block`` is independent between the s, p, d and f blocks of each
+period, where the number of core electrons of a pseudopotential jumps; ``deviation`` is independent between elements. Without a table
 the mean is a quadratic in Z with a broad prior.
 """
 

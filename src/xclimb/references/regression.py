@@ -36,7 +36,7 @@ class Posterior:
         tables: probability of each candidate.
         widths: posterior mean of the standard deviations of smooth part, blocks and deviations, eV.
         weights: weight of each row of the design, 1 for an ordinary one ``[R]``.
-        held_out: residual of each row if it had not been in the fit, eV/atom ``[R]``.
+        held_out: residual of each row if it had not been in the fit of the most probable model, eV/atom ``[R]``.
     """
 
     mean: np.ndarray
@@ -172,9 +172,9 @@ def _average(models: list[_Model], rows: _Rows, weights: np.ndarray, precision: 
     scale = float(shares @ np.array([model.noise**2 for model in likely]))
     width = shares @ np.array([widths(model.mean.is_table)[model.width] for model in likely])
     prior = shares @ np.array([np.diag(model.family.covariances[model.width]) for model in likely])
-    residual = rows.target - rows.fractions @ mean
-    leverage = quadratic(rows.fractions, covariance) * precision / scale
-    held_out = residual / np.maximum(1.0 - leverage, 1e-3)
+    best = int(shares.argmax())
+    leverage = quadratic(rows.fractions, spreads[best]) * precision / likely[best].noise ** 2
+    held_out = (rows.target - rows.fractions @ centres[best]) / (1.0 - leverage)
     return Posterior(mean, covariance, prior, float(np.sqrt(TAIL * scale)), tables, tuple(width.tolist()), weights, held_out)
 
 
