@@ -21,8 +21,8 @@ import torch
 from numba import njit
 from numba.extending import intrinsic
 
-from xclimb.models.fused.products import multiply
-from xclimb.models.fused.vectors import emit, sigmoid
+from xclimb.backends.chgnet_cpu.products import multiply
+from xclimb.backends.chgnet_cpu.vectors import emit, sigmoid
 
 ROWS, WIDTH = 96, 64
 SOURCE = r"""

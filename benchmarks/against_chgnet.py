@@ -4,10 +4,10 @@ Usage: python benchmarks/against_chgnet.py [--rounds 5] [--out benchmarks/result
 
 Every ratio is the median over rounds of (chgnet time / xclimb time) of neighbouring runs, so that a machine whose speed
 drifts does not matter. xclimb lets the allocator keep freed memory, for the whole process; where chgnet is faster with the
-default allocator, in a process of its own, the ratio is with respect to that. GFLOP/s are the matrix products of the plain
-network, counted by torch, over the time: what is computed twice to save memory does not count. Their share is that of a
-product of 2048 x 2048 matrices on the same thread. Memory is the growth of the peak resident size of a fresh process by one
-call.
+default allocator, in a process of its own, the ratio is with respect to that. Eager is the time of xclimb without its fused
+kernels, in the same rounds: the difference is what these buy. GFLOP/s are the matrix products of the eager network, counted by
+torch, over the time: what is computed twice to save memory does not count. Their share is that of a product of 2048 x 2048
+matrices on the same thread. Memory is the growth of the peak resident size of a fresh process by one call.
 """
 
 import argparse
@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import distributions, version
 from pathlib import Path
 
@@ -66,6 +68,17 @@ def seconds(call, least: float = 0.5) -> float:
     return (time.perf_counter() - start) / calls
 
 
+@contextmanager
+def eager_path() -> Iterator[None]:
+    """Inside, xclimb computes without its fused kernels."""
+    before = os.environ.get("XCLIMB_BACKEND", "auto")
+    os.environ["XCLIMB_BACKEND"] = "eager"
+    try:
+        yield
+    finally:
+        os.environ["XCLIMB_BACKEND"] = before
+
+
 def timed(rounds: int, ours: Ours, peer: Peer) -> list[dict]:
     """One row a case: median times and the median of the paired ratios."""
     rows, peak, default = [], sgemm_peak(), in_process("--default-allocator")
@@ -74,7 +87,12 @@ def timed(rounds: int, ours: Ours, peer: Peer) -> list[dict]:
         frames = structures(which)
         mine, theirs = getattr(ours, task)(frames), getattr(peer, task)(frames)
         mine(), theirs()  # warm up
-        pairs = [(seconds(mine), seconds(theirs)) for _ in range(rounds)]
+        pairs, eager = [], []
+        for _ in range(rounds):
+            pairs.append((seconds(mine), seconds(theirs)))
+            if task != "graph":
+                with eager_path():
+                    eager.append(seconds(mine))
         chgnet = statistics.median(b for _, b in pairs)
         handicap = min(1.0, default[case] / chgnet)  # chgnet with the default allocator, if that is faster
         ratios = [handicap * b / a for a, b in pairs]
@@ -88,6 +106,7 @@ def timed(rounds: int, ours: Ours, peer: Peer) -> list[dict]:
             "wanted": wanted,
         }
         if task != "graph":
+            row["eager"] = statistics.median(eager)
             row["gflops"] = flops(task, frames) / row["xclimb"] / 1e9
             row["share_of_peak"] = row["gflops"] / peak
         rows.append(row)
@@ -130,14 +149,10 @@ def sgemm_peak() -> float:
 
 
 def flops(task: str, frames: xclimb.Frames) -> int:
-    """Operations in the matrix products of one call on the plain path, forward and backward."""
-    kept, os.environ["XCLIMB_PATH"] = os.environ.get("XCLIMB_PATH", "auto"), "plain"
-    try:
-        call = getattr(Ours(), task)(frames)
-        with FlopCounterMode(display=False) as counter:
-            call()
-    finally:
-        os.environ["XCLIMB_PATH"] = kept
+    """Operations in the matrix products of one call on the eager path, forward and backward."""
+    call = getattr(Ours(), task)(frames)
+    with eager_path(), FlopCounterMode(display=False) as counter:
+        call()
     return counter.get_total_flops()
 
 
@@ -181,9 +196,10 @@ def peak_memory() -> float:
 def _line(row: dict) -> str:
     word = "reached" if row["ratio"] >= row["wanted"] else "NOT reached"
     other = "chgnet" if "chgnet" in row else "one"
+    eager = f"  eager {row['eager']:9.4f} s" if "eager" in row else ""
     speed = f"  {row['gflops']:4.0f} GFLOP/s, {row['share_of_peak']:4.0%} of peak" if "gflops" in row else ""
     return (
-        f"{row['case']:36s} xclimb {row['xclimb']:9.4f} {row['unit']:2s}  {other:6s} {row[other]:9.4f} {row['unit']:2s}"
+        f"{row['case']:36s} xclimb {row['xclimb']:9.4f} {row['unit']:2s}  {other:6s} {row[other]:9.4f} {row['unit']:2s}{eager}"
         f"  ratio {row['ratio']:6.1f}  wanted {row['wanted']:5.1f}  {word}{speed}"
     )
 
@@ -207,7 +223,7 @@ def main() -> None:
         return
     ours = Ours()
     found = machine(ours.potential)
-    print(f"{found['machine']['processor']}, {found['machine']['path']} path, crystals of {teacher_source()}")
+    print(f"{found['machine']['processor']}, {found['machine']['backend']} backend, crystals of {teacher_source()}")
     rows = timed(arguments.rounds, ours, Peer()) + remembered() + on_two_threads(arguments.rounds, ours)
     found["machine"]["crystals"] = teacher_source()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -217,9 +233,9 @@ def main() -> None:
 
 
 def machine(potential: xclimb.Potential) -> dict:
-    """Processor, threads, path of predictions and versions, for the results."""
-    path = potential.describe()["path"]
-    here = {"processor": _processor(), "python": platform.python_version(), "threads": torch.get_num_threads(), "path": path}
+    """Processor, threads, backend of predictions and versions, for the results."""
+    here = {"processor": _processor(), "python": platform.python_version(), "threads": torch.get_num_threads()}
+    here["backend"] = potential.describe()["backend"]
     installed = {found.name.lower() for found in distributions()}
     named = ("xclimb", "torch", "chgnet", "numpy", "numba", "vesin")
     return {"machine": here, "versions": {name: version(name) for name in named if name in installed}}

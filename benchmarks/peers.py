@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 
 import xclimb
+from xclimb.backends.select import select
 from xclimb.config import TransferConfig
 from xclimb.graph import build_batch
 from xclimb.training.optimizers import make_optimizer
@@ -75,7 +76,7 @@ class Ours:
 
         def step():
             batch = build_batch(frames, model.cutoff, model.bond_cutoff)
-            out = model(batch, create_graph=True)
+            out = select(model).forward(model, batch, True)
             loss = _loss(out.energy / batch.n_atoms, out.forces, ev_a3_to_gpa(out.stress))
             optimizer.zero_grad()
             loss.backward()

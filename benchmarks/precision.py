@@ -37,8 +37,7 @@ def one_step(engine: Engine, config: TransferConfig) -> tuple[list[np.ndarray], 
     network = start.model.to(engine.device).requires_grad_(True)
     dtype, radii = start.dtype, (network.cutoff, network.bond_cutoff)
     batch = BatchSource(frames, references.energy(frames), *radii, dtype, engine.device).batch(np.arange(CRYSTALS))
-    with engine.lowered():
-        found = network(batch.graph, create_graph=True)
+    found = engine.forward(network)(batch.graph, True)
     objective(found, batch.targets, batch.graph.n_atoms, config.loss)[0].backward()
     labels = (
         MEV_PER_EV * found.energy / batch.graph.n_atoms,

@@ -27,20 +27,31 @@ ABOUT = {
     "trainable": "trainable (Method 2)",
     "frozen": "frozen (Method 3)",
     "refit": "refit (Method 4)",
-    "residual": "**residual (ours)**",
+    "residual": "residual (ours)",
 }
 
 
 def study_table() -> str:
-    """Markdown table of the committed study: test errors, mean and spread over seeds, and what is left of PBE."""
+    """Markdown table of the committed study: test errors, mean and spread over seeds, and what is left of PBE.
+
+    Bold, among the test errors: the smallest and those that do not differ from it significantly.
+    """
+    from xclimb.report import read_folder
+    from xclimb.report.comparisons import leading
+    from xclimb.report.summary import by_model
     from xclimb.study.methods import summary_table
 
+    study = read_folder(STUDY)
+    marked = {name: leading(by_model(study.results), name, study.predictions) for name, _ in COLUMNS}
     lines = [
         "| model | energy, meV/atom | forces, meV/Å | stress, GPa | magmom, µB | on PBE: energy | on PBE: forces |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in summary_table(STUDY):
-        cells = [_number(row, name, digits) for name, digits in COLUMNS]
+        cells = [
+            f"**{_number(row, name, digits)}**" if row["model"] in marked[name] else _number(row, name, digits)
+            for name, digits in COLUMNS
+        ]
         lines.append(f"| {ABOUT.get(row['model'], row['model'])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -66,17 +77,22 @@ def _number(row: dict, name: str, digits: int) -> str:
 def bench_table() -> str:
     """Markdown table of the committed benchmarks: times, ratio, its range, and how fast the matrix products go."""
     found = json.loads(BENCH.read_text())
-    lines = ["| what | xclimb | chgnet | ratio | wanted | products |", "|---|---|---|---|---|---|"]
-    for row in found["rows"] + json.loads((BENCH.parent / "md.json").read_text())["rows"]:
+    rows = found["rows"] + json.loads((BENCH.parent / "md.json").read_text())["rows"]
+    timed_eager = any("eager" in row for row in rows)
+    lines = [f"| what | xclimb | {'xclimb eager | ' * timed_eager}chgnet | ratio | wanted | products |"]
+    lines.append("|---" * (lines[0].count("|") - 1) + "|")
+    for row in rows:
         ours = _quantity(row["xclimb"], row["unit"])
         theirs = (
             _quantity(row["chgnet"], row["unit"]) if "chgnet" in row else f"one thread: {_quantity(row['one'], row['unit'])}"
         )
         speed = f"{row['gflops']:.0f} GFLOP/s, {row['share_of_peak']:.0%} of peak" if "gflops" in row else ""
         ratio = f"**{row['ratio']:.1f}**{_spread(row)}"
+        if timed_eager:
+            ours += f" | {_quantity(row['eager'], row['unit']) if 'eager' in row else ''}"
         lines.append(f"| {row['case']} | {ours} | {theirs} | {ratio} | {row['wanted']:g} | {speed} |")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    machine = f"{found['machine']['processor']}, one thread but where it says two, {found['machine']['path']} path"
+    machine = f"{found['machine']['processor']}, one thread but where it says two, {found['machine']['backend']} backend"
     return "\n".join([*lines, "", f"{machine}; crystals of {found['machine']['crystals']}; {versions}."])
 
 
@@ -190,7 +206,16 @@ def _default(value: object) -> str:
     return "unset" if value is None else "none" if value == [] else f"`{value}`"
 
 
+def corpus_table() -> str:
+    """Markdown table of small files of other tools' shapes, and what an ingest makes of each (tests/ingest/corpus)."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from ingest.corpus import table
+
+    return table()
+
+
 TABLES = {
+    "corpus": corpus_table,
     "study": study_table,
     "bench": bench_table,
     "xeon": xeon_table,

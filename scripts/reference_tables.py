@@ -1,4 +1,4 @@
-"""Make ``src/xclimb/references/tables/elements.json`` from installed packages: ``pip install matcalc`` first, no network needed.
+"""Make ``src/xclimb/references/tables/elements.json`` from installed packages; ``pip install matcalc`` first.
 
 * Elemental crystals and isolated atoms at PBE and r2SCAN: MatPES, as matcalc ships them (VASP, PBE_64 PAW data sets).
 * AtomRef of the pre-trained CHGNet potentials (MPtrj and MP-r2SCAN), as chgnet ships them.
@@ -20,7 +20,7 @@ OUT = Path(__file__).parents[1] / "src/xclimb/references/tables/elements.json"
 ORIGINS = {
     "elemental crystals": "MatPES (Kaplan et al., arXiv 2503.04070), package matcalc {matcalc}, BSD-3-Clause",
     "isolated atoms": "MatPES (Kaplan et al., arXiv 2503.04070), package matcalc {matcalc}, BSD-3-Clause",
-    "CHGNet AtomRef": "Deng et al. (2023), Huang et al. (2025), package chgnet {chgnet}, BSD-3-Clause; PBE with MP2020 corrections",
+    "CHGNet AtomRef": "Deng et al. (2023), Huang et al. (2025), package chgnet {chgnet}, BSD-3-Clause; PBE with MP2020",
 }
 
 

@@ -118,7 +118,7 @@ CASES = {
         ("energy", "--energy-key"),
     ),
     "no energies to fit": (("references", "fit", "no_energy.extxyz", "--out", "new.json"), ("8 frames", "energy")),
-    "no labels to evaluate": (("evaluate", "chgnet-0.3.0", "unlabelled.extxyz"), ("label", "energies or forces")),
+    "no labels to evaluate": (("evaluate", "chgnet-0.3.0", "unlabelled.extxyz"), ("label", "no label")),
     "ingest of nothing sound": (("ingest", "cut.parquet", "--out", "new"), ("none", "rejects.csv")),
     # levels of theory
     "functional not known": (("transfer", "good.extxyz", "--epochs", "0", "--out", "new"), ("functional", "r2SCAN")),
@@ -129,7 +129,7 @@ CASES = {
     "shift of one file": (("shift", "both.parquet"), ("both.parquet", "--low PBE --high r2SCAN")),
     "no common pairs": (("shift", "good.extxyz", "r2scan.parquet", "--low", "PBE"), ("pairs", "frame_id")),
     "validation at another level": ((*GO, "--val", "pbe.parquet"), ("pbe.parquet", "PBE", "r2SCAN")),
-    "validation is training": ((*GO, "--val", "good.extxyz"), ("6 frame(s)", "split")),
+    "validation is training": ((*GO, "--val", "good.extxyz"), ("6 frames", "split")),
     # potentials
     "unknown potential": (("predict", "chgnet-0.3", "good.extxyz"), ("chgnet-0.3", "did you mean 'chgnet-0.3.0'")),
     "damaged weights": (("predict", "damaged", "good.extxyz"), ("damaged/weights.safetensors", "checksum")),

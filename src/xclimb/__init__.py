@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xclimb.errors import XclimbError
 
 if TYPE_CHECKING:
+    from xclimb.analysis.evaluation import FrameErrors, frame_errors, save_errors
     from xclimb.analysis.metrics import Metrics, evaluate
     from xclimb.analysis.shift import ShiftReport, shift
     from xclimb.analysis.stability import StabilityReport, stability
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AtomRef",
     "Calculator",
+    "FrameErrors",
     "Frames",
     "LevelOfTheory",
     "Metrics",
@@ -43,20 +45,23 @@ __all__ = [
     "evaluate",
     "export",
     "fit_references",
+    "frame_errors",
     "load",
     "load_sample",
     "open",
     "read",
+    "save_errors",
     "shift",
     "split_frames",
     "stability",
     "transfer",
 ]
 
-# public name -> (module, name there); None: the module itself
-_HOMES: dict[str, tuple[str, str | None]] = {
+# public name -> (module, name there)
+_HOMES: dict[str, tuple[str, str]] = {
     "AtomRef": ("xclimb.references", "AtomRef"),
     "Calculator": ("xclimb.calculators.ase", "Calculator"),
+    "FrameErrors": ("xclimb.analysis.evaluation", "FrameErrors"),
     "Frames": ("xclimb.data.frames", "Frames"),
     "LevelOfTheory": ("xclimb.data.theory", "LevelOfTheory"),
     "Metrics": ("xclimb.analysis.metrics", "Metrics"),
@@ -68,14 +73,16 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "evaluate": ("xclimb.analysis.metrics", "evaluate"),
     "export": ("xclimb.data.export", "export"),
     "fit_references": ("xclimb.references", "fit_references"),
+    "frame_errors": ("xclimb.analysis.evaluation", "frame_errors"),
     "load": ("xclimb.models.zoo", "load"),
     "load_sample": ("xclimb.data.samples", "load_sample"),
     "open": ("xclimb.data.store", "open_store"),
     "read": ("xclimb.ingest", "read"),
+    "save_errors": ("xclimb.analysis.evaluation", "save_errors"),
     "shift": ("xclimb.analysis.shift", "shift"),
     "split_frames": ("xclimb.data.splits", "split_frames"),
     "stability": ("xclimb.analysis.stability", "stability"),
-    "transfer": ("xclimb.transfer", None),  # function and package share the name, so the package can be called
+    "transfer": ("xclimb.transfer.fit", "transfer"),
 }
 
 
@@ -87,8 +94,7 @@ def __getattr__(name: str) -> Any:
         value: Any = _version()
     elif name in _HOMES:
         module, attribute = _HOMES[name]
-        value = import_module(module)
-        value = value if attribute is None else getattr(value, attribute)
+        value = getattr(import_module(module), attribute)
     else:
         raise AttributeError(f"module 'xclimb' has no attribute {name!r}")
     globals()[name] = value  # the next access does not come here

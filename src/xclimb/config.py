@@ -102,6 +102,28 @@ class LossSettings(Settings):
             raise ConfigError("loss.kind 'conditional_huber' has no effect with loss.force 0: use loss.kind 'huber'")
 
 
+class ValidationSettings(Settings):
+    """How validation frames are put aside where none are given."""
+
+    by: Literal["material", "frame"] | None = Field(
+        default=None,
+        description="material: whole materials; frame: blocks of frames in the order of the data, with gaps between them; "
+        "unset: by material, or by frame where materials are too few",
+    )
+    group: Literal["structure", "ids", "composition", "chemical-system"] = Field(
+        default="structure",
+        description="frames of one material; structure: of one material id, ids of the same crystal joined; ids, composition, "
+        "chemical-system",
+    )
+    fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the frames to validate on")
+    cover: bool = Field(default=True, description="keep materials with an element of their own for training")
+    gap: int | None = Field(
+        default=None,
+        ge=0,
+        description="frames left out between two blocks (by frame only); unset: as many as are correlated, by their energies",
+    )
+
+
 class TransferConfig(Settings):
     """All settings of one transfer; the defaults are the recipe of the paper's Method 4."""
 
@@ -177,6 +199,9 @@ class TransferConfig(Settings):
         default=None, description="extra column of the frames with a weight for each in the loss; unset: all alike"
     )
     loss: LossSettings = Field(default=LossSettings(), description="weights and form of the loss")
+    validation: ValidationSettings = Field(
+        default=ValidationSettings(), description="how validation frames are put aside where none are given"
+    )
 
     device: str = Field(default="cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:<n> or mps")
     devices: int = Field(
@@ -311,9 +336,27 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 # -- messages --------------------------------------------------------------------------------------
 
 
+# what other programs call a setting
+_ALIASES = {
+    "lr": "learning_rate", "max_lr": "learning_rate", "initial_lr": "learning_rate", "min_lr": "final_lr_fraction",
+    "batch": "batch_size", "bs": "batch_size", "wd": "weight_decay", "decay": "weight_decay", "l2": "weight_decay",
+    "epoch": "epochs", "n_epochs": "epochs", "num_epochs": "epochs", "max_epochs": "epochs", "max_num_epochs": "epochs",
+    "optim": "optimizer", "opt": "optimizer", "optimiser": "optimizer", "scheduler": "schedule", "lr_scheduler": "schedule",
+    "warmup": "warmup_epochs", "patience": "early_stopping", "ema": "ema_decay", "clip": "gradient_clip",
+    "grad_clip": "gradient_clip", "clip_grad": "gradient_clip", "max_grad_norm": "gradient_clip", "model": "source",
+    "default_dtype": "dtype", "gpus": "devices", "num_gpus": "devices", "gradient_accumulation": "accumulate",
+    "energy_weight": "loss.energy", "force_weight": "loss.force", "forces_weight": "loss.force", "forces": "loss.force",
+    "stress_weight": "loss.stress", "magmom_weight": "loss.magmom", "magmoms": "loss.magmom", "criterion": "loss.kind",
+    "huber": "loss.huber_delta", "delta": "loss.huber_delta", "val_fraction": "validation.fraction",
+    "valid_fraction": "validation.fraction", "train_ratio": "validation.fraction", "val_ratio": "validation.fraction",
+}  # fmt: skip
+
+
 def near_miss(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: ``"did you mean 'refit'?"``, or the list of all if none is near."""
     known = list(known)
+    if (alias := _ALIASES.get(name.lower().replace("-", "_"))) in known:
+        return f"did you mean {alias!r}?"
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
 

@@ -34,3 +34,8 @@ class TrainingError(XclimbError):
 
 class XclimbWarning(UserWarning):
     """Something a user should know that does not stop the work."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, for messages: ``1 frame``, ``2 frames``, ``1 580 395 frames``."""
+    return f"{number:,}".replace(",", " ") + f" {noun}{'' if number == 1 else 's'}"

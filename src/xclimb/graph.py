@@ -15,14 +15,19 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
-from xclimb.neighbours import Search, find_angles, find_bonds
+from xclimb.ingest.audit import Limits
+from xclimb.neighbours import Bonds, Search, find_angles, find_bonds
 
 CLOSEST = 0.1  # Å; atoms nearer than this are overlapping, not bonded
+OVERLAPPING, CLOSE = 0.2, 0.5  # distance over the sum of covalent radii: below, no structure; below, one to doubt
+CROWDED = Limits().volume  # Å^3 an atom; a denser crystal has too many neighbours to compute, and is none
+FEW = 64  # atoms of a cluster that may all be neighbours
 FLAT = 1e-6  # a cell with less of the volume of a right-angled one has none
 
 
@@ -41,6 +46,7 @@ class Batch:
     n_short: int  # bonds [0, n_short) take part in angles
     first: Int[Tensor, "angles"]  # short directed edges (0 .. 2 n_short) that form each angle
     second: Int[Tensor, "angles"]
+    close: str = ""  # a sentence about atoms closer than half the sum of their covalent radii, if there are any
 
     @property
     def n_systems(self) -> int:
@@ -74,17 +80,14 @@ def build_batch(
         search: what finds the bonds; a :class:`xclimb.neighbours.VerletList` for one crystal that moves.
 
     Raises:
-        DataError: on positions that are not finite, a periodic cell without volume, or overlapping atoms, naming the frame.
+        DataError: on positions that are not finite, a periodic cell without volume, less room than :data:`CROWDED` an atom, or
+            atoms closer than a fifth of the sum of their covalent radii, naming the frame.
     """
     cells, volumes = _complete_cells(frames)  # [S, 3, 3], [S]
     system = frames.system  # [A]
+    _check_crowded(frames, cells)
     found = search(frames.positions, cells, frames.pbc, frames.offsets, cutoff, bond_cutoff)
-    if found.closest < CLOSEST:
-        bad = frames.frame_id[system[found.centres[np.einsum("bi,bi->b", found.vectors, found.vectors).argmin()]]]
-        raise DataError(
-            f"frame {bad}: two atoms are {found.closest:.3f} Å apart, closer than {CLOSEST} Å"
-            "; check positions, cell and their units (Å)"
-        )
+    close = _check_distances(frames, found, bond_cutoff)
     short = slice(found.n_short)
     first, second = find_angles(found.centres[short], found.neighbours[short], len(system))
     columns = {
@@ -102,8 +105,57 @@ def build_batch(
     tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
     if torch.device(device).type == "mps":
         tensors |= {name: tensors[name].to(dtype) for name in ("volumes", "vectors")}
-    batch = Batch(**tensors, n_short=found.n_short)
+    batch = Batch(**tensors, n_short=found.n_short, close=close)
     return batch if torch.device(device).type == "cpu" else batch.to(device)
+
+
+def _check_crowded(frames: Frames, cells: np.ndarray) -> None:
+    """Refuse a structure with so little room for its atoms that their neighbours could fill the memory.
+
+    The room of a direction that is not periodic is the extent of the atoms along it and 1 Å.
+    """
+    sizes, periodic = frames.n_atoms, frames.pbc.all(axis=1)
+    room = np.abs(np.linalg.det(cells))  # Å^3
+    room[~periodic & ~frames.pbc.any(axis=1) & (sizes <= FEW)] = np.inf
+    for s in np.flatnonzero(~periodic & (sizes > 0) & np.isfinite(room)):
+        inverse, rows = np.linalg.inv(cells[s]), slice(frames.offsets[s], frames.offsets[s + 1])
+        extent = np.ptp(frames.positions[rows] @ inverse, axis=0) + np.linalg.norm(inverse, axis=0)
+        room[s] *= np.where(frames.pbc[s], 1.0, extent).prod()
+    crowded = np.flatnonzero(room < CROWDED * sizes)
+    if len(crowded):
+        s = crowded[0]
+        raise DataError(
+            f"frame {frames.frame_id[s]}: {room[s] / sizes[s]:.3g} Å^3 an atom, at least {CROWDED:g} expected"
+            "; check positions, cell and their units (Å)"
+        )
+
+
+def _check_distances(frames: Frames, found: Bonds, bond_cutoff: float) -> str:
+    """Refuse atoms on top of each other; a sentence about atoms that are closer than any bond, empty without such."""
+    radii = covalent_radii[frames.numbers]  # [A]
+    widest = 2 * CLOSE * radii.max(initial=0.0)
+    if found.closest >= max(widest, CLOSEST):
+        return ""
+    rows = slice(found.n_short if widest <= bond_cutoff else None)
+    i, j, vectors = found.centres[rows], found.neighbours[rows], found.vectors[rows]
+    lengths, sums = np.sqrt(np.einsum("bi,bi->b", vectors, vectors)), radii[i] + radii[j]
+    ratio = np.where(lengths < CLOSEST, 0.0, lengths / sums)
+    b = int(ratio.argmin())
+    if ratio[b] >= CLOSE:
+        return ""
+    name, pair = (
+        frames.frame_id[frames.system[i[b]]],
+        "-".join(sorted(chemical_symbols[frames.numbers[k]] for k in (i[b], j[b]))),
+    )
+    if ratio[b] < OVERLAPPING:
+        raise DataError(
+            f"frame {name}: two atoms ({pair}) are {lengths[b]:.3f} Å apart, their covalent radii add up to {sums[b]:.2f} Å"
+            "; check positions, cell and their units (Å)"
+        )
+    return (
+        f"frame {name}: {pair} atoms are closer than half the sum of their covalent radii ({CLOSE * sums[b]:.2f} Å), "
+        "where predictions mean little; check positions, cell and their units (Å)"
+    )
 
 
 def _complete_cells(frames: Frames) -> tuple[np.ndarray, np.ndarray]:

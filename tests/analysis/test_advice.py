@@ -81,6 +81,20 @@ def test_stress(r, words):
     assert found["numbers"]["pearson"] == r
 
 
+def test_pressure_says_what_volumes_will_do():
+    shifted = replace(base(), n_stress=100, stress_pearson=0.98, pressure_mean=-2.8, bulk_modulus=140.0, n_bulk=7)
+    found = advice.pressure(replace(shifted, intervals={"pressure_mean": (-3.3, -2.2)}))
+    assert "-2.80 GPa (95 % -3.30 to -2.20)" in found["sentence"]
+    assert "change by -2.0 %" in found["sentence"]  # -2.8 / 140
+    assert "median of 7 materials" in found["sentence"]
+    assert "systematic" in advice.stress(replace(shifted, intervals={"pressure_mean": (-3.3, -2.2)}))["sentence"]
+    typical = advice.pressure(replace(shifted, bulk_modulus=float("nan"), n_bulk=0, intervals={"pressure_mean": (-3.3, -2.2)}))
+    assert "100 GPa (a typical value)" in typical["sentence"]
+    none = advice.pressure(replace(shifted, intervals={"pressure_mean": (-0.3, 0.2)}))
+    assert "No systematic difference" in none["sentence"]
+    assert advice.pressure(replace(base(), n_stress=0)) is None
+
+
 def test_stress_and_moments_that_are_missing():
     assert "cannot be compared" in advice.stress(replace(base(), n_stress=0))["sentence"]
     assert "loss.magmom=0" in advice.magmoms(replace(base(), n_magmoms=0))["sentence"]

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from xclimb.analysis.evaluation import frame_errors, save_errors
 from xclimb.analysis.metrics import Metrics, compare_labels, evaluate
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import DataError
+from xclimb.errors import ConfigError, DataError
 from xclimb.units import GPA_PER_EV_A3
 
 
@@ -116,3 +117,65 @@ def test_refusals():
         evaluate(pot, bare)
     with pytest.raises(DataError, match="same frames in the same order"):
         compare_labels(frames[::-1], frames)
+
+
+# -- references fitted to the data ---------------------------------------------------------------------------------------
+
+
+def of_materials(compositions: list[list[int]], materials: list[str], energy) -> Frames:
+    sizes = [len(numbers) for numbers in compositions]
+    return Frames(
+        numbers=np.concatenate(compositions),
+        positions=np.zeros((sum(sizes), 3)),
+        cells=np.tile(4.0 * np.eye(3), (len(sizes), 1, 1)),
+        pbc=np.ones((len(sizes), 3), dtype=bool),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        energy=np.asarray(energy, dtype=float),
+        material_id=np.array(materials),
+        theory=LevelOfTheory("r2SCAN"),
+    )
+
+
+def test_with_fitted_references_no_energy_helps_to_predict_itself():
+    rng = np.random.default_rng(4)
+    compositions = [rng.choice([3, 8, 11], rng.integers(2, 6)).tolist() for _ in range(12)] + [[26, 8]]
+    materials = [f"m{k // 2}" for k in range(12)] + ["iron"]
+    frames = of_materials(compositions, materials, rng.normal(size=13))
+    pot = Shifted({"energy": rng.normal(size=13)})
+    found = evaluate(pot, frames, fit_references=True)
+    errors = []
+    for material in np.unique(materials[:12]):
+        out = frames.material_id == material
+        x = frames.composition() / frames.n_atoms[:, None]
+        target = -pot.by["energy"] / frames.n_atoms
+        values = np.linalg.lstsq(x[~out], target[~out], rcond=None)[0]
+        errors += np.abs(target[out] - x[out] @ values).tolist()
+    assert found.energy_mae == pytest.approx(1e3 * np.mean(errors))
+    assert (found.n_energy, found.n_frames) == (12, 13)
+    assert "1 frame whose elements occur in no other material left out" in found.notes[0]
+
+
+def test_a_single_material_is_told_to_be_a_fit():
+    frames = of_materials([[3, 3], [3, 3]], ["a", "a"], [1.0, 2.0])
+    found = evaluate(Shifted({"energy": np.array([0.5, 0.7])}), frames, fit_references=True)
+    assert found.energy_mae == pytest.approx(50.0)
+    assert "since 1 material cannot be predicted from each other" in found.notes[0]
+
+
+def test_frame_by_frame_the_errors_are_those_of_the_whole(tmp_path):
+    frames = labelled().replace(extras={"config_type": np.array(["=cmd", "b", "b"])})
+    found = frame_errors(Shifted({"energy": np.array([0.006, -0.006, 0.6]), "forces": 0.004, "stress": 0.0}), frames)
+    columns = found.columns
+    assert np.abs(columns["energy_error_meV_per_atom"]).mean() == pytest.approx(found.metrics.energy_mae)
+    np.testing.assert_allclose(columns["forces_max_meV_per_A"], 4.0)
+    assert found.worst(1)[0]["frame_id"] == frames.frame_id[2]
+    assert [row["element"] for row in found.by_element()] == ["H", "He", "Li", "Be", "B", "C"]
+    assert found.by_element()[0]["energy_mae_meV_per_atom"] == pytest.approx(3.0)
+    assert found.by_group()["b"].n_frames == 2
+    assert len(repr(found)) < 200
+    written = save_errors([found], tmp_path / "errors")
+    assert [path.name for path in written] == ["frames.csv", "worst.csv", "by_element.csv", "by_config_type.csv"]
+    with pytest.raises(ConfigError, match="already"):
+        save_errors([found], tmp_path / "errors")
+    with pytest.raises(ConfigError, match=r"give a folder, or a name that ends in \.csv or \.parquet"):
+        save_errors([found], tmp_path / "errors.txt")

@@ -28,6 +28,8 @@ def test_figures_of_the_dft_pairs():
     assert round(found.pearson_raw, 3) == 0.816
     assert round(found.pearson_referenced, 4) == 0.9953
     assert round(found.left_over_mae, 1) == 36.3
+    assert "263 pairs: -2.519 ± 1.366 eV/atom, 36.3 meV/atom left over" in repr(found)
+    assert len(repr(found)) < 200
     assert round(found.forces_high, 3) == 0.742  # mean absolute component, r2SCAN
     assert round(found.forces_mae, 4) == 0.0297  # mean absolute difference of components
     assert found.held_out_mae > found.left_over_mae

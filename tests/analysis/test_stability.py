@@ -43,6 +43,8 @@ def test_planted_hull():
     found = stability(frames_of(LOW), frames_of(HIGH, "r2SCAN"))
     at = dict(zip(found.material_id.tolist(), range(found.n_compounds), strict=True))
     assert found.n_compounds == found.n_hull == 3
+    assert "3 compounds: formation energies differ by" in repr(found)
+    assert len(repr(found)) < 200
     order = [at[name] for name in ("Li2O", "Li2O-high", "Li2O2")]
     np.testing.assert_allclose(found.formation_low[order], [-2.0, -1.8, -1.45])
     np.testing.assert_allclose(found.formation_high[order], [-2.1, -1.9, -1.6])

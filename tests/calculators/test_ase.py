@@ -49,7 +49,7 @@ def test_results_are_those_of_the_potential(salt, exact):
     np.testing.assert_allclose(salt.get_stress(), full_to_voigt(expected.stress), atol=1e-14)
     np.testing.assert_array_equal(salt.get_magnetic_moments(), expected.magmoms)
     np.testing.assert_array_equal(salt.get_potential_energies(), expected.site_energies)
-    np.testing.assert_array_equal(salt.calc.results["site_energies"], expected.site_energies)
+    np.testing.assert_array_equal(salt.calc.prediction.site_energies, expected.site_energies)
     assert salt.get_potential_energies().sum() == pytest.approx(expected.energy, abs=1e-9)
 
 
@@ -101,6 +101,50 @@ def test_one_evaluation_gives_all_and_is_kept_until_the_atoms_change(salt):
     salt.pbc = False
     salt.get_potential_energy()
     assert potential.calls == 5
+
+
+def test_ases_own_ways_to_ask_for_and_to_export_properties(salt, exact):
+    calculator = xclimb.Calculator(exact)
+    wanted = ["energy", "energies", "forces", "stress", "magmoms"]
+    found = calculator.calculate_properties(salt, wanted)
+    assert found["energies"].sum() == pytest.approx(found["energy"], abs=1e-9)
+    exported = calculator.export_properties()
+    assert set(exported) == {*wanted, "free_energy", "natoms"}
+    np.testing.assert_array_equal(exported["energies"], calculator.prediction.site_energies)
+    calculator.reset()
+    assert calculator.prediction is None
+
+
+def test_a_short_repr_with_units(salt):
+    calculator = xclimb.Calculator("chgnet-0.3.0")
+    assert repr(calculator) == f"Calculator({calculator.potential!r})"
+    told = repr(calculator.potential.predict(salt))
+    assert len(told) < 160
+    assert "eV/atom; 2 atoms, |forces| up to" in told
+
+
+def close_salt() -> Atoms:
+    return Atoms("NaCl", [(0, 0, 0), (0, 0, 1.2)])
+
+
+def test_atoms_that_are_too_close_are_told_once_by_a_calculator_and_at_each_prediction():
+    atoms = close_salt()
+    atoms.calc = xclimb.Calculator("chgnet-0.3.0")
+    with pytest.warns(XclimbWarning, match=r"Cl-Na atoms are closer than half the sum"):
+        atoms.get_potential_energy()
+    for _ in range(2):  # warnings are errors here
+        atoms.positions[1, 2] += 0.01
+        atoms.get_potential_energy()
+    for _ in range(2):
+        with pytest.warns(XclimbWarning, match="frame structure 0: Cl-Na atoms"):
+            atoms.calc.potential.predict([close_salt()])
+
+
+def test_a_crystal_in_nm_is_refused():
+    atoms = bulk("NaCl", "rocksalt", a=0.564, cubic=True).repeat(3)
+    atoms.calc = xclimb.Calculator("chgnet-0.3.0")
+    with pytest.raises(DataError, match=r"frame Cl108Na108|frame Na108Cl108"):
+        atoms.get_forces()
 
 
 def test_results_do_not_change_under_the_users_hands(salt):

@@ -6,6 +6,7 @@ import re
 
 import ase.io
 import numpy as np
+import pyarrow.parquet
 import pytest
 from rich.console import Console
 
@@ -60,8 +61,12 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     assert "shift PBE to r2SCAN" in shifted.out
     assert json.loads((tmp_path / "shift.json").read_text())["n_pairs"] == 18
 
-    fitted = xclimb_cli("references", "fit", "store", "--kind", "residual", "-p", "chgnet-0.3.0", "--out", "refs.json")
+    fitted = xclimb_cli("references", "fit", "store", "-p", "chgnet-0.3.0", "--out", "refs.json")
     assert "without data, kept from before" in fitted.out
+    assert "refs.json: residual, r2SCAN" in fitted.flat
+    shown = xclimb_cli("references", "fit", "store")
+    assert "store: raw, r2SCAN" in shown.flat
+    assert "no potential was given" in re.sub(r"\s+", " ", shown.err)
     xclimb_cli("references", "show", "refs.json")
     assert "correlation with Z²" in xclimb_cli("references", "compare", "refs.json", "chgnet-r2scan").out
 
@@ -88,17 +93,50 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
 
 def test_predictions_are_those_of_the_potential_in_every_format(xclimb_cli, files, tmp_path):
     expected = xclimb.load("chgnet-r2scan").predict(ase.io.read(files / "POSCAR"))
-    for suffix in ("extxyz", "json", "parquet"):
+    for suffix in ("extxyz", "json", "parquet", "traj", "db", "csv"):
         xclimb_cli("predict", "chgnet-r2scan", files / "POSCAR", "--out", f"out.{suffix}")
     atoms = ase.io.read(tmp_path / "out.extxyz")
     assert atoms.get_potential_energy() == pytest.approx(expected.energy, abs=1e-6)
     np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=1e-6)
+    for suffix in ("traj", "db"):
+        atoms = ase.io.read(tmp_path / f"out.{suffix}")
+        assert atoms.get_potential_energy() == pytest.approx(expected.energy, abs=1e-6)
+        np.testing.assert_allclose(atoms.get_magnetic_moments(), expected.magmoms, atol=1e-6)
+    head, line = (tmp_path / "out.csv").read_text().splitlines()
+    values = dict(zip(head.split(","), line.split(","), strict=True))
+    assert float(values["energy_eV_per_atom"]) == pytest.approx(expected.energy_per_atom, abs=1e-6)
+    assert not list(tmp_path.glob(".*"))
+    assert "already" in xclimb_cli("predict", "chgnet-r2scan", files / "POSCAR", "--out", "out.traj", status=2).err
     plain = json.loads((tmp_path / "out.json").read_text())
     assert plain["theory"]["functional"] == "r2SCAN"
     np.testing.assert_allclose(plain["structures"][0]["stress_eV_per_A3"], expected.stress, atol=1e-7)
     stored = xclimb.read(tmp_path / "out.parquet")
     assert stored.energy[0] == pytest.approx(expected.energy, abs=1e-6)
     assert stored.theory.functional == "r2SCAN"
+
+
+def test_several_potentials_are_evaluated_with_tables_of_their_errors(xclimb_cli, files, tmp_path):
+    frames = tiny("r2SCAN")
+    many = frames.replace(extras={"config_type": np.array(["bulk", "strained"] * 9)})
+    ase.io.write(tmp_path / "test.extxyz", many.to_ase())
+    words = ("evaluate", "chgnet-0.3.0", "chgnet-r2scan", "test.extxyz", "-f", "r2SCAN")
+    scored = xclimb_cli(*words, "--out", "errors", "--json", "errors.json")
+    assert "chgnet-0.3.0: strained" in scored.flat
+    assert "worst frames" in scored.flat
+    assert list(json.loads((tmp_path / "errors.json").read_text())) == ["chgnet-0.3.0", "chgnet-r2scan"]
+    for name, lines in {"frames": 36, "worst": 36, "by_element": 2 * len(frames.elements), "by_config_type": 4}.items():
+        assert len((tmp_path / "errors" / f"{name}.csv").read_text().splitlines()) == lines + 1, name
+    assert "exists already" in xclimb_cli(*words, "--out", "errors", status=2).err
+    xclimb_cli(*words, "--out", "frames.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "frames.parquet")
+    errors = np.array(table["energy_error_meV_per_atom"])
+    raw = xclimb.evaluate(xclimb.load("chgnet-0.3.0"), frames)
+    assert np.abs(errors[:18]).mean() == pytest.approx(raw.energy_mae, rel=1e-4)
+    fitted = xclimb_cli("evaluate", "chgnet-0.3.0", "test.extxyz", "-f", "r2SCAN", "--fit-references", "--json", "fitted.json")
+    assert "since 9 materials cannot be predicted from each other" in re.sub(r"\s+", " ", fitted.err)
+    assert json.loads((tmp_path / "fitted.json").read_text())["forces_mae"] == pytest.approx(raw.forces_mae, rel=1e-4)
+    assert "give POTENTIAL DATA" in xclimb_cli("evaluate", "chgnet-0.3.0", status=2).err
+    assert "give a folder" in xclimb_cli(*words, "--out", "errors.xlsx", status=2).err
 
 
 def test_settings_from_a_file_are_overridden_by_options(xclimb_cli, files, tmp_path):
@@ -126,7 +164,7 @@ def test_a_part_of_a_store_is_validated_on_that_stores_validation_part(xclimb_cl
         said = xclimb_cli("transfer", f"store:{part}", "--epochs", 0, "--out", name)
         assert "validated on store:val, of the same split: --val names other frames" in said.err
         record = json.loads((tmp_path / name / "run.json").read_text())
-        assert record["inputs"]["val"] == "store:val"
+        assert record["inputs"]["val"] == ["store:val"]
         assert record["data"]["val"]["frames"] == len(xclimb.open(tmp_path / "store:val"))
     assert "validated on" not in xclimb_cli("transfer", "store:train", "--val", "store:test", "--epochs", 0, "--out", "own").err
     assert "validated on" not in xclimb_cli("transfer", "store", "--epochs", 0, "--out", "whole").err

@@ -6,7 +6,10 @@ import ase.io
 import numpy as np
 import pytest
 
-from data.made import crystals
+import xclimb
+from data.made import crystals, same
+from ingest.corpus.extxyz import frame
+from ingest.corpus.mace import ALONE
 from xclimb.cli.options import resumed
 from xclimb.config import TransferConfig
 from xclimb.data.label_keys import LabelKeys
@@ -54,3 +57,21 @@ def test_an_interrupted_run_remembers_them(tmp_path):
     _, inputs = resumed(tmp_path, {}, given)
     assert inputs["data"] == "odd.extxyz"
     assert LabelKeys.from_arguments(inputs) == LabelKeys(energy="U", forces="G", virial="W")
+
+
+def test_the_summary_names_what_was_read_and_what_was_not(xclimb_cli, tmp_path):
+    text = frame("REF_energy=-7.0 formation_energy=-0.1 config_type=bulk config_weight=2.0", "REF_forces") + ALONE
+    (tmp_path / "a.xyz").write_text(text + frame("", "MACE_forces"))
+    told = xclimb_cli("ingest", "a.xyz", "-f", "PBE", "--out", "store", "--potential", "none").flat
+    assert "2 kept, 1 rejected" in told
+    assert "labels: energy from REF_energy, forces from REF_forces" in told
+    assert "not read as labels: MACE_forces (unknown name); to take one, give --forces-key MACE_forces" in told
+    assert "1 of the frames kept are isolated atoms" in told
+    frames = xclimb.open(tmp_path / "store")
+    assert frames.extras["config_type"].tolist() == ["bulk", "IsolatedAtom"]
+    np.testing.assert_array_equal(frames.extras["config_weight"], [2.0, np.nan])
+    assert frames.isolated_atom_energies() == {"Cu": -0.2}
+    stored = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    assert stored["provenance"]["labels"] == {"REF_energy": "energy", "REF_forces": "forces"}
+    xclimb_cli("export", "store", "b.xyz")
+    same(read(tmp_path / "b.xyz"), frames)

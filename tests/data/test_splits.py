@@ -41,7 +41,7 @@ def test_every_frame_in_one_part_and_every_group_on_one_side(sizes, seed, ratios
     frames = groups_of(sizes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XclimbWarning)
-        split = split_frames(frames, ratios, seed=seed, cover=cover)
+        split = split_frames(frames, ratios, "material", seed, cover, group="ids")
     parts = [split.train, split.val, split.test]
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(frames)))
     groups = [set(frames.material_id[part]) for part in parts]
@@ -51,7 +51,7 @@ def test_every_frame_in_one_part_and_every_group_on_one_side(sizes, seed, ratios
 
 
 def test_shares_are_met_as_closely_as_groups_allow():
-    split = split_frames(groups_of([5] * 100), (0.8, 0.1, 0.1))
+    split = split_frames(groups_of([5] * 100), (0.8, 0.1, 0.1), group="ids")
     assert [len(part) for part in (split.train, split.val, split.test)] == [400, 50, 50]
 
 
@@ -64,7 +64,7 @@ def test_a_split_depends_on_data_and_seed_not_on_order():
 
 
 def test_the_same_numbers_on_every_machine():
-    split = split_frames(groups_of([1] * 30), (0.6, 0.2, 0.2), seed=7)
+    split = split_frames(groups_of([1] * 30), (0.6, 0.2, 0.2), seed=7, group="ids")
     assert split.val.tolist() == [1, 5, 6, 15, 16, 20]
 
 
@@ -73,9 +73,9 @@ def test_groups_with_an_element_of_their_own_are_put_in_train_and_named():
     elements = [8] * 12 + [26, 27, 28]
     named = set()
     for seed in range(8):
-        split = split_frames(groups_of([2] * 15, elements), (0.6, 0.2, 0.2), seed=seed)
+        split = split_frames(groups_of([2] * 15, elements), (0.6, 0.2, 0.2), seed=seed, group="ids")
         assert set(np.array(elements).repeat(2)[split.train]) == {8, 26, 27, 28}
-        free = split_frames(groups_of([2] * 15, elements), (0.6, 0.2, 0.2), seed=seed, cover=False)
+        free = split_frames(groups_of([2] * 15, elements), (0.6, 0.2, 0.2), seed=seed, cover=False, group="ids")
         assert free.names == ()
         outside = {f"m{g:03d}" for g in (12, 13, 14) if 2 * g not in free.train}
         assert set(split.names) == outside
@@ -87,7 +87,7 @@ def test_groups_with_an_element_of_their_own_are_put_in_train_and_named():
 def test_an_element_that_all_fell_outside_train_is_brought_back():
     elements = [8] * 10 + [26, 26]
     for seed in range(30):
-        split = split_frames(groups_of([1] * 12, elements), (0.5, 0.2, 0.3), seed=seed)
+        split = split_frames(groups_of([1] * 12, elements), (0.5, 0.2, 0.3), seed=seed, group="ids")
         assert 26 in np.array(elements)[split.train]
 
 
@@ -102,12 +102,17 @@ def test_by_composition_keeps_polymorphs_together():
 @pytest.mark.parametrize(
     ("sizes", "kwargs", "told"),
     [
-        ([9, 9], {}, r"2 material\(s\) cannot be split into 3 parts"),
-        ([], {}, r"0 material\(s\) cannot be split"),
+        ([9, 9], {"by": "material", "group": "ids"}, "2 materials cannot be split into 3 parts"),
+        ([], {}, "0 materials cannot be split"),
+        ([1], {}, "1 material cannot be split"),
+        ([1] * 9, {"group": "colour"}, "'structure', 'ids', 'composition', 'chemical-system'"),
+        ([9], {"by": "frame", "gap": -1}, "0 or more frames"),
+        ([9] * 5, {"by": "material", "gap": 1}, "by='frame'"),
+        ([4], {"by": "frame"}, "frames enough for 3 blocks with a gap"),
         ([1] * 9, {"ratios": (0.8, 0.1, 0.2)}, "sum to 1"),
         ([1] * 9, {"ratios": (0.0, 0.5, 0.5)}, "train above 0"),
         ([1] * 9, {"ratios": (0.8, 0.2)}, "three shares"),
-        ([1] * 9, {"by": "colour"}, "'material' or 'composition'"),
+        ([1] * 9, {"by": "colour"}, "'material' or 'frame'"),
     ],
 )
 def test_splits_that_cannot_be(sizes, kwargs, told):
@@ -123,7 +128,7 @@ def test_nothing_left_outside_train_is_an_error():
 
 def test_few_groups_warn():
     with pytest.warns(XclimbWarning, match=r"few materials in a part of the split \(val 1, test 1\)"):
-        split_frames(groups_of([3] * 8), cover=False)
+        split_frames(groups_of([3] * 8), cover=False, group="ids")
 
 
 def test_saved_and_applied_to_the_other_functional(tmp_path):

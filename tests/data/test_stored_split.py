@@ -1,16 +1,20 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 import xclimb
 from data.made import crystals
+from xclimb.data import stored_split
 from xclimb.data.store_writer import write_store
-from xclimb.data.stored_split import named_part, split_store
+from xclimb.data.stored_split import named_part
 from xclimb.errors import DataError
 from xclimb.ingest import ingest, read
 
+# the same three crystals again and again, which only their ids tell apart: they are split by ids
 MANY = crystals(copies=40, materials=[f"m{n // 3}" for n in range(120)])
+split_store = partial(stored_split.split_store, group="ids")
 
 
 @pytest.fixture

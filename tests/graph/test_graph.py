@@ -63,7 +63,7 @@ def structures(draw) -> Atoms:
     scaled = rng.uniform(0, 1, (n, 3))
     if draw(st.booleans()):
         scaled += rng.integers(-20, 21, (n, 3)) * pbc
-    return Atoms(rng.integers(1, 95, n), scaled @ cell, cell=cell, pbc=pbc)
+    return Atoms(rng.integers(1, 3, n), scaled @ cell, cell=cell, pbc=pbc)  # H and He: others would overlap at random places
 
 
 @settings(max_examples=100)
@@ -198,14 +198,45 @@ def _bad(**changes) -> Frames:
         (_bad(positions=(0, np.inf)), "frame frame-0: positions or cell are not finite"),
         (_bad(cells=(1, np.nan)), "frame frame-1: positions or cell are not finite"),
         (_bad(cells=(1, 0.0)), "frame frame-1: the cell is periodic but has no volume"),
-        (_bad(positions=(3, GOOD.positions[0] + [0, 0, 0.01])), r"frame frame-1: two atoms are 0\.010 Å apart"),
-        (_bad(positions=(3, GOOD.positions[0] + GOOD.cell.array[1])), r"frame frame-1: two atoms are 0\.000 Å apart"),
+        (_bad(positions=(3, GOOD.positions[0] + [0, 0, 0.01])), r"frame frame-1: two atoms \(Si-Si\) are 0\.010 Å apart"),
+        (_bad(positions=(3, GOOD.positions[0] + GOOD.cell.array[1])), r"frame frame-1: two atoms \(Si-Si\) are 0\.000 Å apart"),
     ],
     ids=["NaN", "inf", "NaN cell", "no cell", "overlap", "overlap through the boundary"],
 )
 def test_bad_frames_are_named(frames, told):
     with pytest.raises(DataError, match=told):
         build_batch(frames, CUTOFF, BOND_CUTOFF)
+
+
+def scaled(atoms: Atoms, factor: float) -> Atoms:
+    small = atoms.copy()
+    small.set_cell(atoms.cell.array * factor)
+    small.positions = atoms.positions * factor
+    return small
+
+
+SALT = bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(3)
+SLAB, CLUSTER = SALT.copy(), SALT.copy()
+SLAB.pbc, CLUSTER.pbc = (True, True, False), False
+
+
+@pytest.mark.parametrize("atoms", [SALT, SLAB, CLUSTER], ids=["crystal", "slab", "cluster"])
+def test_lengths_in_nm_taken_for_angstrom_are_refused_before_they_fill_the_memory(atoms, monkeypatch):
+    assert batch_of(atoms).close == ""
+    monkeypatch.delattr("xclimb.graph.find_angles")
+    with pytest.raises(DataError, match=r"frame frame-0: .* Å\^3 an atom, at least 0\.5 expected; check .* units \(Å\)"):
+        build_batch(Frames.from_ase([scaled(atoms, 0.1)]), CUTOFF, BOND_CUTOFF, search=zip)
+
+
+def test_atoms_that_are_close_for_what_they_are():
+    def pair(distance: float, symbols: str) -> str:
+        return batch_of(Atoms(symbols, [(0, 0, 0), (0, 0, distance)])).close
+
+    assert pair(0.7, "H2") == ""
+    assert pair(1.36, "NaCl") == ""
+    assert "frame frame-0: Cl-Na atoms are closer than half the sum of their covalent radii (1.34 Å)" in pair(1.3, "NaCl")
+    with pytest.raises(DataError, match=r"two atoms \(Cl-Na\) are 0\.500 Å apart, their covalent radii add up to 2\.68 Å"):
+        pair(0.5, "NaCl")
 
 
 def test_a_periodic_direction_needs_its_lattice_vector():

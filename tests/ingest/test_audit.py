@@ -7,7 +7,22 @@ from hypothesis import strategies as st
 
 from data.made import crystals
 from xclimb.data.frames import Frames
-from xclimb.ingest.audit import Limits, audit
+from xclimb.ingest.audit import Limits
+from xclimb.ingest.audit import audit as audit_all
+
+
+def audit(*args, **named):
+    """Every check but that for labels: most frames here are structures."""
+    return audit_all(*args, **named, checks={"unlabelled": "off"})
+
+
+def test_structures_are_no_data():
+    one, other = crystals(sizes=(2,)), Frames.from_ase(bulk("Cu"))
+    assert audit_all(one) == []
+    [reject] = audit_all(other)
+    assert (reject.reason, reject.action) == ("no label", "reject")
+    [reject] = audit_all(other, checks={"unlabelled": "warn"})
+    assert reject.action == "warn"
 
 
 def changed(column, where, value):

@@ -58,10 +58,22 @@ def test_rows_of_a_database(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.cif", "POSCAR", "POSCAR.gz", "a.vasp"])
 def test_structures_without_labels(tmp_path, name):
     write(tmp_path / name, bulk("NaCl", "rocksalt", a=5.64), format="vasp" if name == "POSCAR.gz" else None)
-    frames = read(tmp_path / name)
+    frames = read(tmp_path / name, labels="ignored")
     assert frames.formulas().tolist() == ["NaCl"]
     assert not frames.has("energy")
     assert frames.theory.functional is None
+    with pytest.raises(DataError, match=r"is bad: no label, a structure alone"):
+        read(tmp_path / name)
+
+
+def test_labels_that_are_ignored_cannot_be_wrong(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info |= {"pbe_energy": "broken", "energy": -1.0, "kind": "eq"}
+    atoms.arrays["forces"] = np.full((4, 3), 1e5)
+    write(tmp_path / "a.extxyz", atoms)
+    frames = read(tmp_path / "a.extxyz", labels="ignored")
+    assert not any(frames.has(label) for label in ("energy", "forces"))
+    assert frames.extras["kind"].tolist() == ["eq"]
 
 
 def test_extxyz_keeps_ids_functional_and_extras(tmp_path):
@@ -80,23 +92,23 @@ def test_energy_key(tmp_path):
     atoms = labelled(-3.0, REF_energy=-7.0)
     atoms.arrays["REF_forces"] = np.full((4, 3), 0.7)
     write(tmp_path / "a.extxyz", [atoms, atoms])
-    with pytest.warns(
-        XclimbWarning, match="stress: labels by name, but not read"
-    ):  # not under the prefix: another calculation's
+    with pytest.warns(XclimbWarning, match=r"not read as labels: stress \(not under the key given\); .* stress_key='stress'"):
         frames = read(tmp_path / "a.extxyz", energy_key="REF_energy")
     assert frames.energy.tolist() == [-7.0, -7.0]
     np.testing.assert_allclose(frames.forces, 0.7)
     told = r"no frame has an energy under 'dft_energy'; its keys are .*REF_energy"
-    with pytest.warns(XclimbWarning), pytest.raises(DataError, match=told):
-        read(tmp_path / "a.extxyz", energy_key="dft_energy")
+    with pytest.raises(DataError, match=told):
+        read(tmp_path / "a.extxyz", energy_key="dft_energy", labels="optional")
 
 
 def test_labels_under_other_names_are_pointed_out(tmp_path):
     atoms = bulk("Cu")
-    atoms.info["REF_energy"] = -7.0
+    atoms.info["MACE_energy"] = -7.0
     write(tmp_path / "a.extxyz", atoms)
-    with pytest.warns(XclimbWarning, match=r"REF_energy: labels by name, but not read; energy_key="):
-        assert not read(tmp_path / "a.extxyz").has("energy")
+    told = r"no label, not read as labels: MACE_energy \(unknown name\); to take one, give energy_key='MACE_energy'"
+    with pytest.raises(DataError, match=told):
+        read(tmp_path / "a.extxyz")
+    assert read(tmp_path / "a.extxyz", energy_key="MACE_energy").energy.tolist() == [-7.0]
 
 
 def test_the_parquet_sample(tmp_path):
@@ -165,7 +177,7 @@ def test_levels_of_theory(tmp_path):
     with pytest.raises(TheoryError, match="disagree: give one"):
         read(tmp_path / "a.extxyz", "PBE", theory=LevelOfTheory("r2SCAN"))
     write(tmp_path / "b.extxyz", labelled(functional="r2SCAN"))
-    with pytest.raises(TheoryError, match="PBE against r2SCAN"):
+    with pytest.raises(TheoryError, match="PBE 1 file, r2SCAN 1; read one"):
         read(tmp_path)
 
 
@@ -199,7 +211,7 @@ VASPRUN = """<?xml version="1.0"?>
 )
 @pytest.mark.parametrize("opener", [open, gzip.open])
 def test_what_a_vasprun_states(tmp_path, incar, expected, opener):
-    from xclimb.ingest.vasp_theory import vasprun_theory
+    from xclimb.ingest.vasp_tags import vasprun_theory
 
     path = tmp_path / "vasprun.xml"
     with opener(path, "wt") as file:
@@ -217,7 +229,7 @@ def bad_frames(tmp_path):
     many = [labelled(), labelled(), labelled(), labelled()]
     many[1].calc.results["forces"] = np.full((4, 3), 1e4)
     many[3].positions[1] = many[3].positions[0]
-    many[3].calc = None
+    many[3].calc = SinglePointCalculator(many[3], energy=-3.0)
     write(tmp_path / "bad.extxyz", many)
     return tmp_path / "bad.extxyz"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xclimb.cli.shell import as_options
 from xclimb.errors import DataError, TheoryError
 from xclimb.ingest import ingest, read
 
@@ -106,7 +107,7 @@ def test_levels_of_theory_do_not_mix(tmp_path):
     run(tmp_path / "runs" / "a", incar='<i type="int" name="IVDW">11</i>')
     folder = run(tmp_path / "runs" / "b")
     (folder / "INCAR").write_text("ENCUT = 520\nIVDW=2   ! TS\n")
-    with pytest.raises(TheoryError, match=r"dispersion: D3\(0\) against TS.*with_theory"):
+    with pytest.raises(TheoryError, match=r"PBE-D3\(0\) 1 file, PBE-TS 1; keep one"):
         ingest(tmp_path / "runs", tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
@@ -205,5 +206,40 @@ def test_real_runs_are_told_apart(tmp_path):
     summary = ingest(RUNS / "no-magmoms", tmp_path / "ts")
     assert (summary.n_in, summary.reasons) == (49, {"force too large": 1})
     assert summary.theory.dispersion == "TS"
-    with pytest.raises(TheoryError, match=r"TS against D3\(0\).*with_theory"):
+    with pytest.raises(TheoryError, match=r"PBE-TS 1 file, PBE-D3\(0\) 1; keep one"):
         ingest(RUNS, tmp_path / "store")
+
+
+def test_iterations_of_response_functions_do_not_limit_the_electrons(tmp_path):
+    folder = run(tmp_path / "a", electronic=(2, 3))
+    path = folder / "vasprun.xml.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    stated = '<separator name="electronic"><i type="int" name="NELM">3</i></separator>'
+    assert stated in text
+    default = """<separator name="electronic"><separator name="electronic convergence"><i type="int" name="NELM">60</i>
+      <i name="NELMIN">2</i></separator></separator><separator name="response functions"><i name="NELM">1</i></separator>"""
+    path.write_bytes(gzip.compress(text.replace(stated, default).encode()))
+    assert len(read(folder)) == 2
+    path.write_bytes(gzip.compress(text.replace(stated, default.replace("60", "3")).encode()))
+    with pytest.raises(DataError, match=r"not converged.*--check converged=warn.*1 of 2 frames"):
+        read(folder)
+
+
+def test_errors_about_convergence_name_the_way_out(tmp_path):
+    with pytest.raises(
+        DataError, match=r"none of the 2 frames can be used \(2 not converged; checks=.'converged': 'warn'. "
+    ) as caught:
+        ingest(run(tmp_path / "a", electronic=(3, 3)), tmp_path / "store")
+    assert "; --check converged=warn keeps steps" in as_options(str(caught.value))
+
+
+def test_a_stress_of_vasp_is_in_its_own_unit(tmp_path):
+    folder = run(tmp_path / "a")
+    path = folder / "vasprun.xml.gz"
+    text = gzip.decompress(path.read_bytes()).replace(b"<v>10 0 0</v>", b"<v>90000 0 0</v>")
+    path.write_bytes(gzip.compress(text))
+    with pytest.raises(DataError, match="2 stress too large"):
+        ingest(folder, tmp_path / "store")
+    detail = (tmp_path / "store.rejects.csv").read_text()
+    assert "9000 GPa" in detail
+    assert "given as" not in detail

@@ -48,6 +48,16 @@ def test_what_the_network_leaves_over(rng, kind):
     np.testing.assert_allclose(fake.interaction_energy(frames) + refs.energy(frames), frames.energy, atol=1e-4)
 
 
+def test_the_kind_left_out_is_informed_with_a_potential_and_raw_with_a_note_without(rng):
+    fake, frames = potential_for(planted(rng), TRUTH)
+    refs = fit_references(frames, potential=fake)
+    assert (refs.kind, refs.notes) == ("informed", fit_references(frames, fake, "informed").notes)
+    alone = fit_references(frames)
+    assert alone.kind == "raw"
+    assert "no potential was given" in alone.notes[-1]
+    assert alone.notes[:-1] == fit_references(frames, kind="raw").notes
+
+
 def test_raw_does_not_ask_the_network(rng):
     class Never(FakePotential):
         def interaction_energy(self, frames):

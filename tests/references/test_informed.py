@@ -6,6 +6,7 @@ from ase.data import chemical_symbols
 
 from references.planted import FakePotential, frames_of
 from xclimb.data.theory import LevelOfTheory
+from xclimb.errors import TheoryError
 from xclimb.references import AtomRef, fit_references, prior_references
 from xclimb.references.prior import N_ELEMENTS, prior_means
 
@@ -105,11 +106,13 @@ def test_elements_without_data_are_named_with_their_uncertainty():
 
 def test_no_frame_at_all_gives_the_prior():
     _, potential, _ = planted(smooth_shift(0), 2, seed=0)
-    refs = prior_references(potential, LevelOfTheory("r2SCAN", code="VASP"))
+    refs = prior_references(potential, SOURCE, LevelOfTheory("r2SCAN", code="VASP"))
     table = next(one for one in prior_means(SOURCE, LevelOfTheory("r2SCAN")) if one.name == "elemental crystals")
     assert refs.energies["Na"] == pytest.approx(table.values[10], abs=0.5)
     assert len(refs.std) == N_ELEMENTS
     assert not refs.covered.any()
+    with pytest.raises(TheoryError, match="is at GGA/GGA"):
+        prior_references(potential, LevelOfTheory("SCAN"), LevelOfTheory("r2SCAN"))
 
 
 def test_saved_and_loaded_with_correlations(tmp_path):

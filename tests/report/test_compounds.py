@@ -82,6 +82,19 @@ def test_importance_is_drawn_with_and_without_corrections():
     assert told[-1].startswith("The forest predicts hardly anything with MP2020 corrections:")
 
 
+def test_importance_that_explains_nothing_is_folded_away():
+    plain = report().to_dict()
+    page = shift_page(plain)
+    folded = page.index("Importances that mean nothing")
+    assert folded < page.index('data-figure="importance_plain"') < page.index("</details>", folded)
+    assert folded < page.index('data-figure="importance_check"') < page.index("</details>", folded)
+    better = dict(plain["importance"]["plain"], held_out_r2=0.8)
+    page = shift_page(dict(plain, importance=dict(plain["importance"], plain=better)))
+    folded = page.index("Importances that mean nothing")
+    assert page.index('data-figure="importance_plain"') < folded < page.index('data-figure="importance_corrected"')
+    assert page.index('data-figure="importance_check"') > page.index("</details>", folded)
+
+
 def test_tables_for_a_spreadsheet():
     files = csv_files(report())
     stable = list(csv.DictReader(io.StringIO(files["stability.csv"])))

@@ -11,13 +11,14 @@ import pytest
 from analysis.pairs import DFT_PAIRS, read_pairs
 from analysis.planted import plant
 from report.browser import needs_chromium, probe
+from report.test_report import words
 from xclimb.analysis.shift import ShiftReport, shift
 from xclimb.errors import DataError
 from xclimb.references import AtomRef
 from xclimb.report import write_report
 from xclimb.report.shift_figures import family_figure, held_out_figure, histogram_bound, left_over_histogram, trend_figure
 from xclimb.report.shift_files import csv_files, write_shift
-from xclimb.report.shift_page import drawn_figures, shift_page
+from xclimb.report.shift_page import drawn_figures, number_table, shift_page
 from xclimb.report.structures import scene
 
 
@@ -253,3 +254,15 @@ def test_page_in_a_browser(folder, tmp_path, width, theme):
     assert said["turned"]
     assert said["back"]
     assert said["stays"]
+
+
+def test_tiles_show_the_interval_of_their_own_number():
+    plain = report().to_dict()
+    page = words(shift_page(plain))
+    for name, digits in (("scatter_mae", 1), ("pressure_mean", 2)):
+        value, (low, high) = plain[name], plain["intervals"][name]
+        assert low < value < high
+        assert f"95 % {low:.{digits}f} to {high:.{digits}f}".replace("-", "−") in page
+    rows = {row[0].text: row for row in number_table(plain).rows}
+    assert rows["Left over after references, MAE"][2].text == "—"
+    assert rows["Left over, corrected for the fit, MAE"][2].text != "—"

@@ -100,7 +100,7 @@ def test_a_crystal_over_the_budget_is_a_batch_alone_and_named():
     plan = source.plan(config, epoch=0)
     assert all(any(index.tolist() == [s] for index in plan) for s in over)
     (told,) = over_budget(source, config)
-    assert f"{len(over)} training frame(s)" in told
+    assert f"{len(over)} training frame" in told
     assert source.frames.frame_id[bonds.argmax()] in told
     assert over_budget(source, TransferConfig()) == []
 

@@ -20,7 +20,7 @@ def slipped(monkeypatch):
     """Training frames with an infinite force in f0-7 that the checks did not see."""
     forces = TRAIN.forces.copy()
     forces[14, 1] = np.inf
-    monkeypatch.setattr(fit, "check_data", lambda train, val: [])
+    monkeypatch.setattr(fit, "check_data", lambda train, val, test: [])
     broken = TRAIN.replace(forces=forces)
     with pytest.raises(DataError, match="f0-7: forces is infinite"):
         check_data(broken, VAL)

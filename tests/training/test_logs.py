@@ -16,8 +16,9 @@ from training.tiny import rock_salts, toy
 from xclimb.cli.watch import look, watch
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, ConfigError
+from xclimb.files import write_json
 from xclimb.training.logs import WandbLog
-from xclimb.training.run import read_json, read_lines, write_json
+from xclimb.training.run import read_json, read_lines
 
 ROOT = Path(__file__).parents[2]
 FRAMES = {"train": rock_salts(6), "val": rock_salts(3, seed=1)}

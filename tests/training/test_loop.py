@@ -1,3 +1,4 @@
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +47,14 @@ def source_of(frames):
     return BatchSource(frames, np.full(len(frames), -20.0), 4.0, 3.0, torch.float64)
 
 
+def _forward(model, batch, derivatives):
+    return model(batch, create_graph=True, derivatives=derivatives)
+
+
+def _forward(model, batch, derivatives):
+    return model(batch, create_graph=True, derivatives=derivatives)
+
+
 def steps_of(model, source, config, epoch=0, plan=None, optimizer=None, **more):
     """All steps of one pass, each of ``config.accumulate`` batches."""
     optimizer = optimizer or make_optimizer(config, model)
@@ -54,7 +63,8 @@ def steps_of(model, source, config, epoch=0, plan=None, optimizer=None, **more):
     for k in range(0, len(plan), config.accumulate):
         step = plan[k : k + config.accumulate]
         totals = source.totals(np.concatenate(step))
-        done.append(train_step(model, source.batches(step), optimizer, config.loss, ENGINE, totals, **more))
+        forward = partial(_forward, model)
+        done.append(train_step(forward, source.batches(step), optimizer, config.loss, ENGINE, totals, **more))
     return done
 
 

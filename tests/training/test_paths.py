@@ -1,4 +1,4 @@
-"""What training computes with: validation on the path of predictions, steps in bfloat16 where they are asked to be."""
+"""Backends of training: validation with that of predictions, steps in bfloat16 by autocast."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import torch
 
 import xclimb
 from training.tiny import rock_salts, toy
+from xclimb.backends.select import select
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError
-from xclimb.models.paths import path_of
 from xclimb.training.engine import run_on_devices
 from xclimb.training.objective import objective
 from xclimb.training.trainer import Trainer
@@ -37,15 +37,15 @@ def test_validation_follows_the_weights_whatever_changes_them(start, settings, m
     """Kernels keep weights in a form of their own: an optimiser that changes them unseen would be validated with old ones."""
     pytest.importorskip("numba")
     trainer = trainer_of(start, **settings)
-    assert path_of(trainer.evaluated.network) == "fused (numba)"
+    assert select(trainer.evaluated.network).name == "fused (numba)"
     trainer.close_epoch()
     for _ in trainer.steps():
         pass
     found = trainer.close_epoch()["val"]
-    monkeypatch.setenv("XCLIMB_PATH", "plain")
-    plain = xclimb.evaluate(trainer.last, VAL)
+    monkeypatch.setenv("XCLIMB_BACKEND", "eager")
+    eager = xclimb.evaluate(trainer.last, VAL)
     for name in ("energy_mae", "forces_mae", "stress_mae", "magmom_mae"):
-        assert found[name] == pytest.approx(getattr(plain, name), rel=1e-4), name
+        assert found[name] == pytest.approx(getattr(eager, name), rel=1e-4), name
     assert found["forces_mae"] != pytest.approx(trainer.history[0]["val"]["forces_mae"], rel=1e-3)
 
 
@@ -53,18 +53,15 @@ def gradient(start, **settings):
     """Of the loss of all training frames; and what the network gave for them."""
     trainer = trainer_of(start, **settings)
     batch, network = trainer.train_data.batch(np.arange(len(TRAIN))), trainer.trained.network
-    with trainer.engine.lowered():
-        found = network(batch.graph, create_graph=True)
-        path = path_of(network)
+    found = trainer.engine.forward(network)(batch.graph, True)
     objective(found, batch.targets, batch.graph.n_atoms, trainer.config.loss)[0].backward()
     slopes = [parameter.grad.reshape(-1) for parameter in network.parameters() if parameter.grad is not None]
-    return torch.cat(slopes), found, path
+    return torch.cat(slopes), found
 
 
 def test_steps_in_bfloat16_point_where_those_in_float32_do(start):
-    full, exact, _ = gradient(start)
-    low, rough, path = gradient(start, precision="bf16")
-    assert path == "plain (autocast)"
+    full, exact = gradient(start)
+    low, rough = gradient(start, precision="bf16")
     assert rough.energy.dtype == rough.forces.dtype == rough.stress.dtype == low.dtype == torch.float32
     assert 0.97 < float(torch.cosine_similarity(full, low, dim=0)) < 0.999999
     # bfloat16 has three digits: seen, and no more than that

@@ -5,7 +5,8 @@ import pytest
 
 from training.tiny import rock_salts
 from xclimb.errors import CheckpointError, ConfigError
-from xclimb.training.run import RunFolder, describe_data, plain, read_history, read_json, versions, write_json
+from xclimb.files import write_json
+from xclimb.training.run import RunFolder, describe_data, plain, read_history, read_json, versions
 
 
 def test_json_has_no_nan(tmp_path):

@@ -15,7 +15,7 @@ from training.tiny import toy
 from transfer.disturbed import SETTINGS, TRAIN, VAL, interrupted, train
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, ConfigError, XclimbError
-from xclimb.models import chgnet_weights
+from xclimb.models.chgnet import pretrained
 from xclimb.training.engine import run_on_devices
 from xclimb.training.states import States, read_state, restore, state_of
 from xclimb.training.trainer import Trainer
@@ -89,9 +89,9 @@ def test_weights_of_chgnet_run_no_code(payload, tmp_path, monkeypatch):
     contents, ran = payload
     for content in contents:
         (tmp_path / "chgnet.pth.tar").write_bytes(content)
-        monkeypatch.setattr(chgnet_weights, "weights_file", lambda name: tmp_path / "chgnet.pth.tar")
+        monkeypatch.setattr(pretrained, "weights_file", lambda name: tmp_path / "chgnet.pth.tar")
         with pytest.raises(CheckpointError, match="holds no weights that are safe to read") as error:
-            chgnet_weights._read.__wrapped__("chgnet-0.3.0")  # not the ones that are known already
+            pretrained._read.__wrapped__("chgnet-0.3.0")  # not the ones that are known already
         assert "\n" not in str(error.value)
     assert not ran.exists()
 

@@ -34,7 +34,7 @@ def all_missing(frames, label):
         (changed(TRAIN, "numbers", 4, 0), VAL, DataError, "atomic number 0"),
         (rock_salts(functional=None), VAL, TheoryError, "functional='r2SCAN'"),
         (TRAIN, VAL.with_theory(LevelOfTheory("PBE")), TheoryError, "different levels of theory"),
-        (TRAIN, TRAIN[2:4], DataError, r"2 frame\(s\) are in the training and in the validation set \(f0-2, f0-3\)"),
+        (TRAIN, TRAIN[2:4], DataError, r"2 frames in the training set and in the validation set as well \(f0-2, f0-3\)"),
     ],
 )
 def test_data_that_cannot_be_trained_on(tmp_path, train, val, kind, told):
@@ -76,7 +76,7 @@ def test_ids_that_were_only_counted_are_no_leak():
 
 def test_materials_in_both_sets_are_told():
     (note,) = check_data(TRAIN, VAL)
-    assert "3 material(s) are in both sets" in note
+    assert "3 materials in the training and the validation set" in note
 
 
 def test_elements_without_training_frames_are_named(tmp_path):
@@ -92,3 +92,27 @@ def test_all_methods_are_described():
     assert list(METHODS) == ["scratch", "trainable", "frozen", "refit", "residual"]
     assert [method.paper for method in METHODS.values()] == [1, 2, 3, 4, None]
     assert all(method.summary for method in METHODS.values())
+
+
+# -- labels that are not computed, or in another unit: data that come without an ingest ----------------------------------
+
+
+def test_zeros_that_nobody_computed_are_not_trained_on(tmp_path):
+    potential = xclimb.load("chgnet-0.3.0")
+    train, val = (potential.label(frames).with_theory(LevelOfTheory("r2SCAN")) for frames in (TRAIN, VAL))
+    zero = train.replace(forces=np.zeros_like(train.forces), stress=np.zeros_like(train.stress))
+    run = xclimb.transfer(potential, train=zero, val=val, out=tmp_path / "run", epochs=0, progress=False)
+    told = " ".join(run.notes)
+    assert "In the training set the forces of 6 frames are exactly zero, where chgnet-0.3.0 predicts up to" in told
+    assert "No training frame has forces" in told
+    assert "validation set the" not in told
+    asked = xclimb.transfer(potential, train=zero, val=val, out=tmp_path / "as", epochs=0, progress=False, audit_frames=0)
+    assert not any("exactly zero" in note for note in asked.notes)
+
+
+def test_energies_per_atom_are_named_at_the_start(tmp_path):
+    potential = xclimb.load("chgnet-0.3.0")
+    train, val = (potential.label(frames).with_theory(LevelOfTheory("PBE")) for frames in (TRAIN, VAL))
+    train, val = (frames.replace(energy=frames.energy / frames.n_atoms) for frames in (train, val))
+    run = xclimb.transfer(potential, train=train, val=val, out=tmp_path / "run", epochs=0, progress=False)
+    assert any("energies per atom given as total" in note and "energy_unit=" in note for note in run.notes)

@@ -88,7 +88,7 @@ def test_nan_labels_are_gaps_and_empty_frames_are_named(tmp_path):
 def test_crystals_over_the_budget_are_trained_on_alone_and_told(tmp_path):
     found = train(tmp_path / "run", epochs=1, batch_atoms=1)
     assert found.history[-1]["step"] == len(TRAIN)
-    assert any("10 training frame(s) are over the budget batch_atoms=1" in note for note in found.notes)
+    assert any("10 training frames over the budget batch_atoms=1" in note for note in found.notes)
 
 
 NO_ROOM = "cannot write .*: make room or give rights; the state at step 3 is whole, go on from it with --resume"

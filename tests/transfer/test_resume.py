@@ -97,7 +97,7 @@ def test_a_finished_run_says_how_to_train_on(run, tmp_path):
     with pytest.raises(ConfigError, match="holds no run to go on with"):
         train(tmp_path / "nothing", resume=True)
     finished = train(run, resume=True)
-    with pytest.raises(ConfigError, match=r"is finished: .* --source .*/run --method frozen --epochs 3 and another --out"):
+    with pytest.raises(ConfigError, match=r"is finished: .* DATA --source .*/run --method frozen --epochs 3 --out .*/run-more"):
         train(run, resume=True, epochs=5)
     more = train(tmp_path / "more", source=run, method="frozen", epochs=3)  # that very way
     before = finished.history[finished.best_epoch]["val"]

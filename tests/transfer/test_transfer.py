@@ -25,7 +25,15 @@ def run(request, pairs, tmp_path_factory):
 def test_a_run_folder_tells_all(run, pairs):
     _, val = pairs
     names = {path.name for path in run.path.iterdir()}
-    assert names == {"config.yaml", "run.json", "metrics.jsonl", "references.json", "checkpoints", "evaluation.json"}
+    assert names == {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "references.json",
+        "checkpoints",
+        "evaluation.json",
+        "predictions.json",
+    }
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"best", "last"}
     record = read_json(run.path / "run.json")
     assert (record["state"], record["method"], record["source"], record["seed"]) == ("finished", run.method, "chgnet-0.3.0", 0)
@@ -37,6 +45,15 @@ def test_a_run_folder_tells_all(run, pairs):
     config = TransferConfig.load(run.path / "config.yaml")
     assert (config.method, config.epochs, config.batch_size) == (run.method, 1, 8)
     assert record["settings"] == config.model_dump(mode="json")
+
+
+def test_predictions_are_those_that_were_evaluated(run):
+    stored, evaluated = (read_json(run.path / f"{name}.json")["val"] for name in ("predictions", "evaluation"))
+    for quantity, errors in stored["errors"].items():
+        before, after, count = (np.array(errors[name], dtype=float) for name in ("before", "after", "count"))
+        metric = f"{quantity}_mae"
+        assert np.nansum(after * count) / count.sum() == pytest.approx(evaluated[metric], rel=1e-3)
+        assert np.nansum(before * count) / count.sum() == pytest.approx(run.history[0]["val"][metric], rel=1e-2)
 
 
 def test_history_starts_before_any_step(run):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from xclimb.analysis.bulk import TYPICAL
+
 if TYPE_CHECKING:
     from xclimb.analysis.shift_report import ShiftReport
 
@@ -107,7 +109,7 @@ def stress(report: "ShiftReport") -> dict | None:
     """Whether stresses may be compared and trained on."""
     if not report.n_stress or not math.isfinite(report.stress_pearson):
         return _say("stress", "Stresses cannot be compared: no pair of the same structure carries one on both sides.", n=0)
-    told = f"r = {report.stress_pearson:.3f}, mean difference {report.stress_mae:.2f} GPa on {report.n_stress:,} pairs"
+    told = f"r = {report.stress_pearson:.3f}, mean difference {report.stress_mae:.2f} GPa on {_count(report.n_stress, 'pair')}"
     numbers = {"pearson": report.stress_pearson, "mae": report.stress_mae, "n": report.n_stress}
     if report.stress_pearson < _UNRELATED:
         sentence = f"Stresses are not comparable ({told}): check sign and unit, and leave them out until that is clear."
@@ -116,8 +118,49 @@ def stress(report: "ShiftReport") -> dict | None:
             f"Stresses agree only in part ({told}): give them little weight, and check the plane-wave cutoff of both sides."
         )
     else:
-        sentence = f"Stresses are comparable ({told})."
+        low, high = report.intervals.get("pressure_mean", (math.nan, math.nan))
+        but = ", but for a systematic difference of the pressure" if low > 0.0 or high < 0.0 else ""
+        sentence = f"Stresses are comparable ({told}){but}."
     return _say("stress", sentence, **numbers)
+
+
+def pressure(report: "ShiftReport") -> dict | None:
+    """Mean difference of the pressure, and the change of volume to expect of it: dV/V = dP/B to first order."""
+    mean, ends = report.pressure_mean, report.intervals.get("pressure_mean", (math.nan, math.nan))
+    if not report.n_stress or not math.isfinite(mean):
+        return None
+    known = math.isfinite(report.bulk_modulus) and report.bulk_modulus > 0.0
+    bulk = report.bulk_modulus if known else TYPICAL
+    volume = 100.0 * mean / bulk
+    told = f"{mean:+.2f} GPa"
+    numbers = {
+        "mean": mean,
+        "low": ends[0],
+        "high": ends[1],
+        "bulk_modulus": bulk,
+        "volume_percent": volume,
+        "n": report.n_bulk,
+    }
+    if math.isfinite(ends[0]):
+        told += f" (95 % {ends[0]:+.2f} to {ends[1]:+.2f})"
+        if ends[0] <= 0.0 <= ends[1]:
+            sentence = f"No systematic difference of the pressure: {told}; equilibrium volumes need not change."
+            return _say("pressure", sentence, **numbers)
+        volumes = (
+            f"{volume:+.1f} % (95 % {100.0 * ends[0] / bulk:+.1f} to {100.0 * ends[1] / bulk:+.1f} from the pressure alone)"
+        )
+    else:
+        told, volumes = f"{told} (no interval: too few materials)", f"{volume:+.1f} %"
+    where = f"the median of {_count(report.n_bulk, 'material')} with frames at several volumes" if known else "a typical value"
+    sentence = (
+        f"Pressures of the same structures differ by {told}, high minus low: expect equilibrium volumes to change by "
+        f"{volumes}, with a bulk modulus of {bulk:.0f} GPa ({where}); stresses of the two sides are not to be mixed."
+    )
+    return _say("pressure", sentence, **numbers)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def magmoms(report: "ShiftReport") -> dict | None:
@@ -125,7 +168,7 @@ def magmoms(report: "ShiftReport") -> dict | None:
     if not report.n_magmoms:
         sentence = "Magnetic moments cannot be compared, as one side has none: train with loss.magmom=0 if it is the high one."
         return _say("magnetic moments", sentence, n=0)
-    told = f"mean difference {report.magmom_mae:.2f} µB on {report.n_magmoms:,} atoms"
+    told = f"mean difference {report.magmom_mae:.2f} µB on {_count(report.n_magmoms, 'atom')}"
     if report.magmom_mae > _MOMENTS:
         sentence = f"Magnetic moments differ ({told}): other spin states or another projection; do not mix them."
     else:
@@ -205,5 +248,5 @@ def relaxed(report: "ShiftReport") -> dict | None:
 
 
 RULES: tuple[Callable[["ShiftReport"], dict | None], ...] = (
-    theory, alignment, references, composition, undetermined, elements, amount, forces, stress, magmoms, relaxed,
+    theory, alignment, references, composition, undetermined, elements, amount, forces, stress, pressure, magmoms, relaxed,
 )  # fmt: skip

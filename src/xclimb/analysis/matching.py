@@ -1,11 +1,11 @@
 """Which structure of one set is which of another when ids say nothing: pymatgen's StructureMatcher, formula by formula."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from xclimb.data.frames import Frames
+from xclimb.data.same_crystal import matcher, primitive_cells, tracked
 
 MOST = 20_000  # comparisons, of some ms each
 _NAMED = 5
@@ -54,7 +54,7 @@ def match_structures(
     """
     rows_low, rows_high = rows_low[low.pbc[rows_low].all(1)], rows_high[high.pbc[rows_high].all(1)]
     tally, found = _Tally(), []
-    for formula, mine, theirs in _shown(_by_formula(low, high, rows_low, rows_high), progress):
+    for formula, mine, theirs in tracked(_by_formula(low, high, rows_low, rows_high), "matching structures", progress):
         if tally.comparisons + len(mine) * len(theirs) > most:
             tally.skipped.append(formula)
             continue
@@ -82,27 +82,14 @@ def _by_formula(low: Frames, high: Frames, rows_low: np.ndarray, rows_high: np.n
     return sorted(groups, key=lambda group: len(group[1]) * len(group[2]))
 
 
-def _shown(groups: list[tuple], progress: bool) -> Iterator | Iterable:
-    if not progress:
-        return groups
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(groups, "matching structures", console=Console(stderr=True))
-
-
 def _one_formula(low: Frames, high: Frames, mine: np.ndarray, theirs: np.ndarray, tally: _Tally) -> list[tuple[int, int]]:
     """Pairs of one formula, nearest first."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    matcher = StructureMatcher(primitive_cell=False, scale=True)  # made primitive here, once each
-    left, right = (
-        [one.get_primitive_structure() for one in side[rows].to_pymatgen()] for side, rows in ((low, mine), (high, theirs))
-    )
+    compare = matcher()
+    left, right = primitive_cells(low, mine), primitive_cells(high, theirs)
     near = []
     for i, first in enumerate(left):
         for j, second in enumerate(right):
-            distance = matcher.get_rms_dist(first, second) if len(first) == len(second) else None
+            distance = compare.get_rms_dist(first, second) if len(first) == len(second) else None
             if distance is not None:
                 near.append((float(distance[0]), i, j))
     taken: list[tuple[int, int]] = []

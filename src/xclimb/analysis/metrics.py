@@ -6,9 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import LABELS, Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
+from xclimb.references.linear import design_of, fit_fractions
 from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
 
 
@@ -60,10 +62,13 @@ class Metrics:
     n_magmoms: int
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Metrics({self})"
+
     def __str__(self) -> str:
         return (
             f"energy {self.energy_mae:.1f} meV/atom, forces {self.forces_mae:.1f} meV/Å, stress {self.stress_mae:.3f} GPa, "
-            f"magmom {self.magmom_mae:.3f} µB ({self.n_frames} frames, {self.n_atoms} atoms)"
+            f"magmom {self.magmom_mae:.3f} µB ({_count(self.n_frames, 'frame')}, {_count(self.n_atoms, 'atom')})"
         )
 
     def to_dict(self) -> dict:
@@ -82,16 +87,25 @@ class Metrics:
         return cls(**numbers, notes=tuple(fields.get("notes", ())))
 
 
-def evaluate(pot: HasLabels, frames: Frames) -> Metrics:
-    """Errors of a potential on labelled frames.
+def evaluate(pot: HasLabels, frames: FramesLike, *, fit_references: bool = False) -> Metrics:
+    """Errors of a potential on labelled frames; frame by frame, see :func:`xclimb.frame_errors`.
 
     Args:
         pot: the potential.
-        frames: structures with labels; missing ones (NaN) are left out, label by label.
+        frames: structures with labels, or a list of ASE atoms; missing ones (NaN) are left out, label by label.
+        fit_references: compare energies after elemental references are fitted to what the potential leaves over, those of each
+            frame to the other materials (leave one material out), so that no energy helps to predict itself.
 
     Raises:
         DataError: if there are no frames, or none has a label.
     """
+    frames = labelled_frames(frames, "frames")
+    predicted, notes = predict_labels(pot, frames, fit_references)
+    return compare_labels(predicted, frames, notes)
+
+
+def predict_labels(pot: HasLabels, frames: Frames, fit_references: bool = False) -> tuple[Frames, tuple[str, ...]]:
+    """Predicted labels to compare with those of the frames, and notes on the comparison; as for :func:`evaluate`."""
     _require_labels(frames)
     notes = []
     if frames.theory.functional is None and pot.theory.functional is not None:
@@ -101,10 +115,40 @@ def evaluate(pot: HasLabels, frames: Frames) -> Metrics:
         )
     elif differences := pot.theory.differences(frames.theory):
         told = "; ".join(f"{name}: {mine or 'none'} against {theirs or 'none'}" for name, (mine, theirs) in differences.items())
-        notes.append(
-            f"The potential and the labels are at different levels of theory ({told}): errors contain that difference."
+        contained = "errors of forces, stress and moments contain" if fit_references else "errors contain"
+        notes.append(f"The potential and the labels are at different levels of theory ({told}): {contained} that difference.")
+    predicted = pot.label(frames)
+    if fit_references:
+        energy, note = _refitted(predicted, frames)
+        predicted, notes = predicted.replace(energy=energy), [*notes, note]
+    return predicted, tuple(notes)
+
+
+def _refitted(predicted: Frames, frames: Frames) -> tuple[np.ndarray, str]:
+    """Energies with references fitted to the labels of all other materials, eV ``[S]``; NaN where these do not suffice."""
+    energy = np.full(len(frames), np.nan)
+    usable = np.flatnonzero(np.isfinite(frames.energy) & np.isfinite(predicted.energy) & (frames.n_atoms > 0))
+    if not len(usable):
+        return energy, "No frame has an energy to fit references to."
+    some = frames[usable]
+    fit = fit_fractions(design_of(some), (some.energy - predicted.energy[usable]) / some.n_atoms)
+    spared = np.isfinite(fit.held_out)
+    materials = len(np.unique(some.material_id))
+    if not spared.any():
+        energy[usable] = some.energy - fit.residuals * some.n_atoms
+        return energy, (
+            f"References were fitted to the very frames that are compared, since {_count(materials, 'material')} cannot be "
+            "predicted from each other: the energy errors are those of a fit, and too small for new materials."
         )
-    return compare_labels(pot.label(frames), frames, notes=tuple(notes))
+    energy[usable[spared]] = (some.energy - fit.held_out * some.n_atoms)[spared]
+    note = f"Energies are compared with residual references fitted to the other materials (each of {materials} left out once)"
+    left_out = int((~spared).sum())
+    without = f"; {_count(left_out, 'frame')} whose elements occur in no other material left out" if left_out else ""
+    return energy, f"{note}{without}."
+
+
+def _count(value: int, noun: str) -> str:
+    return f"{value} {noun}{'' if value == 1 else 's'}"
 
 
 def compare_labels(predicted: Frames, reference: Frames, notes: tuple[str, ...] = ()) -> Metrics:

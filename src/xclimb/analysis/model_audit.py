@@ -7,12 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from xclimb.analysis.unit_evidence import suspects
+from xclimb.analysis.unit_evidence import suspects, undecided
+from xclimb.analysis.zero_labels import doubt, zero_rows
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import XclimbWarning
 from xclimb.ingest.audit import Limits
-from xclimb.ingest.second_look import ENOUGH, UNIT_CHECKS, Findings, Group, WrongUnit
+from xclimb.ingest.label_units import states_units
+from xclimb.ingest.second_look import ENOUGH, UNIT_CHECKS, ZERO_CHECKS, Findings, Group, WrongUnit, ZeroLabel
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
@@ -45,28 +47,34 @@ class ModelAudit:
     seed: int = 0
 
     def __call__(self, parts: Sequence[Frames], groups: Sequence[Group], checks: Mapping[str, str], limits: Limits) -> Findings:
-        """What is wrong with the frames of all parts in a row, as far as a check is not off."""
+        """Findings in the frames of all parts in a row, as far as a check is not off."""
         wanted = [label for label, check in UNIT_CHECKS.items() if checks[check] != "off"]
-        groups = [group for group in groups if len(group.rows) >= ENOUGH]
-        if not groups or not (wanted or checks["outlier"] != "off"):
+        zeros = _zeros(parts, [label for label, check in ZERO_CHECKS.items() if checks[check] != "off"])
+        groups = [group for group in groups if len(group.rows)]
+        if not groups or not (wanted or zeros or checks["outlier"] != "off"):
             return Findings()
         take = _taker(parts)
-        units: list[WrongUnit] = []
+        found = Findings()
         sampled = [self._sample(take, group, len(groups)) for group in groups]
         potential = load(self.potential)
         for group, rows in zip(groups, sampled, strict=True):
-            if len(rows) < ENOUGH:
-                continue
-            frames = take(rows)
-            predicted, interaction = _predict(potential, frames)
-            units += [
-                WrongUnit(group, one.label, one.factor, one.per_atom, one.told)
-                for one in suspects(frames, predicted, interaction, potential.name)
-                if one.label in wanted
-            ]
-        if checks["outlier"] == "off" or any(one.label == "energy" for one in units):
-            return Findings(units)
-        return Findings(units, self._outliers(parts, take, np.concatenate(sampled), potential, limits))
+            if wanted and len(rows) and not states_units(group.kind):
+                self._units(found, group, take(rows), potential, wanted)
+            for label, of_all in zeros.items():
+                own = np.intersect1d(of_all, group.rows, assume_unique=True)
+                if len(own) and (told := doubt(label, own, take, potential, self.seed)):
+                    found.zeros.append(ZeroLabel(label, own, told))
+        if checks["outlier"] != "off" and not any(one.label == "energy" for one in found.units):
+            found.outliers.update(self._outliers(parts, take, np.concatenate(sampled), potential, limits))
+        return found
+
+    def _units(self, found: Findings, group: Group, frames: Frames, potential: Potential, wanted: list[str]) -> None:
+        predicted, interaction = _predict(potential, frames)
+        for one in suspects(frames, predicted, interaction, potential.name):
+            if one.label in wanted:
+                found.units.append(WrongUnit(group, one.label, one.factor, one.per_atom, one.told))
+        if "energy" in wanted and (sentence := undecided(frames, predicted, interaction, potential.name)):
+            found.doubts.append((group, sentence))
 
     def _sample(self, take: "Take", group: Group, n_groups: int) -> np.ndarray:
         """Rows of a group in a seeded order, as many as there is room for, ascending."""
@@ -118,6 +126,17 @@ class ModelAudit:
 
 
 Take = Callable[[np.ndarray], Frames]
+
+
+def _zeros(parts: Sequence[Frames], labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Frames of all parts in a row whose label is exactly zero: label -> rows ``[N]``, of labels that have any."""
+    starts = np.cumsum([0, *map(len, parts)])[:-1]
+    by_part = [zero_rows(part) for part in parts] if labels else []
+    rows = {
+        label: np.concatenate([start + zero[label] for start, zero in zip(starts, by_part, strict=True)] or [starts])
+        for label in labels
+    }
+    return {label: some for label, some in rows.items() if len(some)}
 
 
 def _taker(parts: Sequence[Frames]) -> Take:

@@ -27,14 +27,15 @@ def outlying_structures(pairs: Pairs, left_over: np.ndarray) -> list[dict]:
         {
             "frame_id": str(pairs.low.frame_id[row]),
             "n_atoms": int(pairs.low.n_atoms[row]),
-            "low": _side(pairs.low, row),
-            "high": None if pairs.same_structure[row] else _side(pairs.high, row),
+            "low": structure_of(pairs.low, row),
+            "high": None if pairs.same_structure[row] else structure_of(pairs.high, row),
         }
         for row in rows.tolist()
     ]
 
 
-def _side(frames: Frames, row: int) -> dict | None:
+def structure_of(frames: Frames, row: int) -> dict | None:
+    """Numbers, positions (Å, flat), cell (Å, rows flat) and pbc of a frame; None above :data:`MOST_ATOMS` atoms."""
     atoms = slice(int(frames.offsets[row]), int(frames.offsets[row + 1]))
     if atoms.stop - atoms.start > MOST_ATOMS:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xclimb.analysis.advice import give_advice
+from xclimb.analysis.bulk import bulk_modulus
 from xclimb.analysis.depth import held_out_errors, z_trend
 from xclimb.analysis.end_points import Ends, find_end_points
 from xclimb.analysis.families import family_table
@@ -24,6 +25,7 @@ from xclimb.analysis.reference_rows import Source, reference_rows
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.analysis.sides import CanLabel, two_sides
 from xclimb.analysis.stability import stability_of_pairs
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import Frames
 from xclimb.errors import TheoryError
 from xclimb.references.influence import influence
@@ -38,8 +40,8 @@ _NAN = math.nan
 
 
 def shift(
-    low: Frames | CanLabel,
-    high: Frames,
+    low: FramesLike | CanLabel,
+    high: FramesLike,
     by: str | None = None,
     source: CanLabel | None = None,
     ends_low: Ends = None,
@@ -67,6 +69,7 @@ def shift(
         TheoryError: if both sets are stated to be at the same level of theory.
         ConfigError: on another ``by``, or end points that are none.
     """
+    low, high = low if isinstance(low, CanLabel) else labelled_frames(low, "low"), labelled_frames(high, "high")
     beside = None if source is None else Source(_name_of(source), source.references)
     if low.theory.functional is not None and not low.theory.differences(high.theory):
         raise TheoryError(f"both sets are at {low.theory}: a shift needs two levels; state the other with functional=...")
@@ -105,6 +108,7 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
     labels, angles = label_sums(pairs)
     totals = {name: column.sum(keepdims=True) for name, column in (sums | labels).items()}
     formula = pairs.low.formulas()
+    bulk, n_bulk = bulk_modulus(pairs.high)
     return ShiftReport(
         theory_low=pairs.low.theory,
         theory_high=pairs.high.theory,
@@ -114,6 +118,8 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
         **_scalars(totals, offset),
         **_per_element(fit, design, pairs),
         **_counted(labels),
+        bulk_modulus=bulk,
+        n_bulk=n_bulk,
         force_angles=angles.tolist(),
         intervals=_intervals(sums, labels, design, offset),
         families=family_table(design, sums, offset),

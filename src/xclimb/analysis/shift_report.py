@@ -63,6 +63,8 @@ class ShiftReport:
         stress_spearman: their rank correlation.
         pressure_mae: mean absolute difference of the pressure (a third of minus the trace of the stress), GPa.
         pressure_mean: mean difference of the pressure, GPa.
+        bulk_modulus: of the high side, GPa, the median of the materials with frames at several volumes; NaN without such.
+        n_bulk: materials behind it.
         pressure_pearson: correlation of the pressures.
         pressure_spearman: their rank correlation.
         n_magmoms: atoms with magnetic moments on both sides.
@@ -149,6 +151,8 @@ class ShiftReport:
     stress_spearman: float = _NAN
     pressure_mae: float = _NAN
     pressure_mean: float = _NAN
+    bulk_modulus: float = _NAN
+    n_bulk: int = 0
     pressure_pearson: float = _NAN
     pressure_spearman: float = _NAN
     n_magmoms: int = 0
@@ -170,6 +174,13 @@ class ShiftReport:
     importance: dict = field(default_factory=dict)
     advice: list[dict] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        pairs = f"{self.n_pairs} {'pair' if self.n_pairs == 1 else 'pairs'}"
+        return (
+            f"ShiftReport({self.theory_low} to {self.theory_high}, {pairs}: {self.mean:+.3f} ± {self.std:.3f} eV/atom, "
+            f"{self.left_over_mae:.1f} meV/atom left over by elemental references)"
+        )
 
     def to_dict(self) -> dict:
         """Plain dictionary for JSON; numbers that are not finite become null."""
@@ -216,7 +227,8 @@ class ShiftReport:
             told = f"mean component {self.forces_high:.3f} eV/Å, difference {self.forces_mae:.4f}, r {self.forces_pearson:.4f}"
             lines.append(f"forces: {told}")
         if self.n_stress:
-            lines.append(f"stress: difference {self.stress_mae:.2f} GPa, r {self.stress_pearson:.4f}")
+            told = f"difference {self.stress_mae:.2f} GPa, r {self.stress_pearson:.4f}"
+            lines.append(f"stress: {told}, of the pressure {self.pressure_mean:+.2f} GPa")
         if self.n_magmoms:
             lines.append(f"magnetic moments: difference {self.magmom_mae:.3f} µB")
         if abs(self.volume_change) > 1e-4:

@@ -15,6 +15,7 @@ from xclimb.analysis.hull import chemical_systems, decomposition_energies
 from xclimb.analysis.pairing import Pairs, pair_frames
 from xclimb.analysis.plain import plain
 from xclimb.analysis.sides import CanLabel, two_sides
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
@@ -77,6 +78,12 @@ class StabilityReport:
     missing: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"StabilityReport({self.theory_low} to {self.theory_high}, {self.n_compounds} compounds: formation energies differ "
+            f"by {self.formation_mae:.1f} meV/atom, decomposition energies by {self.decomposition_mae:.1f})"
+        )
+
     def to_dict(self) -> dict:
         """Plain dictionary for JSON; numbers that are not finite become null."""
         return {one.name: plain(getattr(self, one.name)) for one in fields(self)}
@@ -103,8 +110,8 @@ class StabilityReport:
 
 
 def stability(
-    low: Frames | CanLabel,
-    high: Frames,
+    low: FramesLike | CanLabel,
+    high: FramesLike,
     ends_low: Ends = None,
     ends_high: Ends = None,
     by: str | None = None,
@@ -128,6 +135,7 @@ def stability(
         DataError: if nothing pairs, there is no compound, or none has all its end points (the message names those missing).
         ConfigError: on end points that are none.
     """
+    low, high = low if isinstance(low, CanLabel) else labelled_frames(low, "low"), labelled_frames(high, "high")
     sides = two_sides(low, high)
     ends = find_end_points(sides.low, sides.high, ends_low, ends_high, None if isinstance(low, Frames) else low)
     return compare_stability(pair_frames(sides.low, sides.high, by), ends, most_systems, notes=sides.notes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xclimb.data.frames import Frames
-from xclimb.references.linear import Design, design_of, fit_fractions
+from xclimb.references.linear import Design, design_of, fit_fractions, least_squares
 from xclimb.units import LABEL_UNITS, full_to_voigt
 
 _OWN = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3"}
@@ -22,6 +22,7 @@ _AGREE = 2.0  # slopes with and without an offset differ by less
 _ENTRIES, _FRAMES = 30, 5
 _BETTER = 3.0  # times that another unit must leave less of the energies
 _SPARE = 10  # frames more than elements
+_OFF, _SURE, _FEWEST = 0.5, 5.0, 3  # of a few frames: eV/atom, times that another reading must be nearer, frames
 _MAD_TO_SIGMA = 1.4826
 
 
@@ -54,7 +55,9 @@ def suspects(frames: Frames, predicted: Frames, interaction: np.ndarray, name: s
     found = [_of_slope("forces", frames.forces, predicted.forces, frames.system, name)]
     whole = np.where(np.all(frames.pbc, axis=1, keepdims=True), full_to_voigt(frames.stress), np.nan)
     found.append(_of_slope("stress", whole, full_to_voigt(predicted.stress), np.arange(len(frames)), name))
-    found.append(_of_energy(frames, interaction, name))
+    found.append(
+        _of_energy(frames, interaction, name) if _enough(frames, interaction) else few(frames, predicted, interaction, name)
+    )
     return [one for one in found if one is not None]
 
 
@@ -117,14 +120,20 @@ def _factors(label: str) -> dict[float, str]:
 # -- energies -------------------------------------------------------------------------------------------------------------
 
 
+def _known(frames: Frames, interaction: np.ndarray) -> np.ndarray:
+    return np.isfinite(frames.energy) & np.isfinite(interaction) & (frames.n_atoms > 0)
+
+
+def _enough(frames: Frames, interaction: np.ndarray) -> bool:
+    """Whether references can be fitted to the energies by a robust fit."""
+    known = _known(frames, interaction)
+    return bool(known.sum() >= _SPARE + max(1, len(frames[known].elements)))
+
+
 def _of_energy(frames: Frames, interaction: np.ndarray, name: str) -> Suspect | None:
-    known = np.isfinite(frames.energy) & np.isfinite(interaction)
-    if known.sum() < _SPARE + 1:
-        return None
+    known = _known(frames, interaction)
     some, network = frames[known], interaction[known]
     design, size = design_of(some), some.n_atoms
-    if len(some) < len(design.elements) + _SPARE:
-        return None
     left = {  # (factor, per atom) -> what references and the potential leave over, eV/atom
         (factor, per_atom): _left_over(design, (some.energy / factor * (size if per_atom else 1) - network) / size)
         for factor in _factors("energy")
@@ -147,3 +156,88 @@ def _left_over(design: Design, target: np.ndarray) -> float:
     """Robust spread of what elemental references leave of energies per atom, eV/atom; as many as they fit are left out."""
     size = np.sort(np.abs(fit_fractions(design, target, robust=True).residuals))
     return _MAD_TO_SIGMA * float(np.median(size[min(len(design.elements), len(size) - 1) :]))
+
+
+# -- energies of a few frames ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Few:
+    """Energies per atom of a few frames read as given, as energies per atom, or in another unit, against a potential.
+
+    Args:
+        readings: (factor, per atom) -> energies, eV/atom ``[S]``.
+        network: the part of the predicted energies without references, eV/atom ``[S]``.
+        predicted: eV/atom, references of the potential included ``[S]``.
+        design: fractions of the frames.
+    """
+
+    readings: dict[tuple[float, bool], np.ndarray]
+    network: np.ndarray
+    predicted: np.ndarray
+    design: Design
+
+    @property
+    def spare(self) -> int:
+        """Frames more than directions of composition."""
+        return len(self.network) - self.design.determined[0].shape[1]
+
+    def off(self, reading: tuple[float, bool]) -> float:
+        """Median distance from the potential, eV/atom."""
+        return float(np.nanmedian(np.abs(self.readings[reading] - self.predicted)))
+
+    def left(self, reading: tuple[float, bool]) -> float:
+        """Spread of what free elemental references leave over, eV/atom; NaN where they fit whatever the energies are."""
+        residuals = least_squares(self.design, self.readings[reading] - self.network)[1]
+        return float(np.sqrt((residuals**2).sum() / self.spare)) if self.spare else float("nan")
+
+
+def _few(frames: Frames, predicted: Frames, interaction: np.ndarray) -> _Few | None:
+    known = _known(frames, interaction)
+    if not known.any():
+        return None
+    some, size = frames[known], frames.n_atoms[known]
+    factors = [factor for factor in _factors("energy") if factor <= 1]  # energies of other codes are larger, not smaller
+    taken = {(factor, atom): some.energy / factor / (1 if atom else size) for factor in factors for atom in (False, True)}
+    return _Few(taken, interaction[known] / size, predicted.energy[known] / size, design_of(some))
+
+
+def few(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -> Suspect | None:
+    """Energies of too few frames for a robust fit that look like energies per atom, or like another unit.
+
+    Two readings are compared: by what free references leave over, where there are more frames than directions of composition
+    (energies of one compound in two cells decide already), and by the distance from the potential itself.
+    """
+    energies, given, per_atom = _few(frames, predicted, interaction), (1.0, False), (1.0, True)
+    if energies is None:
+        return None
+    one = None
+    if energies.left(per_atom) * _SURE < energies.left(given) and energies.left(given) > _OFF:
+        one, was, now, how = per_atom, energies.left(given), energies.left(per_atom), "once elemental references are fitted"
+    elif len(energies.network) >= _FEWEST and energies.off(given) > 2 * _OFF:
+        best = min(energies.readings, key=energies.off)
+        if energies.off(best) < min(_OFF, energies.off(given) / _SURE):
+            one, was, now, how = best, energies.off(given), energies.off(best), "in the median"
+    if one is None or one == given:
+        return None
+    looks = " and ".join(word for word in (_factors("energy")[one[0]], "energies per atom given as total" * one[1]) if word)
+    told = (
+        f"energies differ from {name} by {was:.3g} eV/atom {how}, but by {now:.3g} if they are taken for {looks} "
+        f"({len(energies.network)} frames)"
+    )
+    return Suspect("energy", one[0], one[1], told)
+
+
+def undecided(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -> str:
+    """A sentence about energies of so few frames that nothing tells whether they are total energies in eV; else empty."""
+    energies = None if _enough(frames, interaction) else _few(frames, predicted, interaction)
+    if energies is None or few(frames, predicted, interaction, name) is not None:
+        return ""
+    off, left = energies.off((1.0, False)), energies.left((1.0, False))
+    if not off > _OFF or (energies.spare > 1 and left * _BETTER < energies.left((1.0, True))):
+        return ""
+    count = len(energies.network)
+    return (
+        f"energies of {count} frame{'' if count == 1 else 's'} are {off:.2g} eV/atom from what {name} says: too few to tell "
+        "another level of theory from another unit, or from energies per atom given as total"
+    )

@@ -1,6 +1,7 @@
 """A potential as an ASE calculator: relaxations, molecular dynamics, phonons, everything that ASE drives."""
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -8,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
-from xclimb.errors import ConfigError
+from xclimb.errors import ConfigError, XclimbWarning
 from xclimb.models.potential import Potential, Prediction
 from xclimb.models.zoo import load
 from xclimb.neighbours import VerletList, find_bonds
@@ -19,8 +20,9 @@ class Calculator(AseCalculator):
     """ASE calculator of a potential.
 
     One evaluation gives all properties: ``energy`` and ``free_energy`` (eV), ``energies`` (eV of each atom, references
-    included; also under ``results["site_energies"]``), ``forces`` (eV/Å), ``stress`` (eV/Å^3, Voigt xx yy zz yz xz xy, tension
-    positive; zero for a structure without a cell) and ``magmoms`` (µB, sizes). ASE keeps them until the atoms change.
+    included: the site energies), ``forces`` (eV/Å), ``stress`` (eV/Å^3, Voigt xx yy zz yz xz xy, tension
+    positive; zero for a structure without a cell) and ``magmoms`` (µB, sizes). ASE keeps them until the atoms change, as is
+    ``prediction``, the same as a :class:`~xclimb.models.potential.Prediction`; None before the first evaluation.
 
     Args:
         potential: zoo name, path of a run folder or saved potential, or a Potential.
@@ -40,6 +42,7 @@ class Calculator(AseCalculator):
     # the network sees neither starting moments nor charges: changing them must not cost an evaluation
     ignored_changes: ClassVar[set[str]] = {"initial_magmoms", "initial_charges"}
     name = "xclimb"
+    prediction: Prediction | None = None
 
     def __init__(
         self,
@@ -61,6 +64,20 @@ class Calculator(AseCalculator):
         # what a trajectory file keeps of the calculator (todict): plain text
         described = potential.describe()
         self.parameters.update(potential=potential.name, theory=str(potential.theory), dtype=described["dtype"])
+        self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Calculator({self.potential!r})"
+
+    def reset(self) -> None:
+        """Forget the results; called by ASE when the atoms have changed."""
+        super().reset()
+        self.prediction = None
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            warnings.warn(sentence, XclimbWarning, stacklevel=2)
 
     def calculate(
         self,
@@ -70,6 +87,8 @@ class Calculator(AseCalculator):
     ) -> None:
         """Compute all properties of the atoms; called by ASE when the atoms have changed.
 
+        What :meth:`Potential.predict` warns of (atoms that are too close, references without data) is said once.
+
         Raises:
             DataError: on a structure that cannot be computed (unknown element, overlapping atoms, NaN).
         """
@@ -78,12 +97,12 @@ class Calculator(AseCalculator):
         bare = self.atoms.copy()
         bare.info = {"frame_id": self.atoms.get_chemical_formula()}
         bare.arrays = {name: bare.arrays[name] for name in ("numbers", "positions")}
-        predicted = cast(Prediction, self.potential.predict(bare, search=self.search))
+        predicted = cast(Prediction, self.potential.predict(bare, search=self.search, warn=self._warn_once))
+        self.prediction = predicted
         self.results = {
             "energy": predicted.energy,
             "free_energy": predicted.energy,
             "energies": predicted.site_energies.copy(),
-            "site_energies": predicted.site_energies,
             "forces": predicted.forces,
             "stress": full_to_voigt(predicted.stress),
             "magmoms": predicted.magmoms,

@@ -11,7 +11,9 @@ import typer
 
 from xclimb.cli.data import export, ingest, inspect, split
 from xclimb.cli.differences import shift, stability
-from xclimb.cli.potentials import evaluate, models, predict, transfer
+from xclimb.cli.evaluate import evaluate
+from xclimb.cli.potentials import models, transfer
+from xclimb.cli.predict import predict
 from xclimb.cli.references import references_app
 from xclimb.cli.shell import Shell
 from xclimb.cli.studies import demo, report, study_app

@@ -1,16 +1,18 @@
 """``ingest``, ``inspect``, ``split``, ``export``: data in, what they hold, parts, data out."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xclimb.cli.options import Data, Functional, Json, Overwrite, named_limits, pairs, read_data, takes_label_keys
 from xclimb.cli.shell import console, error_console
+from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, read_joined, split_settings
 from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
-from xclimb.errors import ConfigError
+from xclimb.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
@@ -40,11 +42,22 @@ def ingest(
         ),
     ] = "",
     steps: Annotated[str, typer.Option(metavar="WHICH", help="Ionic steps of VASP runs: all or last.")] = "all",
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Keep one level of theory, pass over the others: r2SCAN, 'PBE-D3(BJ)', ...",
+            show_default=False,
+        ),
+    ] = None,
+    by_theory: Annotated[
+        bool, typer.Option("--by-theory", help="A store for each level of theory: STORE/PBE, STORE/r2SCAN, ...")
+    ] = False,
     check: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=ACTION",
-            help="What a check does, reject, warn or off: outlier=reject, duplicate=off (repeat).",
+            help="What a check does, reject, warn or off: converged=warn, duplicate=off, outlier=reject (repeat).",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +96,7 @@ def ingest(
         typer.Option(metavar="REJECTS", help="Try the frames of a store's rejects.csv again.", show_default=False),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the store that is there.")] = False,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read; 0: one a core.")] = 0,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers read instead.", show_default=False),
@@ -101,10 +114,13 @@ def ingest(
 
     xclimb ingest MPtrj_2022.9_full.json --functional GGA/GGA+U --energy corrected --out data/mptrj
 
+    xclimb ingest workflow/ --by-theory --out data     (data/PBEsol and data/r2SCAN: the two sides of xclimb shift)
+
     xclimb ingest --retry data/r2scan/rejects.csv --limit force=200
     """
     from xclimb.cli.show import show_ingest
     from xclimb.ingest import ingest as ingest_files
+    from xclimb.ingest import ingest_by_theory
     from xclimb.ingest import retry as try_again
 
     watched = error_console().is_terminal
@@ -117,12 +133,19 @@ def ingest(
     elif not paths or out is None:
         raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
     else:
-        summary = ingest_files(
-            list(paths), out, functional, **keys.arguments(), energy=energy, steps=steps, mix=mix, limits=limits,
-            checks=checks, energy_unit=energy_unit, force_unit=force_unit, stress_unit=stress_unit, overwrite=overwrite,
-            append=append, progress=watched, workers=many, scheduler=scheduler,
-            look=None if potential == "none" else _against(potential),
-        )  # fmt: skip
+        settings: dict[str, Any] = keys.arguments() | {
+            "energy": energy, "steps": steps, "mix": mix, "limits": limits, "checks": checks, "energy_unit": energy_unit,
+            "force_unit": force_unit, "stress_unit": stress_unit, "overwrite": overwrite, "progress": watched,
+            "workers": many, "scheduler": scheduler, "look": None if potential == "none" else _against(potential),
+        }  # fmt: skip
+        if by_theory:
+            if only or append:
+                raise ConfigError("--by-theory makes a new store of each level: leave out --only and --append")
+            for level, made in ingest_by_theory(list(paths), out, functional, **settings).items():
+                console().print(level, style="bold")
+                show_ingest(console(), made)
+            return
+        summary = ingest_files(list(paths), out, functional, only=only, append=append, **settings)
     show_ingest(console(), summary)
 
 
@@ -164,35 +187,76 @@ def export(
     """
     from xclimb.data.export import export as write
 
-    frames = read_data(data, functional, keys)
+    frames = read_data(data, functional, keys, labels="optional")
     path = write(frames, out, format, overwrite=overwrite)
-    console().print(f"{count(len(frames))} frames at {frames.theory}: {path}", soft_wrap=True)
+    console().print(f"{counted(len(frames), 'frame')} at {frames.theory}: {path}", soft_wrap=True)
 
 
+@takes_label_keys
 def split(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.", show_default=False)],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA", help="A store, which keeps its split, or files and other data.", show_default=False),
+    ],
+    functional: Functional = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="JSON file of the split.", show_default="in the store; DATA.split.json of files"
+        ),
+    ] = None,
     ratios: Annotated[str, typer.Option(metavar="A:B:C", help="Shares of train, validation and test frames.")] = "8:1:1",
-    subsets: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of nested subsets of train.", show_default=False)] = "",
-    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same split.")] = 0,
-    by: Annotated[str, typer.Option(metavar="WHAT", help="What stays together: material or composition.")] = "material",
+    subsets: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Sizes of nested subsets of train (of a store).", show_default=False)
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same split.")] = 0,
+    by: By = None,
+    group: GroupBy = None,
+    val_fraction: ValFraction = None,
+    no_cover: NoCover = False,
+    gap: Gap = None,
     overwrite: Overwrite = False,
+    *,
+    keys: "LabelKeys",
 ) -> None:
-    """Split a store by material, and keep the split with it: STORE:train, STORE:val and STORE:test are data then.
+    """Split data by material, or a trajectory into blocks of frames.
 
-    [bold]Example:[/bold] xclimb split data/r2scan --ratios 8:1:1 --subsets 1000,10000
+    A store keeps its split: STORE:train, STORE:val and STORE:test are data then. For files it is written beside them.
+
+    [bold]Examples:[/bold] xclimb split data/r2scan --ratios 8:1:1 --subsets 1000,10000
 
     xclimb transfer data/r2scan:train-1000 --out runs/1000     (validated on data/r2scan:val)
-    """
-    from xclimb.data.stored_split import split_store
 
-    shares, sizes = _numbers(ratios, ":", "ratios"), [int(size) for size in _numbers(subsets, ",", "subsets")]
-    found = split_store(store, shares, sizes, seed, by, overwrite=overwrite)
+    xclimb split md.extxyz -f r2SCAN; xclimb transfer md.extxyz -f r2SCAN --split md.split.json
+    """
+    from xclimb.data.store import is_store
+    from xclimb.data.stored_split import shares_of, split_data, split_store
+
+    shares = shares_of(_numbers(ratios, ":", "ratios"), val_fraction)
+    sizes = [int(size) for size in _numbers(subsets, ",", "subsets")]
+    how = split_settings(by, group, no_cover, gap) | {"progress": error_console().is_terminal}
+    in_store = len(data) == 1 and out is None and is_store(data[0])
+    if in_store:
+        found = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
+        named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in found.parts else "")
+    else:
+        if sizes:
+            raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")
+        file = out or Path(data[0]).with_suffix(".split.json")
+        frames = read_joined(data, functional, keys)
+        found = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
+        level = "" if functional is None else f" -f {functional}"
+        level += "".join(f" --{name.replace('_', '-')} {key}" for name, key in keys.arguments().items() if key is not None)
+        named, more = "", f"{shlex.join(data)}{level} --split {shlex.quote(str(file))}"
     table = make_table("part", "frames", "materials")
     for name, index in found.parts.items():
-        table.add_row(f"{store}:{name}", count(len(index)), count(found.materials[name]))
+        table.add_row(f"{named}{name}", count(len(index)), count(found.materials[name]))
     console().print(table)
     if found.split.names:
         console().print(f"moved to train, for their elements: {listed(found.split.names)}", soft_wrap=True)
+    if not in_store:
+        console().print(f"split:    {file}", soft_wrap=True)
+    console().print(f"train:    xclimb transfer {more}", soft_wrap=True)
 
 
 def _numbers(text: str, between: str, option: str) -> list[float]:
@@ -225,7 +289,7 @@ def inspect(
     from xclimb.cli.show import show_overview
 
     page = fresh_file(out, overwrite) if out is not None else None
-    found = overview(read_data(data, functional, keys, strict=False))
+    found = overview(read_data(data, functional, keys, strict=False, labels="optional"))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(found))
     if page is not None:

@@ -108,7 +108,7 @@ def read_data(data: str, functional: str | None = None, keys: "LabelKeys | None"
     if is_store(store):
         for _ in iter_store(store, verify=True):
             pass
-        from xclimb.ingest.pipeline import resolve_theory
+        from xclimb.ingest.levels import resolve_theory
 
         frames = open_store(data)  # memory-mapped: it was audited when it was made
         return frames.with_theory(resolve_theory(frames.theory, functional, None, data))
@@ -126,10 +126,10 @@ def read_ends(
     """
     if source is None or not source.endswith(".json"):
         return None if source is None else read_data(source, functional, keys)
-    import json
+    from xclimb.files import read_json
 
     try:
-        energies = json.loads(Path(source).read_text(encoding="utf-8"))
+        energies = read_json(Path(source))
     except (OSError, ValueError) as problem:
         told = problem.strerror if isinstance(problem, OSError) else "no JSON"
         raise ConfigError(f'cannot read end points from {source} ({told}): write {{"Li": -1.9, ...}}, eV/atom') from None
@@ -242,5 +242,6 @@ def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> t
     former = former_settings(folder).model_dump()
     record = read_json(folder / "run.json")
     known = (record.get("inputs") if isinstance(record, dict) else None) or {}
+    known |= {name: [known[name]] for name in ("data", "val") if isinstance(known.get(name), str)}  # of xclimb 0.1.0
     given = {name: value for name, value in inputs.items() if value is not None}
     return merge(former, settings), inputs | known | given

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xclimb.cli.options import Data, Functional, Json, Overwrite, read_data, takes_label_keys
-from xclimb.cli.shell import console
+from xclimb.cli.shell import console, note
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 
 if TYPE_CHECKING:
@@ -26,18 +26,26 @@ _Second = Annotated[str, typer.Argument(metavar="SECOND", help="The references t
 @takes_label_keys
 def fit(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="JSON file to write.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="JSON file to write; left out: only shown.", show_default=False),
+    ] = None,
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="KIND",
-            help="raw: to the energies; residual: to what the potential leaves over; robust: bears wrong energies.",
+            help="informed: prior over the periodic table and data; residual, robust: least squares; raw: to the energies.",
+            show_default="informed with --potential, else raw",
         ),
-    ] = "raw",
+    ] = None,
     potential: Annotated[
         str | None,
         typer.Option(
-            "--potential", "-p", metavar="POTENTIAL", help="Pre-trained potential (residual needs one).", show_default=False
+            "--potential",
+            "-p",
+            metavar="POTENTIAL",
+            help="Potential whose network leaves over what is fitted.",
+            show_default=False,
         ),
     ] = None,
     functional: Functional = None,
@@ -47,12 +55,13 @@ def fit(
 ) -> None:
     """Fit references to labelled frames; elements without data are named.
 
-    [bold]Example:[/bold] xclimb references fit sample:dft_pairs -f r2SCAN --kind residual -p chgnet-0.3.0 --out refs.json
+    [bold]Example:[/bold] xclimb references fit sample:dft_pairs -f r2SCAN -p chgnet-0.3.0 --out refs.json
     """
     from xclimb.cli.show import show_references
     from xclimb.references import fit_references
 
-    fresh_file(out, overwrite)
+    if out is not None:
+        fresh_file(out, overwrite)
     frames = read_data(data, functional, keys)
     loaded = None
     if potential is not None:
@@ -60,8 +69,43 @@ def fit(
 
         loaded = load(potential)
     fitted = fit_references(frames, potential=loaded, kind=kind)
-    fitted.save(out)
-    show_references(console(), fitted, str(out))
+    if out is not None:
+        fitted.save(out)
+    show_references(console(), fitted, str(out or data))
+    for sentence in fitted.notes:
+        note(sentence)
+
+
+@references_app.command("prior")
+def prior(
+    low: Annotated[str, typer.Argument(metavar="LOW", help="Functional of the potential: PBE, ...", show_default=False)],
+    high: Annotated[str, typer.Argument(metavar="HIGH", help="Functional wanted: r2SCAN, ...", show_default=False)],
+    potential: Annotated[
+        str, typer.Option("--potential", "-p", metavar="POTENTIAL", help="Potential whose references are shifted.")
+    ] = "chgnet-0.3.0",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file to write.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show what is known of the references at another functional before any calculation, with its uncertainty.
+
+    [bold]Example:[/bold] xclimb references prior PBE r2SCAN
+    """
+    from xclimb.cli.show import show_references
+    from xclimb.data.theory import LevelOfTheory
+    from xclimb.models.zoo import load
+    from xclimb.references import prior_references
+
+    if out is not None:
+        fresh_file(out, overwrite)
+    loaded = load(potential)
+    known = prior_references(loaded, LevelOfTheory(low), LevelOfTheory(high))
+    if out is not None:
+        known.save(out)
+    show_references(console(), known, str(out or potential))
+    for sentence in known.notes:
+        note(sentence)
 
 
 @references_app.command("show")

@@ -1,6 +1,7 @@
 """How the command line behaves: one-line errors, notes instead of warnings, exit statuses, consoles.
 
-Exit status: 0 done; 1 a bug in xclimb; 2 something in the input, said in one line; 130 interrupted.
+Exit status: 0 done; 1 a bug in xclimb; 2 something in the input, said in one line; 130 interrupted; 141 whoever read
+the output went away.
 """
 
 import os
@@ -8,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
@@ -18,11 +19,12 @@ from xclimb.errors import XclimbError, XclimbWarning
 if TYPE_CHECKING:
     from rich.console import Console
 
-BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
+BUG, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 # arguments of the Python API in messages -> options: functional='PBE' -> --functional PBE
 _ARGUMENT = re.compile(
-    r"\b(functional|energy_key|forces_key|stress_key|virial_key|magmom_key|overwrite|val|potential|kind|by|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
+    r"\b(functional|energy_key|forces_key|stress_key|virial_key|magmom_key|only|overwrite|val|potential|kind|by|group|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
 )
+_CHECK = re.compile(r"\bchecks=\{'([\w-]+)': '(\w+)'\}")
 _PIPE_WIDTH = 140  # columns where there is no terminal: tables in files and pipes must not be cut at 80
 
 
@@ -46,14 +48,45 @@ class Shell(TyperGroup):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parse, run, and turn whatever happened into text for a person and an exit status."""
+        _tolerant_streams()
         try:
             with quiet_warnings():
                 result = super().main(*args, **extra | {"standalone_mode": False})
+            _flush()
+        except BrokenPipeError:  # whoever read has enough, as of "| head"
+            result = _leave_quietly()
+        except SystemExit as end:
+            if not isinstance(end.__context__, BrokenPipeError):  # as rich ends a program
+                raise
+            result = _leave_quietly()
         except Exception as problem:
             result = _explain(problem)
         if extra.get("standalone_mode", True):
             sys.exit(result if isinstance(result, int) else 0)
         return result
+
+
+def _tolerant_streams() -> None:
+    """Let no character fail that a terminal cannot show, and no output that was closed (``>&-``)."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (until the process ends)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _leave_quietly() -> int:
+    """Give the outputs another end, so that nothing is said when they are closed; the status of a closed pipe."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+    return CLOSED_PIPE
 
 
 def _explain(problem: Exception) -> int:
@@ -72,7 +105,7 @@ def _explain(problem: Exception) -> int:
         complain(problem.format_message().rstrip(".") + way_out)
         return BAD_INPUT
     if isinstance(problem, OSError) and problem.strerror:  # disk full, no permission, ...
-        complain(f"{problem.filename or 'file'}: {problem.strerror}")
+        complain(f"{problem.filename or os.getcwd()}: {problem.strerror}")
         return BAD_INPUT
     complain(f"unexpected {type(problem).__name__}: {problem}")
     error_console().print(
@@ -112,7 +145,7 @@ def as_options(sentence: str) -> str:
         value = "" if found[2] == "True" else " " + found[2].strip("'").replace("...", "NAME")
         return f"--{found[1].replace('_', '-')}{value}"
 
-    return _ARGUMENT.sub(option, sentence.replace(" (--overwrite)", ""))
+    return _ARGUMENT.sub(option, _CHECK.sub(r"--check \1=\2", sentence.replace(" (--overwrite)", "")))
 
 
 def console() -> "Console":

@@ -4,7 +4,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from xclimb.cli.shell import as_options
-from xclimb.cli.tables import NONE, count, files, listed, make_table, number, spread
+from xclimb.cli.tables import NONE, count, listed, make_table, number, spread
+from xclimb.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 _ELEMENTS_A_ROW, _ELEMENT = 10, 11  # at most; columns that each takes
 _BARS, _FEW_BARS, _NARROW = 40, 20, 110  # of a histogram; what is narrow, in columns
 
+PRIOR_COUNTS = 0.01  # share of the variance before the data from which the prior is named beside them
+
 
 def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
     """What ``inspect`` found."""
     sizes = found["atoms_per_frame"]
     screen.print(f"{name}: {found['theory']}", soft_wrap=True)
-    told = f"{count(found['frames'])} frames of {count(found['materials'])} materials ({count(found['formulas'])} formulas)"
-    atoms = f"{count(found['atoms'])} atoms" + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
+    told = f"{counted(found['frames'], 'frame')} of {counted(found['materials'], 'material')}"
+    told += f" ({counted(found['formulas'], 'formula')})"
+    atoms = counted(found["atoms"], "atom") + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
     screen.print(f"{told}, {atoms}")
     screen.print(
         f"{len(found['elements'])} elements (frames with each): "
@@ -57,19 +61,32 @@ def _bars(counts: list[int], width: int) -> str:
 def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     """Counts in and out, and where the rejects are listed."""
     screen.print(
-        f"{count(summary.n_in)} frames in {files(summary.files)}: {count(summary.n_out)} kept, "
+        f"{counted(summary.n_in, 'frame')} in {counted(summary.files, 'file')}: {count(summary.n_out)} kept, "
         f"{count(summary.n_rejected)} rejected; level of theory: {summary.theory}"
     )
     for reason, n in sorted(summary.reasons.items(), key=lambda item: -item[1]):
         screen.print(f"  rejected {count(n)}: {reason}")
     for reason, n in sorted(summary.warned.items(), key=lambda item: -item[1]):
         screen.print(f"  kept with a warning {count(n)}: {reason} (warnings.csv)")
+    if summary.labels.taken:
+        screen.print(f"labels: {summary.labels.told_taken()}", soft_wrap=True)
+    if summary.labels.left:
+        screen.print(as_options(summary.labels.told_left()), style="yellow", soft_wrap=True)
+    if summary.isolated:
+        told = "not trained on nor split, kept as energies of the atoms"
+        screen.print(f"{count(summary.isolated)} of the frames kept are isolated atoms: {told}", soft_wrap=True)
     if summary.resumed:
         screen.print(f"went on with an interrupted ingest: {count(summary.resumed)} pieces were there")
     if summary.n_rejected:
         screen.print(f"each by name: {summary.rejects_path}", soft_wrap=True)
     if summary.passed:
-        screen.print(f"passed over {files(len(summary.passed))}: {listed((path.name for path in summary.passed), 6)}")
+        screen.print(f"passed over {counted(len(summary.passed), 'file')}: {listed((path.name for path in summary.passed), 6)}")
+    if summary.others:
+        from xclimb.ingest.levels import listed as listed_levels
+
+        screen.print(f"passed over, at other levels of theory: {listed_levels(summary.others)}", soft_wrap=True)
+    for sentence in summary.notes:
+        screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     if summary.theory.functional is None:
         told = "no file says by which functional: give it with --functional, here or to the commands that read the store"
         screen.print(told, style="yellow", soft_wrap=True)
@@ -189,16 +206,21 @@ def show_references(screen: "Console", references: "AtomRef", title: str) -> Non
     """Elemental references, then by name which elements no data determined."""
     screen.print(f"{title}: {references.kind}, {references.theory}")
     if references.n_frames:
-        told = f"fitted to {count(references.n_frames)} frames of {count(references.n_materials)} materials"
+        told = f"fitted to {counted(references.n_frames, 'frame')} of {counted(references.n_materials, 'material')}"
         fit, held_out = number(references.fit_mae, 1), number(references.held_out_mae, 1)
         screen.print(f"{told}: {fit} meV/atom left over, {held_out} on materials held out")
     table = make_table("element", "energy\neV/atom", "std\neV", "materials", "from", left=(0, 4))
-    known, std, materials = references.energies, references.std, references.materials
+    known, std, materials, share = references.energies, references.std, references.materials, references.prior_share
     undetermined = {symbol for group in references.undetermined for symbol in group}
     kept = [symbol for symbol in known if symbol not in std]
     for symbol in (symbol for symbol in known if symbol in std):
-        origin = "data, fixed proportions only" if symbol in undetermined else "data"
-        table.add_row(symbol, number(known[symbol], 4), number(std[symbol], 4), str(materials[symbol] or NONE), origin)
+        if symbol not in materials:
+            origin = "prior and neighbours"
+        elif symbol in undetermined:
+            origin = "data, fixed proportions only"
+        else:
+            origin = "data" if share[symbol] < PRIOR_COUNTS else f"data, {share[symbol]:.0%} of the variance before them left"
+        table.add_row(symbol, number(known[symbol], 4), number(std[symbol], 4), str(materials.get(symbol) or NONE), origin)
     screen.print(table)
     name_gaps(screen, references, kept)
 

@@ -10,6 +10,7 @@ import typer
 
 from xclimb.cli.options import read_data, run_settings, takes_label_keys
 from xclimb.cli.shell import console
+from xclimb.cli.splitting import By, GroupBy, NoCover, ValFraction, split_settings, study_split
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _show_study(study: "Study", title: str, low: str) -> None:
     """Table, verdict, report, and how to use what came out."""
     from xclimb.cli.show import show_results
     from xclimb.report import StudyFolder, read_folder, write_report
-    from xclimb.report.summary import study_verdict
+    from xclimb.report.study_summary import study_verdict
 
     screen = console()
     show_results(screen, study.rows, title, low)
@@ -165,6 +166,10 @@ def methods(
         Path | None,
         typer.Option(metavar="FILE", help="JSON file of a split; by default 70/10/20 % of the materials.", show_default=False),
     ] = None,
+    by: By = None,
+    group: GroupBy = None,
+    val_fraction: ValFraction = None,
+    no_cover: NoCover = False,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Transfers at a time.")] = 1,
     overrides: Annotated[
         list[str] | None,
@@ -184,7 +189,16 @@ def methods(
     """
     settings = run_settings(None, {}, overrides or [])
     chosen = _seeds(seeds)
-    low_frames, high_frames, parts = _study_data(low, high, sample, functional_low, functional_high, split, keys)
+    how = split_settings(by, group, no_cover, None)
+    if sample is not None and (how or val_fraction is not None):
+        raise ConfigError("--sample brings its own split: leave what says how to split out")
+    low_frames, high_frames = _study_data(low, high, sample, functional_low, functional_high, split, keys)
+    if sample is not None:
+        from xclimb.data.samples import load_sample_split
+
+        parts: Split | Sequence[Sequence[str]] = load_sample_split(sample)
+    else:
+        parts = study_split(split, high_frames, val_fraction, how)
 
     from xclimb.study.methods import study_methods
 
@@ -204,7 +218,8 @@ def methods(
         say=screen.print,
         **settings,
     )
-    _show_study(study, "Test set: materials that no training saw", functional_low)
+    by_frame = getattr(parts, "by", "material") == "frame"
+    _show_study(study, f"Test set: {'frames' if by_frame else 'materials'} that no training saw", functional_low)
 
 
 def _study_data(
@@ -215,8 +230,8 @@ def _study_data(
     functional_high: str,
     split: Path | None,
     keys: "LabelKeys",
-) -> "tuple[Frames, Frames, Split | Sequence[Sequence[str]]]":
-    """The frames of both functionals, and which of them are for training, validation and test.
+) -> "tuple[Frames, Frames]":
+    """The frames of both functionals.
 
     Raises:
         ConfigError: if no data are named, or too many.
@@ -226,14 +241,10 @@ def _study_data(
     if sample is not None and (low is not None or split is not None):
         raise ConfigError("--sample brings its own data and split: leave LOW, HIGH and --split out")
     if sample is not None:
-        from xclimb.data.samples import load_sample, load_sample_split
+        from xclimb.data.samples import load_sample
 
-        return load_sample(sample, functional_low), load_sample(sample, functional_high), load_sample_split(sample)
-    from xclimb.data import splits
-
-    low_frames, high_frames = read_data(str(low), functional_low, keys), read_data(str(high), functional_high, keys)
-    stored = splits.Split.load(split) if split else splits.split_frames(high_frames, (0.7, 0.1, 0.2), by="material", seed=0)
-    return low_frames, high_frames, stored
+        return load_sample(sample, functional_low), load_sample(sample, functional_high)
+    return read_data(str(low), functional_low, keys), read_data(str(high), functional_high, keys)
 
 
 def report(

@@ -1,13 +1,9 @@
 """Tables and number formats of the terminal: aligned columns, units in the headers, a dash where there is no number."""
 
-import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,11 +47,6 @@ def count(value: int) -> str:
     return f"{value:,}".replace(",", " ")
 
 
-def files(value: int) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{count(value)} file" + ("" if value == 1 else "s")
-
-
 def spread(mean: float | None, std: float | None, digits: int) -> str:
     """``12.3 ± 0.4``, or the mean alone where there is no spread."""
     told = number(mean, digits)
@@ -79,40 +70,22 @@ def metrics_table(rows: Iterable[tuple[str, "Metrics"]], title: str | None = Non
 
 
 def fresh_file(path: Path, overwrite: bool) -> Path:
-    """A file that may be written: not there yet, or to be replaced; the folder above it exists.
+    """A file that may be written, see :func:`xclimb.files.check_writable`."""
+    from xclimb.files import check_writable
 
-    Raises:
-        ConfigError: if the file exists, is a folder, or its folder does not exist.
-    """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder: give the name of a file with --out")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} exists already: give another name, or --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise ConfigError(f"the folder {path.parent} does not exist: make it first, or write {path.name} somewhere else")
+    check_writable(path, overwrite)
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+def write_whole(path: Path, text: str | bytes) -> None:
+    """Write a file, whole or not at all."""
+    from xclimb.files import write_file
+
+    write_file(path, text)
 
 
-def to_json(value: Any) -> str:
-    """JSON text of nested plain values and NumPy ones; numbers that are not finite become null."""
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def to_json(value: Any) -> bytes:
+    """JSON of nested values, see :func:`xclimb.files.to_json`."""
+    from xclimb.files import to_json
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return to_json(value)

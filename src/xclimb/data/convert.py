@@ -5,17 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclimb.data.frames import LABELS, Frames
-from xclimb.data.label_keys import LabelKeys, prefix_of
+from xclimb.data.frames import COLUMNS, Frames
+from xclimb.data.label_keys import LabelKeys
+from xclimb.data.label_schema import LabelSchema, parse_key
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import DataError, TheoryError
-from xclimb.units import full_to_voigt, virial_to_stress, voigt_to_full
+from xclimb.units import full_to_voigt
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
+FramesLike = Frames | Sequence[Any]  # a sequence of ASE atoms
 _MATERIAL_KEYS = ("material_id", "mp_id")
+_ASE = ("numbers", "positions", "initial_magmoms", "initial_charges", "tags", "momenta", "masses")  # no labels
+_RESERVED = {*COLUMNS, "cell", "natoms", "n_atoms", "formula", "offsets", "system", "atoms"}
 THEORY = "level_of_theory"  # key of the whole level of theory in ``atoms.info``
 
 
@@ -24,11 +28,13 @@ def from_ase(
     theory: LevelOfTheory | None = None,
     keys: LabelKeys | None = None,
     default_ids: Sequence[str] | None = None,
+    schema: LabelSchema | None = None,
 ) -> Frames:
     """ASE atoms -> Frames.
 
     Labels are taken from the attached calculator's stored results (nothing is computed, constraints are not applied, and
-    results of another geometry do not count), then from ``atoms.info`` / ``atoms.arrays`` under their own names. Ids come from
+    results of another geometry do not count), ``atoms.info`` and ``atoms.arrays``, under the names that
+    :class:`xclimb.data.label_schema.LabelSchema` recognises. Ids come from
     ``atoms.info["frame_id"]`` and ``["material_id"]`` (or ``["mp_id"]``), the level of theory from ``["level_of_theory"]``, or
     ``["functional"]``, unless one is given; further scalars in ``atoms.info`` (or a row's key-value pairs) become extras.
 
@@ -38,6 +44,7 @@ def from_ase(
         keys: names of the labels, where they are none of the usual; for an energy under a key like ``"REF_energy"`` the other
             labels are looked for under the same prefix (``REF_forces``, ``REF_stress``, ``REF_magmoms``).
         default_ids: names for frames without an id; ``"frame-<n>"`` if left out.
+        schema: recognises the labels, and records which keys it took; in place of ``keys``.
 
     Raises:
         DataError: on a label of the wrong shape, naming the frame.
@@ -48,9 +55,9 @@ def from_ase(
     many = [atoms] if isinstance(atoms, Atoms) else list(atoms)
     if not many:
         return Frames.empty(theory)
-    infos, keys = [_info(one) for one in many], keys or LabelKeys()
+    infos, schema = [_info(one) for one in many], schema or LabelSchema(keys)
     names = default_ids or [f"frame-{s}" for s in range(len(many))]
-    labels = [_labels(one, info, index, keys) for index, (one, info) in enumerate(zip(many, infos, strict=True))]
+    labels = [_labels(one, info, index, schema) for index, (one, info) in enumerate(zip(many, infos, strict=True))]
     frames = Frames(
         numbers=np.concatenate([one.numbers for one in many]),
         positions=np.concatenate([one.positions for one in many]),
@@ -62,14 +69,34 @@ def from_ase(
         stress=np.stack([label["stress"] for label in labels]),
         magmoms=np.concatenate([label["magmoms"] for label in labels]),
         frame_id=np.array([str(info.get("frame_id", name)) for info, name in zip(infos, names, strict=True)]),
-        theory=theory or _stated_theory(infos),
-        extras=_extras(infos, keys),
+        theory=theory or _stated_theory(infos, schema),
+        extras=_extras(infos, schema),
     )
     materials = [next((str(info[key]) for key in _MATERIAL_KEYS if key in info), None) for info in infos]
     if any(materials):
         stated = np.array([name or formula for name, formula in zip(materials, frames.material_id.tolist(), strict=True)])
         frames = frames.replace(material_id=stated)
     return frames
+
+
+def labelled_frames(data: FramesLike, what: str = "data") -> Frames:
+    """Frames, or ASE atoms with labels, as Frames.
+
+    Args:
+        data: frames, or a list of atoms.
+        what: what they are, for the message.
+
+    Raises:
+        DataError: on anything else, or a label that does not fit its atoms.
+        TheoryError: if the atoms state different functionals.
+    """
+    from ase import Atoms
+
+    if isinstance(data, Frames):
+        return data
+    if all(isinstance(one, Atoms) for one in data):
+        return from_ase(data)
+    raise DataError(f"{what} must be Frames or a list of ASE atoms: xclimb.read(...) makes Frames of files")
 
 
 def _info(atoms: "Atoms") -> dict:
@@ -81,10 +108,10 @@ def _info(atoms: "Atoms") -> dict:
     return own  # a row has an id of its own besides
 
 
-def _stated_theory(infos: list[dict]) -> LevelOfTheory:
+def _stated_theory(infos: list[dict], schema: LabelSchema) -> LevelOfTheory:
     levels = [info.get(THEORY) for info in infos]
     if not any(isinstance(level, dict) for level in levels):
-        return LevelOfTheory(functional=_stated_functional(infos))
+        return LevelOfTheory(functional=_stated_functional(infos) or next(iter(schema.functionals), None))
     found = [LevelOfTheory.from_dict(level) if isinstance(level, dict) else LevelOfTheory() for level in levels]
     for other in found:
         if other != found[0]:
@@ -113,48 +140,39 @@ def _results(atoms: "Atoms") -> dict:
     return {} if stale else results
 
 
-def label_columns(keys: LabelKeys) -> dict[str, str]:
-    """Under which key each label stands: all under the prefix of the energy's, but for those whose own key is given."""
-    prefix = prefix_of(keys.energy) if keys.energy is not None else ""
-    return {name: prefix + name for name in LABELS} | keys.columns()
-
-
-def _labels(atoms: "Atoms", info: dict, index: int, keys: LabelKeys) -> dict[str, np.ndarray]:
+def _labels(atoms: "Atoms", info: dict, index: int, schema: LabelSchema) -> dict[str, np.ndarray]:
     """The labels of one ASE atoms object, NaN where missing."""
-    results, size = _results(atoms), len(atoms)
-    expected: dict[str, tuple[int, ...]] = {"energy": (), "forces": (size, 3), "magmoms": (size,)}
-    found = {}
-    for name, key in label_columns(keys).items():
-        shape = expected.get(name, (3, 3))
-        value = results.get(key, info.get(key, atoms.arrays.get(key)))
-        try:
-            value = np.full(shape, np.nan) if value is None else np.asarray(value, dtype=float)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"frame {index} ({atoms.get_chemical_formula()}): {key} is no number(s): {str(value)[:40]!r}"
-            ) from None
-        if name in ("stress", "virial") and value.size in (6, 9):
-            value = voigt_to_full(value.reshape(6)) if value.size == 6 else value.reshape(3, 3)
-        if name == "energy" and value.size == 1:
-            value = value.reshape(())
-        if value.shape != shape:
-            raise DataError(f"frame {index} ({atoms.get_chemical_formula()}): {key} has shape {value.shape}, expected {shape}")
-        found[name] = value
-    if "virial" in found:
-        found["stress"] = virial_to_stress(found.pop("virial"), abs(atoms.cell.volume))
-    return found
+    values: dict[str, Any] = {**atoms.arrays, **info, **{k: v for k, v in _results(atoms).items() if v is not None}}
+    for own in _ASE:
+        values.pop(own, None)
+    values = {name: value for name, value in values.items() if value is not None}
+    try:
+        return schema.labels(values, atoms.arrays, len(atoms), abs(atoms.cell.volume))
+    except DataError as error:
+        raise DataError(f"frame {index} ({atoms.get_chemical_formula()}): {error}") from None
 
 
-def _extras(infos: list[dict], keys: LabelKeys) -> dict[str, np.ndarray]:
+def _extras(infos: list[dict], schema: LabelSchema) -> dict[str, np.ndarray]:
     """Scalars of ``atoms.info`` as columns: text where any is text, NaN or empty where a frame has none."""
-    taken = {"frame_id", *_MATERIAL_KEYS, "functional", THEORY, *LABELS, *label_columns(keys).values()}
+    taken = {"frame_id", *_MATERIAL_KEYS, "functional", THEORY, *schema.use.known}
     names = dict.fromkeys(
         str(key)
         for info in infos
         for key, value in info.items()
-        if key not in taken and isinstance(value, str | int | float | bool | np.number | np.bool_)
+        if key not in taken and not _is_label(str(key)) and isinstance(value, str | int | float | bool | np.number | np.bool_)
     )
-    return {name: _extra([info.get(name) for info in infos]) for name in names}
+    return {_free(name): _extra([info.get(name) for info in infos]) for name in names}
+
+
+def _is_label(key: str) -> bool:
+    """Whether a key is one under which labels are looked for: as a further column it would be read as one later."""
+    parsed = parse_key(key)
+    return parsed is not None and parsed.known
+
+
+def _free(name: str) -> str:
+    """The name of a further column, another one where a column of structures has it (``numbers``, ``n_atoms``)."""
+    return f"info_{name}" if name in _RESERVED else name
 
 
 def _extra(values: list) -> np.ndarray:

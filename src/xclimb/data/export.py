@@ -18,6 +18,7 @@ from xclimb.data.frames import Frames
 from xclimb.data.parquet import to_parquet
 from xclimb.data.store import open_store
 from xclimb.errors import DataError
+from xclimb.files import check_writable, replacing
 
 _PIECE = 5000  # frames turned into text or atoms in one go
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.:/#-]*")  # text that needs no quotes
@@ -36,28 +37,25 @@ def export(
         overwrite: replace a file that is there.
 
     Raises:
-        DataError: on an unknown format, a file that exists, no frames, or a further column that is not one number or text a
-            frame.
+        DataError: on an unknown format, a damaged store, no frames, or a further column that is not one number or text a frame.
+        ConfigError: if the file exists and is not to be overwritten, or is no regular file.
     """
     path = Path(path)
     if format is None:
         format = {".xyz": "extxyz"}.get(path.suffix, path.suffix.removeprefix("."))
     if format not in _WRITERS:
         raise DataError(f"{path}: {format or 'a name without suffix'} is no format to export to: give {', '.join(_WRITERS)}")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise DataError(f"{path} exists already: choose another name, or overwrite=True to replace it")
-    frames = frames if isinstance(frames, Frames) else open_store(frames)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path, overwrite)
+    frames = frames if isinstance(frames, Frames) else open_store(frames, verify=True)
     if not len(frames):
         raise DataError(f"there is nothing to export to {path}: the set has no frames")
     _check_extras(frames)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        _WRITERS[format](frames, beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-        Path(f"{beside}-lock").unlink(missing_ok=True)  # LMDB's
+    with replacing(path) as beside:
+        try:
+            _WRITERS[format](frames, beside)
+        finally:
+            Path(f"{beside}-lock").unlink(missing_ok=True)  # LMDB's
     return path
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from xclimb.data.chunks import Chunks
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import DataError
+from xclimb.errors import DataError, counted
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -169,7 +169,8 @@ class Frames:
 
     def __repr__(self) -> str:
         present = [name for name in LABELS if self.has(name)]
-        return f"Frames({len(self)} frames, {self.total_atoms} atoms, {self.theory}, labels: {', '.join(present) or 'none'})"
+        size = f"{counted(len(self), 'frame')}, {counted(self.total_atoms, 'atom')}"
+        return f"Frames({size}, {self.theory}, labels: {', '.join(present) or 'none'})"
 
     @property
     def total_atoms(self) -> int:
@@ -220,6 +221,12 @@ class Frames:
         parts = [symbols[e] + (str(n) if n > 1 else "") for e, n in zip(element.tolist(), reduced.tolist(), strict=True)]
         names = ["".join(parts[start:stop]) for start, stop in pairwise(bounds.tolist())]
         return np.array(names, dtype=np.str_).reshape(len(self))
+
+    def isolated_atom_energies(self) -> dict[str, float]:
+        """Energies of the isolated atoms among the frames, eV, by symbol; see :mod:`xclimb.data.isolated`."""
+        from xclimb.data.isolated import isolated_atom_energies
+
+        return isolated_atom_energies(self)
 
     def has(self, label: str) -> bool:
         """Whether any frame carries the label."""

@@ -20,6 +20,7 @@ from xclimb.data.frames import LABELS, Frames
 from xclimb.data.label_keys import LabelKeys, prefix_of
 from xclimb.data.theory import LevelOfTheory, functional_name, is_known_functional
 from xclimb.errors import DataError, TheoryError
+from xclimb.files import replacing
 from xclimb.units import virial_to_stress, voigt_to_full
 
 _DERIVED = ("natoms", "formula")  # recomputed from the structure, checked or dropped on reading
@@ -345,15 +346,10 @@ def to_parquet(frames: Frames, path: str | os.PathLike) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        labels = labels_of(frames)
-        first = to_table(frames[:_ROWS], labels)
-        with pq.ParquetWriter(beside, first.schema, compression="zstd") as writer:
-            writer.write_table(first)
-            for start in range(_ROWS, len(frames), _ROWS):
-                writer.write_table(to_table(frames[start : start + _ROWS], labels))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    labels = labels_of(frames)
+    first = to_table(frames[:_ROWS], labels)
+    with replacing(path) as beside, pq.ParquetWriter(beside, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for start in range(_ROWS, len(frames), _ROWS):
+            writer.write_table(to_table(frames[start : start + _ROWS], labels))
     return path

@@ -1,23 +1,30 @@
 """Leak-free splits and nested training subsets: frames of one group never stand on two sides.
 
-A group is a material (``material_id``) or a composition (reduced formula). Groups are sorted by name before they are
-shuffled, so a split depends on the data and the seed, not on the order of the frames, the machine or its locale.
+A group is a material (``material_id``, those of the same crystal joined), a composition or a chemical system. Groups are
+sorted by name before they are shuffled, so a split depends on the data and the seed, not on the order of the frames, the
+machine or its locale. Where there is one material, or few, blocks of frames are split instead, in the order of the data.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 
+from xclimb.data.frame_blocks import LEFT_OUT, cut_blocks
 from xclimb.data.frames import MAX_Z, Frames
-from xclimb.errors import DataError, XclimbWarning
+from xclimb.data.groups import Groups, group_frames
+from xclimb.data.isolated import is_isolated_atom
+from xclimb.errors import DataError, XclimbWarning, counted
+from xclimb.files import read_json, write_json
 
 PARTS = ("train", "val", "test")
+_GAPS = "left_out"
 _SCHEMA = 1
+_BY_GROUP = {"composition": ("material", "composition")}  # a former name of a way to split: by, group
 
 
 class SplitError(DataError):
@@ -43,9 +50,12 @@ class Split:
         test: indices into ``frame_id``.
         frame_id: ids of the frames that were split ``[S]``.
         seed: seed of the shuffle.
-        by: ``"material"`` or ``"composition"``.
+        by: ``"material"`` (groups stay whole) or ``"frame"`` (blocks of frames).
         ratios: shares asked for.
         names: groups that were moved to train because no other training group holds one of their elements.
+        group: frames of a group, see :func:`xclimb.data.groups.group_frames`.
+        left_out: frames of the gaps between blocks, which are in no part: indices into ``frame_id``.
+        notes: what a reader of errors on these parts should know, a sentence each; not saved.
     """
 
     train: np.ndarray
@@ -56,6 +66,9 @@ class Split:
     by: str = "material"
     ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
     names: tuple[str, ...] = ()
+    group: str = "structure"
+    left_out: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    notes: tuple[str, ...] = ()
 
     def apply(self, frames: Frames) -> tuple[Frames, Frames, Frames]:
         """Train, validation and test frames, found by ``frame_id``: the split of one functional's frames fits the other's.
@@ -69,8 +82,8 @@ class Split:
         where = np.searchsorted(frames.frame_id, self.frame_id, sorter=order)
         at = order[np.minimum(where, len(order) - 1)] if len(order) else np.zeros(len(where), dtype=np.int64)
         present = frames.frame_id[at] == self.frame_id if len(order) else np.zeros(len(where), dtype=bool)
-        if present.sum() != len(frames):
-            foreign = frames.frame_id[~np.isin(frames.frame_id, self.frame_id)]
+        foreign = frames.frame_id[~np.isin(frames.frame_id, self.frame_id) & ~is_isolated_atom(frames)]
+        if len(foreign):
             raise DataError(
                 f"frame {foreign[0]} (and {len(foreign) - 1} more) is in no part of the split: split these frames anew"
             )
@@ -84,21 +97,23 @@ class Split:
     def to_dict(self) -> dict:
         """Plain dictionary for JSON: the frame ids of each part, and how they were chosen."""
         ids = {part: self.frame_id[getattr(self, part)].tolist() for part in PARTS}
-        how = {"by": self.by, "seed": self.seed, "ratios": list(self.ratios), "moved": list(self.names)}
-        return {"schema": _SCHEMA, **how, **ids}
+        how = {"by": self.by, "group": self.group, "seed": self.seed, "ratios": list(self.ratios), "moved": list(self.names)}
+        return {"schema": _SCHEMA, **how, **ids, "left_out": self.frame_id[self.left_out].tolist()}
 
     @classmethod
     def from_dict(cls, fields: dict) -> "Split":
-        """The inverse of :meth:`to_dict`; indices count through train, val and test in turn.
+        """The inverse of :meth:`to_dict`; indices count through train, val, test and gaps in turn.
 
         Raises:
             DataError: if parts are missing or a frame id is in two parts.
         """
         try:
-            ids = [np.array(fields[part], dtype=np.str_) for part in PARTS]
+            ids = [np.array(fields.get(part, []) if part == _GAPS else fields[part], dtype=np.str_) for part in (*PARTS, _GAPS)]
+            by, group = _BY_GROUP.get(fields["by"], (fields["by"], "ids"))
             how = {
                 "seed": fields["seed"],
-                "by": fields["by"],
+                "by": by,
+                "group": fields.get("group", group),  # splits of xclimb 0.1.0 have none
                 "ratios": tuple(fields["ratios"]),
                 "names": tuple(fields["moved"]),
             }
@@ -108,12 +123,12 @@ class Split:
         if len(np.unique(frame_id)) != len(frame_id):
             raise DataError("this split has a frame id in two places: split the frames anew")
         starts = np.cumsum([0] + [len(part) for part in ids])
-        train, val, test = (np.arange(starts[k], starts[k + 1]) for k in range(3))
-        return cls(train, val, test, frame_id, **how)
+        train, val, test, left_out = (np.arange(starts[k], starts[k + 1]) for k in range(4))
+        return cls(train, val, test, frame_id, **how, left_out=left_out)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the split as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_json(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Split":
@@ -123,45 +138,122 @@ class Split:
             DataError: if the file is missing or no split.
         """
         try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_dict(read_json(Path(path)))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise DataError(f"{path} does not exist: give the JSON file of a split") from None
-        except ValueError as error:
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): give the JSON file of a split") from None
+        except orjson.JSONDecodeError as error:
             raise DataError(f"{path} is no JSON file ({error})") from None
-        return cls.from_dict(fields)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is no split ({error}): split the frames anew") from None
 
 
 def split_frames(
     frames: Frames,
     ratios: Sequence[float] = (0.8, 0.1, 0.1),
-    by: str = "material",
+    by: str | None = None,
     seed: int = 0,
     cover: bool = True,
+    *,
+    group: str = "structure",
+    gap: int | None = None,
 ) -> Split:
     """Split frames into train, validation and test without a group on two sides.
 
     The shares are of frames, met as closely as whole groups allow; a part with a positive share gets one group at least.
+    Isolated atoms are in no part. What :func:`propose_split` notes is a warning.
 
     Args:
         frames: what to split.
         ratios: shares of train, validation and test; they must sum to 1.
-        by: ``"material"`` (``material_id``) or ``"composition"`` (reduced formula).
-        seed: seed of the shuffle.
+        by: ``"material"``: groups stay whole. ``"frame"``: the frames of each group, in the order of the data, are cut into
+            contiguous blocks, train first and test last; frames of one group are then in several parts, and errors say
+            nothing about other materials. None: by material, or by frame where materials are too few (with a warning).
+        seed: seed of the shuffle of groups; blocks of frames do not depend on it.
         cover: put a group that holds an element no other training group has into train (the reference energy of that
             element could not be learned otherwise), and name it in ``Split.names``.
+        group: ``"structure"`` (``material_id``, and ids of the same crystal are one material), ``"ids"``,
+            ``"composition"`` or ``"chemical-system"``.
+        gap: frames between two blocks that are in no part (by frame only); None: until the autocorrelation of the energy
+            falls below 1/e, at most a twentieth of the frames, at least 1.
 
     Raises:
-        DataError: if there are too few groups, or ratios or ``by`` make no sense.
+        DataError: if there are too few groups, or ratios, ``by`` or ``group`` make no sense.
+    """
+    split = propose_split(frames, ratios, by, seed, cover, group=group, gap=gap)
+    for sentence in split.notes:
+        warnings.warn(sentence, XclimbWarning, stacklevel=2)
+    return split
+
+
+def propose_split(
+    frames: Frames,
+    ratios: Sequence[float] = (0.8, 0.1, 0.1),
+    by: str | None = None,
+    seed: int = 0,
+    cover: bool = True,
+    *,
+    group: str = "structure",
+    gap: int | None = None,
+    progress: bool = False,
+) -> Split:
+    """The same without warnings: what should be known is in ``Split.notes``. See :func:`split_frames`.
+
+    Args:
+        frames: as there.
+        ratios: as there.
+        by: as there.
+        seed: as there.
+        cover: as there.
+        group: as there.
+        gap: as there.
+        progress: show a bar on the terminal where comparing structures takes time.
     """
     shares = _checked_ratios(ratios)
-    names, group = _groups(frames, by)
+    by, group = _BY_GROUP.get(by or "", (by, group))
+    if by not in ("material", "frame", None):
+        raise DataError(f"by={by!r} is no way to split: use 'material' or 'frame' (and group='composition', ...)")
+    if gap is not None and (gap < 0 or by == "material"):
+        raise DataError(f"gap={gap} has no meaning here: give 0 or more frames, with by='frame'")
+    rows = np.flatnonzero(~is_isolated_atom(frames))
+    if len(rows) < len(frames):  # in no part
+        split = propose_split(frames[rows], ratios, by, seed, cover, group=group, gap=gap, progress=progress)
+        parts = {name: rows[getattr(split, name)] for name in (*PARTS, _GAPS)}
+        return replace(split, **parts, frame_id=frames.frame_id)
+    groups = group_frames(frames, group, progress)
+    if by == "frame":
+        return _split_blocks(frames, groups, shares, seed, group, gap)
+    try:
+        return _split_groups(frames, groups, shares, seed, group, cover)
+    except SplitError as problem:
+        if by == "material":
+            raise
+        try:
+            split = _split_blocks(frames, groups, shares, seed, group, gap)
+        except SplitError:
+            raise problem from None
+        told = f"{problem.why}, so blocks of frames were split instead (by='frame')"
+        told = f"{told[0].upper()}{told[1:]}: errors on them say nothing about other materials."
+        return replace(split, notes=(told, *split.notes))
+
+
+def _split_groups(
+    frames: Frames, groups: Groups, shares: tuple[float, float, float], seed: int, kind: str, cover: bool
+) -> Split:
+    """Whole groups in each part."""
+    names, group = groups.names, groups.group
     wanted = sum(share > 0 for share in shares)
     if len(names) < max(wanted, 1):
         raise SplitError(
-            f"{len(names)} {by}(s) cannot be split into {wanted} parts without leaks",
-            ": give more data, fewer parts (ratios=...) or material_ids that tell the materials apart",
+            f"{counted(len(names), groups.noun)} cannot be split into {wanted} parts without leaks",
+            ": give more data, fewer parts (ratios=...), material_ids that tell the materials apart, or by='frame'",
         )
     sizes = np.bincount(group, minlength=len(names))
+    if seed < 0:
+        raise DataError(f"seed={seed}: seeds count from 0")
     order = np.random.default_rng(seed).permutation(len(names))
     part = _parts(order, sizes, shares)
     moved: tuple[str, ...] = ()
@@ -169,9 +261,29 @@ def split_frames(
         covered = _covered(order, sizes, shares, _elements(frames, group, len(names)))
         moved = tuple(str(name) for name in names[(part != 0) & (covered == 0)])
         part = covered
-    _warn_if_thin(np.bincount(part, minlength=3), shares, by)
+    thin = _thin(np.bincount(part, minlength=3), shares, groups.noun)
     train, val, test = (np.flatnonzero(part[group] == k) for k in range(3))
-    return Split(train, val, test, frames.frame_id, seed, by, shares, moved)
+    return Split(train, val, test, frames.frame_id, seed, "material", shares, moved, kind, notes=(*groups.notes, *thin))
+
+
+def _split_blocks(
+    frames: Frames, groups: Groups, shares: tuple[float, float, float], seed: int, kind: str, gap: int | None
+) -> Split:
+    """Blocks of frames of each group, see :mod:`xclimb.data.frame_blocks`."""
+    part, longest = cut_blocks(frames.energy_per_atom, groups.group, shares, gap)
+    train, val, test, left_out = (np.flatnonzero(part == k) for k in (0, 1, 2, LEFT_OUT))
+    if any(share > 0 and not len(rows) for share, rows in zip(shares, (train, val, test), strict=True)):
+        wanted = sum(share > 0 for share in shares)
+        raise SplitError(
+            f"no {groups.noun} has frames enough for {wanted} blocks with a gap between them (the most: {longest})",
+            ": give more frames, fewer parts or a smaller gap",
+        )
+    notes = []
+    if len(left_out):
+        named = ", ".join(frames.frame_id[left_out[:3]].tolist()) + (", ..." if len(left_out) > 3 else "")
+        notes.append(f"{counted(len(left_out), 'frame')} between the blocks left out, as neighbours are correlated ({named}).")
+    told = (*groups.notes, *notes)
+    return Split(train, val, test, frames.frame_id, seed, "frame", shares, (), kind, left_out, told)
 
 
 def _checked_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
@@ -179,13 +291,6 @@ def _checked_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
     if len(values) != 3 or min(values) < 0 or values[0] <= 0 or not np.isclose(sum(values), 1.0):
         raise DataError(f"ratios are {values}: give three shares (train, val, test) that sum to 1, train above 0")
     return values
-
-
-def _groups(frames: Frames, by: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted group names ``[G]`` and the group of each frame ``[S]``."""
-    if by not in ("material", "composition"):
-        raise DataError(f"by={by!r} is no way to group frames: use 'material' or 'composition'")
-    return np.unique(frames.material_id if by == "material" else frames.formulas(), return_inverse=True)
 
 
 def _elements(frames: Frames, group: np.ndarray, n_groups: int) -> np.ndarray:
@@ -229,27 +334,34 @@ def _covered(order: np.ndarray, sizes: np.ndarray, shares: tuple[float, float, f
     return part
 
 
-def _warn_if_thin(counts: np.ndarray, shares: tuple[float, float, float], by: str) -> None:
+def _thin(counts: np.ndarray, shares: tuple[float, float, float], noun: str) -> list[str]:
+    """A note where a part has few groups.
+
+    Raises:
+        SplitError: if a part has none.
+    """
     empty = [name for name, count, share in zip(PARTS, counts, shares, strict=True) if share > 0 and count == 0]
     thin = [f"{name} {count}" for name, count, share in zip(PARTS, counts, shares, strict=True) if share > 0 and 0 < count < 3]
     if empty:
         raise SplitError(
-            f"no {by} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train",
-            "; give more data, fewer parts, or cover=False (from Python)",
+            f"no {noun} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train",
+            "; give more data, fewer parts, or cover=False (--no-cover)",
         )
-    if thin:
-        text = f"few {by}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"
-        warnings.warn(text, XclimbWarning, stacklevel=3)
+    told = f"few {noun}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"
+    return [told] if thin else []
 
 
-def nested_subsets(frames: Frames, sizes: Sequence[int], seed: int = 0, by: str = "material") -> dict[int, np.ndarray]:
+def nested_subsets(
+    frames: Frames, sizes: Sequence[int], seed: int = 0, by: str = "material", *, group: str = "structure"
+) -> dict[int, np.ndarray]:
     """Training subsets of growing size, each within the next: group after group in shuffled order until the size is met.
 
     Args:
         frames: the training frames.
         sizes: numbers of frames.
         seed: seed of the shuffle.
-        by: ``"material"`` or ``"composition"``.
+        by: ``"material"``, or ``"frame"``: frame after frame.
+        group: as for :func:`split_frames`.
 
     Returns:
         size -> sorted frame indices ``[size]``.
@@ -260,7 +372,8 @@ def nested_subsets(frames: Frames, sizes: Sequence[int], seed: int = 0, by: str 
     wrong = [size for size in sizes if not 1 <= size <= len(frames)]
     if wrong:
         raise DataError(f"a subset of {wrong[0]} frames cannot be taken from {len(frames)}: give sizes from 1 to {len(frames)}")
-    names, group = _groups(frames, by)
-    rank = np.random.default_rng(seed).permutation(len(names))
-    order = np.lexsort((frames.frame_id, rank[group]))
+    by, group = _BY_GROUP.get(by, (by, group))
+    rows = np.unique(frames.frame_id, return_inverse=True)[1] if by == "frame" else group_frames(frames, group).group
+    rank = np.random.default_rng(seed).permutation(rows.max() + 1)
+    order = np.lexsort((frames.frame_id, rank[rows]))
     return {int(size): np.sort(order[:size]) for size in sizes}

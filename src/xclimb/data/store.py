@@ -13,25 +13,67 @@ several such pairs, which :func:`iter_store` gives one by one and :func:`open_st
 """
 
 import hashlib
-import json
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import BaseModel, Field, ValidationError
 
 from xclimb.data.chunks import Chunks
 from xclimb.data.frames import COLUMNS, Frames, join_extras
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import DataError
+from xclimb.errors import DataError, TheoryError, XclimbWarning
+from xclimb.files import read_json
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
 SHARD_ATOMS = 2**27  # about 8 GB of atom columns: MPtrj fits into one shard
 FORMAT = "xclimb-store"
 SCOPES = {"system": "systems", "atom": "atoms"}
+QUICK = 2**28  # bytes of a store whose checksums are compared whenever it is opened: some tenths of a second
+_AGAIN = "restore it from a copy, or ingest the original files again"
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Entry(BaseModel):
+    """A file of a shard; its name says nothing of another folder."""
+
+    name: str = Field(pattern=r"^(systems|atoms)-\d{5,}\.arrow$")
+    bytes: _Count
+    sha256: str
+
+
+class _Files(BaseModel):
+    system: _Entry
+    atom: _Entry
+
+
+class _Extra(BaseModel):
+    dtype: str
+    shape: list[_Count]
+
+
+class _Shard(BaseModel):
+    frames: _Count
+    atoms: _Count
+    files: _Files
+    extras: dict[str, _Extra]
+
+
+class _Manifest(BaseModel, strict=True):
+    """What a manifest must hold; what else it holds is kept."""
+
+    format: Literal["xclimb-store"]
+    frames: _Count
+    atoms: _Count
+    theory: dict[str, Any]
+    shards: list[_Shard] = Field(min_length=1)
+    provenance: dict[str, Any]
 
 
 def is_store(path: str | os.PathLike) -> bool:
@@ -52,19 +94,43 @@ def read_manifest(path: str | os.PathLike) -> dict:
         raise DataError(
             f"{path} is no store (it has no {MANIFEST}): read data files with xclimb.read, or make a store with ingest"
         )
+    file = path / MANIFEST
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        known = manifest["format"] == FORMAT
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        manifest = read_json(file)
+        schema, known = manifest["schema"], manifest["format"] == FORMAT
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}): {_AGAIN}") from None
+    except (ValueError, KeyError, TypeError):
         known = False
-    if not known:
-        raise DataError(f"{path / MANIFEST} is no manifest of an xclimb store, or damaged: write the store again")
-    if manifest["schema"] > SCHEMA:
-        raise DataError(f"{path} has store schema {manifest['schema']}, this xclimb reads up to {SCHEMA}: upgrade xclimb")
+    if not known or not isinstance(schema, int):
+        raise DataError(f"{file} is no manifest of an xclimb store, or damaged: {_AGAIN}")
+    if schema > SCHEMA:
+        raise DataError(f"{path} has store schema {schema}, this xclimb reads up to {SCHEMA}: upgrade xclimb")
+    try:
+        _Manifest.model_validate(manifest)
+        LevelOfTheory.from_dict(manifest["theory"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{file} is damaged ({where}: {first['msg'].lower()}): {_AGAIN}") from None
+    except TheoryError as error:
+        raise DataError(f"{file} is damaged ({error}): {_AGAIN}") from None
     return manifest
 
 
-def open_store(path: str | os.PathLike, *, verify: bool = False) -> Frames:
+def verify_store(path: str | os.PathLike) -> None:
+    """Read every file of a store and compare it with the checksum in the manifest.
+
+    Raises:
+        DataError: naming the first file that is missing or not what was written.
+    """
+    path = Path(path)
+    for shard in read_manifest(path)["shards"]:
+        for entry in shard["files"].values():
+            _check_file(path / entry["name"], entry, verify=True)
+
+
+def open_store(path: str | os.PathLike, *, verify: bool | None = None) -> Frames:
     """Open a store memory-mapped: columns are views of the files, read when they are used.
 
     The arrays are read-only. Columns of a store of several shards are :class:`xclimb.data.chunks.Chunks`, which fetch rows from
@@ -72,7 +138,8 @@ def open_store(path: str | os.PathLike, *, verify: bool = False) -> Frames:
 
     Args:
         path: the store's folder; with a part of its split behind a colon (``"STORE:train"``) that part, in memory.
-        verify: read everything once and compare with the checksums; sizes are compared always.
+        verify: read everything once and compare with the checksums; False compares sizes only, and by default checksums are
+            compared too in a store of up to 256 MB, while a larger one is opened with a warning that they were not.
 
     Raises:
         DataError: if the store is missing, incomplete, damaged or too new.
@@ -82,8 +149,19 @@ def open_store(path: str | os.PathLike, *, verify: bool = False) -> Frames:
     named = named_part(path)
     if named is not None:
         return open_part(*named)
+    if verify is None:
+        verify = _is_quick(Path(path))
     parts = list(iter_store(path, verify=verify))
     return parts[0] if len(parts) == 1 else _together(parts)
+
+
+def _is_quick(path: Path) -> bool:
+    """Whether checksums of a store take no time; if not, say that they are not compared."""
+    size = sum(entry["bytes"] for shard in read_manifest(path)["shards"] for entry in shard["files"].values())
+    if size > QUICK:
+        told = f"{path} ({size / 1e9:.1f} GB) is opened without comparing checksums: verify=True reads it once and does"
+        warnings.warn(told, XclimbWarning, stacklevel=3)
+    return size <= QUICK
 
 
 def _together(parts: list[Frames]) -> Frames:
@@ -100,7 +178,7 @@ def _together(parts: list[Frames]) -> Frames:
 
 
 def iter_store(path: str | os.PathLike, *, verify: bool = False) -> Iterator[Frames]:
-    """The shards of a store one by one, memory-mapped; arguments and errors as for :func:`open_store`."""
+    """The shards of a store one by one, memory-mapped; errors as for :func:`open_store`, checksums only with ``verify``."""
     path = Path(path)
     manifest = read_manifest(path)
     theory = LevelOfTheory.from_dict(manifest["theory"])
@@ -114,20 +192,22 @@ def open_shard(path: Path, shard: dict, theory: LevelOfTheory, *, verify: bool =
     return _frames(batches, shard, theory, path)
 
 
-def _mapped(path: Path, entry: dict, verify: bool) -> pa.RecordBatch:
+def _check_file(path: Path, entry: dict, verify: bool) -> None:
     if not path.is_file():
-        raise DataError(f"{path} is missing from the store: copy the store again, whole")
+        raise DataError(f"{path} is missing from the store: {_AGAIN}")
     size = path.stat().st_size
     if size != entry["bytes"]:
-        raise DataError(
-            f"{path} has {size} bytes, the manifest says {entry['bytes']}: truncated or changed, copy the store again"
-        )
+        raise DataError(f"{path} has {size} bytes, the manifest says {entry['bytes']}: truncated or changed, {_AGAIN}")
     if verify and sha256(path) != entry["sha256"]:
-        raise DataError(f"{path} does not have the checksum of the manifest: damaged or changed, copy the store again")
+        raise DataError(f"{path} does not have the checksum of the manifest: damaged or changed, {_AGAIN}")
+
+
+def _mapped(path: Path, entry: dict, verify: bool) -> pa.RecordBatch:
+    _check_file(path, entry, verify)
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     except (pa.ArrowException, OSError):
-        raise DataError(f"{path} is a damaged Arrow file: copy the store again") from None
+        raise DataError(f"{path} is a damaged Arrow file: {_AGAIN}") from None
 
 
 def _frames(batches: dict[str, pa.RecordBatch], shard: dict, theory: LevelOfTheory, path: Path) -> Frames:
@@ -141,11 +221,11 @@ def _frames(batches: dict[str, pa.RecordBatch], shard: dict, theory: LevelOfTheo
             for name, how in shard["extras"].items()
         }
         offsets = np.concatenate([[0], np.cumsum(from_arrow(batches["system"]["n_atoms"], ()))])
+        if (len(offsets) - 1, int(offsets[-1])) != (shard["frames"], shard["atoms"]):
+            raise ValueError(f"{len(offsets) - 1} frames of {int(offsets[-1])} atoms")
         return Frames(**columns, offsets=offsets, theory=theory, extras=extras)
-    except (KeyError, ValueError, DataError) as error:
-        raise DataError(
-            f"{path}: the files do not fit the manifest ({error}): damaged or changed, copy the store again"
-        ) from None
+    except (KeyError, ValueError, TypeError, DataError) as error:
+        raise DataError(f"{path}: the files do not fit the manifest ({error}): damaged or changed, {_AGAIN}") from None
 
 
 def from_arrow(array: pa.Array, shape: tuple[int, ...]) -> np.ndarray:

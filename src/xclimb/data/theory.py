@@ -133,14 +133,27 @@ class LevelOfTheory:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            TheoryError: on a field this version does not know.
+            TheoryError: on a field this version does not know, or a value of the wrong type.
         """
+        if not isinstance(fields, dict):
+            raise TheoryError(f"a level of theory is a dictionary of its fields, not {type(fields).__name__}")
         unknown = set(fields) - set(cls.__dataclass_fields__)
         if unknown:
             raise TheoryError(
                 f"unknown level-of-theory field(s) {sorted(unknown)}; known are {sorted(cls.__dataclass_fields__)}"
             )
+        wrong = [name for name, value in fields.items() if not _fits(name, value)]
+        if wrong:
+            raise TheoryError(f"level-of-theory field {wrong[0]} cannot be {_text(fields[wrong[0]])[:60]}")
         return cls(**fields)
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether the value of a field has its type."""
+    if name in ("hubbard_u", "potcar"):
+        kind = str if name == "potcar" else int | float
+        return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items())
+    return value is None or isinstance(value, int | float if name == "cutoff" else str)
 
 
 def _text(value) -> str:

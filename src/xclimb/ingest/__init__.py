@@ -6,20 +6,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xclimb.data.parquet import to_parquet
     from xclimb.ingest.audit import Limits, Reject
-    from xclimb.ingest.pipeline import IngestSummary, ingest, read, retry
+    from xclimb.ingest.by_theory import ingest_by_theory
+    from xclimb.ingest.pipeline import ingest, retry
+    from xclimb.ingest.reading import read
+    from xclimb.ingest.summary import IngestSummary
 
 # name -> module, imported when first asked for
 _WHERE = {
-    "IngestSummary": "xclimb.ingest.pipeline",
+    "IngestSummary": "xclimb.ingest.summary",
     "Limits": "xclimb.ingest.audit",
     "Reject": "xclimb.ingest.audit",
     "ingest": "xclimb.ingest.pipeline",
+    "ingest_by_theory": "xclimb.ingest.by_theory",
     "read": "xclimb.ingest.pipeline",
     "retry": "xclimb.ingest.pipeline",
     "to_parquet": "xclimb.data.parquet",
 }
 
-__all__ = ["IngestSummary", "Limits", "Reject", "ingest", "read", "retry", "to_parquet"]
+__all__ = ["IngestSummary", "Limits", "Reject", "ingest", "ingest_by_theory", "read", "retry", "to_parquet"]
 
 
 def __getattr__(name: str):

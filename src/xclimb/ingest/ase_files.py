@@ -1,17 +1,19 @@
 """Frames out of every format that ASE reads, some at a time."""
 
-import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xclimb.data.convert import from_ase, label_columns
+from xclimb.data.convert import from_ase
 from xclimb.data.frames import Frames
 from xclimb.data.label_keys import LabelKeys
-from xclimb.errors import DataError, XclimbWarning
+from xclimb.data.label_schema import LabelSchema, parse_key
+from xclimb.errors import DataError
 from xclimb.ingest.audit import Reject
+from xclimb.ingest.compressed import check_unpacked
+from xclimb.ingest.extxyz_stream import iter_extxyz
 from xclimb.ingest.parquet import first_line
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
@@ -19,11 +21,10 @@ from xclimb.ingest.sources import Source
 if TYPE_CHECKING:
     from ase import Atoms
 
-ATOMS_AT_ONCE = 1000  # frames in one go
-_WORDS = ("energy", "force", "stress", "virial", "magmom")
+FRAMES_AT_ONCE, ATOMS_AT_ONCE = 1000, 1_000_000  # in one go
 
 
-def iter_ase(source: Source, keys: LabelKeys | None = None) -> Iterator[Part]:
+def iter_ase(source: Source, keys: LabelKeys | None = None, functional: str | None = None) -> Iterator[Part]:
     """Frames of a file that ASE reads, in parts.
 
     Frames without a ``frame_id`` are called ``"<stem>#<n>"``. A frame whose labels do not fit it is a reject; where the file
@@ -31,25 +32,43 @@ def iter_ase(source: Source, keys: LabelKeys | None = None) -> Iterator[Part]:
 
     Args:
         source: the file.
-        keys: names of the labels, where the user gives them; see :func:`xclimb.data.convert.from_ase`.
+        keys: names of the labels, where the user gives them; see :class:`xclimb.data.label_schema.LabelSchema`.
+        functional: the functional that the user names; it chooses where a file has labels of several.
 
     Raises:
-        DataError: if the file cannot be read (on from some frame, which is named), or no frame has the energy named.
+        DataError: if the file cannot be read (on from some frame, which is named), or no frame has a key that was given.
     """
-    images = _images(source)
-    first, found, keys = 0, False, keys or LabelKeys()
-    names: set[str] = set()
+    keys, names, known = keys or LabelKeys(), set[str](), set[str]()
+    for many, first in _pieces(source, _images(source)):
+        schema = LabelSchema(keys, functional)
+        part = _part(many, source, first, schema)
+        names, known = names | _keys(many[0]), known | schema.use.known
+        yield part
+    for quantity, key in keys.given.items():
+        if key not in known:
+            article = {"energy": "an energy", "stress": "a stress", "virial": "a virial"}.get(quantity, quantity)
+            listed = ", ".join(sorted(names))
+            raise DataError(f"{source.path}: no frame has {article} under {key!r}; its keys are {listed}")
+
+
+def iter_structures(source: Source) -> Iterator[Part]:
+    """Structures of a file that ASE reads, whatever labels it has: they are not looked at. Raises as :func:`iter_ase`."""
+    for many, first in _pieces(source, _images(source)):
+        yield _part([_bare(atoms) for atoms in many], source, first, LabelSchema())
+
+
+def part_of_atoms(many: "list[Atoms]", source: Source, keys: LabelKeys, functional: str | None) -> Part:
+    """Atoms that no file holds, as frames; those whose labels do not fit are rejects."""
+    return _part(many, source, 0, LabelSchema(keys, functional))
+
+
+def _pieces(source: Source, images: "Iterator[Atoms]") -> "Iterator[tuple[list[Atoms], int]]":
+    """Some atoms at a time, and the number of the first; an error of the reader comes after what stands before it."""
+    first = 0
     while True:
         many, error = _take(images)
         if many:
-            frames, rejects = _frames(many, source, first, keys)
-            if first == 0:
-                _warn_of_unused(many, frames, source, keys)
-            found, names = found or frames.has("energy"), names | _keys(many[0])
-            bad = {reject.index for reject in rejects}
-            yield Part(
-                frames, first, rejects, np.array([n for n in range(first, first + len(many)) if n not in bad], dtype=int)
-            )
+            yield many, first
             first += len(many)
         if error is not None:
             where = f"after frame {first}" if first else "from its start"
@@ -60,8 +79,14 @@ def iter_ase(source: Source, keys: LabelKeys | None = None) -> Iterator[Part]:
             break
     if first == 0:
         raise DataError(f"{source.path} has no frames: there is nothing to read")
-    if keys.energy is not None and not found:
-        raise DataError(f"{source.path}: no frame has an energy under {keys.energy!r}; its keys are {', '.join(sorted(names))}")
+
+
+def _bare(atoms: "Atoms") -> "Atoms":
+    """A structure and what its ``info`` says of it, labels left out."""
+    from ase import Atoms
+
+    info = {key: value for key, value in atoms.info.items() if parse_key(key) is None}
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
 
 
 def _images(source: Source) -> "Iterator[Atoms]":
@@ -71,9 +96,12 @@ def _images(source: Source) -> "Iterator[Atoms]":
         with connect(str(source.path), type=source.kind, serial=True) as database:
             for row in database.select():
                 yield row.toatoms(add_additional_information=True)
+    elif source.kind == "extxyz":
+        yield from iter_extxyz(source.path)
     else:
         from ase.io import iread
 
+        check_unpacked(source.path)
         yield from iread(str(source.path), ":", format=source.kind, do_not_split_by_at_sign=True)
 
 
@@ -81,33 +109,40 @@ def _take(images: "Iterator[Atoms]") -> "tuple[list[Atoms], Exception | None]":
     """The next atoms, and what went wrong while reading them. ASE's readers raise whatever they stumble over."""
     many: list[Atoms] = []
     try:
-        many.extend(islice(images, ATOMS_AT_ONCE))  # keeps what came before an error
+        size = 0
+        for atoms in islice(images, FRAMES_AT_ONCE):
+            many.append(atoms)
+            size += len(atoms)
+            if size > ATOMS_AT_ONCE:
+                break
     except Exception as error:  # every kind of exception is a file that cannot be read
         return many, error
     return many, None
 
 
-def _frames(many: "list[Atoms]", source: Source, first: int, keys: LabelKeys) -> tuple[Frames, list[Reject]]:
+def _part(many: "list[Atoms]", source: Source, first: int, schema: LabelSchema) -> Part:
     """Atoms -> Frames; only if some do not fit, one by one to find which."""
     names = [f"{source.stem}#{first + n}" for n in range(len(many))]
     partial = [_is_partial(atoms) for atoms in many]
     if not any(partial):
         try:
-            return from_ase(many, keys=keys, default_ids=names), []
+            return Part(from_ase(many, schema=schema, default_ids=names), first, use=schema.use)
         except DataError:
             pass
-    good, rejects = [], []
+    good, places, rejects = [], [], []
     for n, atoms in enumerate(many):
         name = str(atoms.info.get("frame_id", names[n]))
         if partial[n]:
             rejects.append(Reject(name, first + n, "partial occupancies", "order the structure first", str(source.path)))
             continue
         try:
-            good.append(from_ase(atoms, keys=keys, default_ids=[name]))
+            good.append(from_ase(atoms, schema=schema, default_ids=[name]))
+            places.append(first + n)
         except DataError as error:
             reason = str(error).split("): ", 1)[-1]
             rejects.append(Reject(name, first + n, "unusable label", reason, str(source.path)))
-    return (Frames.concatenate(good) if good else Frames.empty()), rejects
+    frames = Frames.concatenate(good) if good else Frames.empty()
+    return Part(frames, first, rejects, np.array(places, dtype=int), schema.use)
 
 
 def _is_partial(atoms: "Atoms") -> bool:
@@ -120,19 +155,3 @@ def _is_partial(atoms: "Atoms") -> bool:
 def _keys(atoms: "Atoms") -> set[str]:
     own = {"numbers", "positions", "initial_magmoms", "initial_charges", "tags", "momenta", "masses"}
     return {str(key) for key in (*atoms.info, *atoms.arrays, *getattr(atoms.calc, "results", {}))} - own
-
-
-def _warn_of_unused(many: "list[Atoms]", frames: Frames, source: Source, keys: LabelKeys) -> None:
-    """Labels under names of their own are not passed over in silence: say which, and how to mean them."""
-    lacking = [
-        word
-        for word, label in zip(_WORDS, ("energy", "forces", "stress", "stress", "magmoms"), strict=True)
-        if not frames.has(label)
-    ]
-    taken = set(label_columns(keys).values())
-    unused = [key for key in sorted(_keys(many[0]) - taken) if any(word in key.lower() for word in lacking)]
-    if unused:
-        told = ", ".join(unused)
-        way = "" if keys.energy else "; energy_key=... says which key holds the energy"
-        text = f"{source.path}: {told}: labels by name, but not read{way}"
-        warnings.warn(text, XclimbWarning, stacklevel=2)

@@ -7,6 +7,7 @@ finite, a cell without volume, labels in part) is always rejected; every other c
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,15 +24,20 @@ CHECKS = {
     "overlap": "reject",
     "converged": "reject",
     "element": "warn",
+    "unlabelled": "reject",
     "isolated": "off",
     "duplicate": "warn",
     # of the whole set, against a potential: see xclimb.analysis.model_audit
     "energy_unit": "reject",
     "force_unit": "reject",
     "stress_unit": "reject",
+    "zero_force": "reject",  # the label, not the frame: it is taken as missing
+    "zero_stress": "reject",
     "outlier": "warn",
 }
+NO_LABEL = "no label"  # reason of a frame that has none
 ACTIONS = ("reject", "warn", "off")
+_UNCONVERGED = "the electronic steps ran out (NELM) before the energy settled; --check converged=warn keeps the frame"
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,11 @@ class Limits:
     element: float = 94.0
     outlier: float = 1.0
 
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise DataError(f"the limit {name} cannot be {value:g}: give a number from 0 on")
+
 
 Faults = tuple[np.ndarray, str, Callable[[int], str]]
 Check = Callable[[Frames, Limits, np.ndarray], list[Faults]]
@@ -102,7 +113,13 @@ def resolve_checks(checks: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def audit(
-    frames: Frames, limits: Limits | None = None, *, first: int = 0, file: str = "", checks: Mapping[str, str] | None = None
+    frames: Frames,
+    limits: Limits | None = None,
+    *,
+    first: int = 0,
+    file: str = "",
+    checks: Mapping[str, str] | None = None,
+    units_stated: bool = False,
 ) -> list[Reject]:
     """Find the frames that cannot be used, in order; an empty list if all can.
 
@@ -114,18 +131,20 @@ def audit(
         first: number of the first frame in its file.
         file: name of that file.
         checks: check -> ``"reject"``, ``"warn"`` or ``"off"``, where it is not to be the usual (:data:`CHECKS`).
+        units_stated: the format states the units of its labels, so that no wrong unit is guessed.
 
     Returns:
         what was found; with ``action="warn"`` the frame is sound as far as that check goes.
     """
     from xclimb.ingest.distances import isolated, overlaps
 
-    limits, chosen = limits or Limits(), resolve_checks(checks)
+    limits, chosen, guess = limits or Limits(), resolve_checks(checks), not units_stated
     sound = np.ones(len(frames), dtype=bool)
     found: list[Reject] = []
     every: tuple[tuple[Check, str], ...] = (
-        (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_labels, ""),
-        (_forces, "force"), (_energies, "energy"), (_stresses, "stress"), (_magmoms, "magmom"),
+        (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_unlabelled, "unlabelled"), (_labels, ""),
+        (_forces, "force"), (partial(_energies, guess=guess), "energy"), (partial(_stresses, guess=guess), "stress"),
+        (_magmoms, "magmom"),
         (overlaps, "overlap"), (_converged, "converged"), (_foreign, "element"), (isolated, "isolated"),
     )  # fmt: skip
     with np.errstate(all="ignore"):  # broken numbers are what is looked for
@@ -146,7 +165,7 @@ def _converged(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults
     stated = frames.extras.get("converged")
     if stated is None or stated.dtype.kind not in "biuf":
         return []
-    return [(stated == 0, "not converged", lambda s: "the electronic steps ran out before the energy settled")]
+    return [(stated == 0, "not converged", lambda s: _UNCONVERGED)]
 
 
 def _foreign(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
@@ -214,6 +233,13 @@ def _cells(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
     ]
 
 
+def _unlabelled(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+    """Frames with no label at all."""
+    of_atoms = ~np.isnan(frames.forces).all(axis=1) | ~np.isnan(frames.magmoms)
+    labelled = ~np.isnan(frames.energy) | ~np.isnan(frames.stress).all(axis=(1, 2)) | _any(frames, of_atoms)
+    return [(~labelled, NO_LABEL, lambda s: "a structure alone: there is neither energy, force, stress nor moment")]
+
+
 def _labels(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
     """Labels in part: infinite, or NaN for some entries of a frame and not for others."""
     faults: list[Faults] = [(np.isinf(frames.energy), "energy is not finite", lambda s: f"energy {frames.energy[s]} eV")]
@@ -232,21 +258,23 @@ def _forces(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
     return [(largest > limits.force, "force too large", lambda s: f"|F| up to {largest[s]:.4g} eV/Å, limit {limits.force:g}")]
 
 
-def _energies(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+def _energies(frames: Frames, limits: Limits, sound: np.ndarray, guess: bool) -> list[Faults]:
     absurd = np.abs(frames.energy) > limits.energy * frames.n_atoms
 
     def detail(s: int) -> str:
-        return f"{frames.energy[s] / frames.n_atoms[s]:.6g} eV/atom, limit ±{limits.energy:g}: is the unit eV?"
+        unit = ": is the unit eV?" if guess else ""
+        return f"{frames.energy[s] / frames.n_atoms[s]:.6g} eV/atom, limit ±{limits.energy:g}{unit}"
 
     return [(absurd, "energy too large", detail)]
 
 
-def _stresses(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
+def _stresses(frames: Frames, limits: Limits, sound: np.ndarray, guess: bool) -> list[Faults]:
     largest = np.nan_to_num(np.abs(frames.stress)).max(axis=(1, 2), initial=0.0)
 
     def detail(s: int) -> str:
         gpa = ev_a3_to_gpa(largest[s])
-        return f"{largest[s]:.4g} eV/Å^3 ({gpa:.4g} GPa), limit {limits.stress:g}: likely kbar or GPa given as eV/Å^3"
+        unit = ": likely kbar or GPa given as eV/Å^3" if guess else ""
+        return f"{largest[s]:.4g} eV/Å^3 ({gpa:.4g} GPa), limit {limits.stress:g}{unit}"
 
     return [(largest > limits.stress, "stress too large", detail)]
 

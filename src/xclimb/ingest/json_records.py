@@ -1,8 +1,9 @@
 """Records of the JSON files of the Materials Project, MatPES and pymatgen -> Frames.
 
-Four kinds of records hold a pymatgen structure and labels: those of MPtrj and MP-r2SCAN (``uncorrected_total_energy``,
+Kinds of records that hold a pymatgen structure and labels: those of MPtrj and MP-r2SCAN (``uncorrected_total_energy``,
 ``force``, ``stress``, ``magmom``), of MatPES (``energy``, ``forces``, ``stress``, ``functional``), pymatgen's
-ComputedStructureEntry (``energy``, ``correction``, ``parameters``), and a bare Structure, whose labels are properties.
+ComputedStructureEntry (``energy``, ``correction``, ``parameters``), a bare Structure, whose labels are properties, and those
+that :mod:`xclimb.ingest.json_tasks` makes into such: mlearn's (``outputs``), and task documents.
 """
 
 import json
@@ -19,18 +20,22 @@ from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.ingest.audit import Reject
 from xclimb.ingest.json_spans import Chunk, keys_of
+from xclimb.ingest.json_tasks import RUN_TYPES, is_task, iter_steps, mlearn_record
 from xclimb.ingest.parts import Part
 from xclimb.units import vasp_kbar_to_ev_a3, voigt_to_full
 
 ENERGIES = ("uncorrected", "corrected")
 _NESTED = {"uncorrected_total_energy", "force", "mp_id"}  # any of these: MPtrj or MP-r2SCAN
-_MATPES = {"matpes_id", "functional", "cohesive_energy_per_atom"}
-_RUN_TYPES = {"GGA": "PBE", "GGA+U": "PBE+U", "R2SCAN": "r2SCAN", "r2SCAN": "r2SCAN", "SCAN": "SCAN", "LDA": "LDA"}
+# keys of the kinds whose stress is VASP's: MPtrj, MP-r2SCAN, MatPES, mlearn, task documents
+_STATED_IN_KBAR = _NESTED | {"matpes_id", "functional", "cohesive_energy_per_atom", "outputs", "theory"}
 USED = {"structure", "force", "forces", "stress", "magmom", "magmoms", "bader_magmoms", "mp_id", "material_id", "matpes_id"}
-USED |= {"entry_id", "functional", "frame_id"}
+USED |= {"entry_id", "functional", "frame_id", "theory"}
 
 
 Keys = tuple[str | None, str | None]  # of the object around a record, and its own; None in a list
+
+
+_NO_TASK: dict[str, Any] = {"task": "without an ionic step or an output"}
 
 
 class _UnusableError(Exception):
@@ -56,41 +61,49 @@ class _Row:
     extras: dict[str, Any] = field(default_factory=dict)
 
 
-def decode_chunk(chunk: Chunk, kind: str, energy: str, stem: str, file: str) -> list[Part]:
+def decode_chunk(chunk: Chunk, kind: str, energy: str, stem: str, file: str, steps: str = "all") -> list[Part]:
     """The records of a chunk as frames.
 
     Args:
         chunk: where they are.
-        kind: ``"entry"`` or ``"structure"``, from :func:`xclimb.ingest.json_spans.record_depth`.
-        energy: ``"uncorrected"`` or ``"corrected"``: which of the file's energies are the labels.
+        kind: ``"entry"``, ``"task"`` or ``"structure"``, from :func:`xclimb.ingest.json_spans.record_depth`.
+        energy: ``"uncorrected"`` or ``"corrected"``: which of the file's energies are the labels; of tasks ``"e_0"`` or
+            ``"free"``.
         stem: frames without a name are called ``"<stem>#<n>"``.
         file: the file, for the rejects.
+        steps: ionic steps of task documents: ``"all"`` or ``"last"``.
 
     Returns:
         one part for each level of theory that records in a row state.
     """
     spans = zip(count(chunk.first), chunk.spans.tolist(), keys_of(chunk), strict=False)
-    return decode_some(((n, chunk.text[begin:end], keys) for n, (begin, end), keys in spans), kind, energy, stem, file)
+    texts = ((n, chunk.text[begin:end], keys) for n, (begin, end), keys in spans)
+    return decode_some(texts, kind, energy, stem, file, steps)
 
 
-def decode_some(texts: Iterable[tuple[int, bytes, Keys]], kind: str, energy: str, stem: str, file: str) -> list[Part]:
+def decode_some(
+    texts: Iterable[tuple[int, bytes, Keys]], kind: str, energy: str, stem: str, file: str, steps: str = "all"
+) -> list[Part]:
     """As :func:`decode_chunk`, for records that are cut out: (number in the file, text, keys)."""
     records = ((n, _parsed(text), keys) for n, text, keys in texts)  # one at a time in memory
-    return decode_records(records, kind, energy, stem, file)
+    return decode_records(records, kind, energy, stem, file, steps)
 
 
-def decode_records(records: Iterable[tuple[int, Any, Keys]], kind: str, energy: str, stem: str, file: str) -> list[Part]:
+def decode_records(
+    records: Iterable[tuple[int, Any, Keys]], kind: str, energy: str, stem: str, file: str, steps: str = "all"
+) -> list[Part]:
     """As :func:`decode_chunk`, for records that are parsed: (number in the file, record or the error in it, keys)."""
     rows: list[_Row] = []
     rejects: list[Reject] = []
     for n, record, (material, name) in records:
         named = name if name is not None and kind == "entry" else f"{stem}#{n}"
-        try:
-            if isinstance(record, Exception):
-                raise _UnusableError("not JSON", str(record)[:120])
-            rows.append(_row(record, kind, energy, material, named, n))
-        except _UnusableError as error:
-            rejects.append(Reject(named, n, error.args[0], error.args[1], file))
+        for one, own_name in _unfolded(record, kind, energy, named, steps):
+            try:
+                if isinstance(one, Exception):
+                    raise _UnusableError("not JSON", str(one)[:120])
+                rows.append(_row(one, kind, energy, material, own_name, n))
+            except _UnusableError as error:
+                rejects.append(Reject(own_name, n, error.args[0], error.args[1], file))
     parts = [Part(_frames(some), some[0].place, places=np.array([row.place for row in some])) for some in _grouped(rows)]
     return [Part(Frames.empty(), rejects=rejects), *parts] if rejects or not parts else parts
 
@@ -106,12 +119,25 @@ def _parsed(text: bytes) -> Any:
             return error
 
 
+def _unfolded(record: Any, kind: str, energy: str, name: str, steps: str) -> list[tuple[Any, str]]:
+    """The frames in a record, and their names: many of a task document, else one."""
+    if kind != "task":
+        return [(record, name)]
+    if not is_task(record):
+        return [(record if isinstance(record, Exception) else _NO_TASK, name)]
+    found = [(one, one["frame_id"]) for one in iter_steps(record, name, energy, steps)]
+    return found or [(_NO_TASK, name)]
+
+
 # -- one record -----------------------------------------------------------------------------------------------------------
 
 
 def _row(record: Any, kind: str, energy: str, material: str | None, name: str, place: int) -> _Row:
     if not isinstance(record, dict):
         raise _UnusableError("unusable record", "it is no object")
+    kbar = bool(_STATED_IN_KBAR & record.keys())
+    if kind == "entry" and isinstance(record.get("outputs"), dict):
+        record = mlearn_record(record)
     structure = record if kind == "structure" else record.get("structure")
     if isinstance(structure, str):  # a table that holds JSON
         structure = _parsed(structure.encode())
@@ -119,8 +145,7 @@ def _row(record: Any, kind: str, energy: str, material: str | None, name: str, p
         raise _UnusableError("no structure", f"keys: {', '.join(map(str, list(record)[:8]))}")
     numbers, positions, cell, pbc = _structure(structure)
     size = len(numbers)
-    kbar = bool(_NESTED & record.keys() or _MATPES & record.keys())
-    labels = record if kind == "entry" else _properties(structure)
+    labels = record if kind != "structure" else _properties(structure)
     value = _energy(labels, record, energy)
     forces = _numbers("forces", labels.get("force", labels.get("forces")), (size, 3))
     stress = _stress(labels.get("stress")) if kbar else np.full((3, 3), np.nan)
@@ -132,7 +157,7 @@ def _row(record: Any, kind: str, energy: str, material: str | None, name: str, p
         _numbers("magmoms", moments, (size,)),
         _text(record, ("mp_id", "material_id")) or material,
         _text(record, ("frame_id", "matpes_id", "entry_id")) or name,
-        _theory(record, energy, kbar),
+        record["theory"] if kind == "task" else _theory(record, energy, kbar),
         place,
         _extras(record, structure, kind),
     )  # fmt: skip
@@ -177,7 +202,7 @@ def _site_values(structure: dict, name: str) -> list | None:
 
 
 def _energy(labels: dict, record: dict, energy: str) -> float:
-    if energy == "uncorrected":
+    if energy != "corrected":
         value = labels.get("uncorrected_total_energy", None if _NESTED & record.keys() else labels.get("energy"))
         return float(_numbers("energy", value, ()))
     if "correction" in record and "energy" in record:
@@ -223,7 +248,7 @@ def _theory(record: dict, energy: str, kbar: bool) -> LevelOfTheory:
     """What a record says of its level of theory; the functional stays unknown where it says nothing."""
     parameters = record.get("parameters")
     parameters = parameters if isinstance(parameters, dict) else {}
-    stated = record.get("functional") or _RUN_TYPES.get(str(parameters.get("run_type")))
+    stated = record.get("functional") or RUN_TYPES.get(str(parameters.get("run_type")))
     hubbards = parameters.get("hubbards")
     corrections = None
     if energy == "corrected":
@@ -239,7 +264,7 @@ def _theory(record: dict, energy: str, kbar: bool) -> LevelOfTheory:
 def _extras(record: dict, structure: dict, kind: str) -> dict[str, Any]:
     """Further scalars of a record, and the charge of a charged cell."""
     found = {}
-    if kind == "entry":
+    if kind != "structure":
         found = {
             key: value
             for key, value in record.items()

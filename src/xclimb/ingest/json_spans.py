@@ -1,8 +1,9 @@
 """Where the records of a JSON file lie: found in a stream of bytes by counting braces, without parsing anything.
 
-A record is the object that holds a ``"structure"`` (or is one): an entry of a list, or of the nested object that MPtrj is,
-``{mp-id: {frame-id: record}}``. Its depth is the same all through a file, so brackets outside strings say where each begins
-and ends. Text is looked at as arrays of bytes; memory holds one block, and the record that it ends in.
+A record is the object that holds a ``"structure"`` (or is one): an entry of a list, of JSON lines, or of the nested object
+that MPtrj is, ``{mp-id: {frame-id: record}}``; a task document is one as a whole. Its depth is the same all through a file, so
+brackets outside strings say where each begins and ends. Text is looked at as arrays of bytes; memory holds one block, and the
+record that it ends in.
 """
 
 import io
@@ -23,6 +24,7 @@ BLOCK = 4_000_000  # bytes read in one go
 LONGEST = 256_000_000  # bytes: a record beyond that is a file with a brace missing
 _QUOTE, _OPEN, _CLOSE, _BACKSLASH = b'"{}\\'
 _RECORD_KEYS = (("entry", re.compile(rb'"structure"\s*:\s*\{')), ("structure", re.compile(rb'"lattice"\s*:\s*\{')))
+_TASK_KEY = re.compile(rb'"(?:calcs_reversed|orig_inputs|input|output)"\s*:\s*[\[{]')
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 _KEYS = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\{?')
 _LAST_KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\Z')
@@ -63,7 +65,8 @@ class Chunk:
 
 
 def record_depth(head: bytes) -> tuple[int, str] | None:
-    """How many braces are open around the content of a record, and its kind: ``"entry"`` or ``"structure"`` (a bare one).
+    """How many braces are open around the content of a record, and its kind: ``"entry"``, ``"structure"`` (a bare one) or
+    ``"task"`` (a task document of the Materials Project or emmet).
 
     Args:
         head: the first bytes of the file.
@@ -73,6 +76,9 @@ def record_depth(head: bytes) -> tuple[int, str] | None:
     """
     if head.lstrip(_BLANK)[:1] not in (b"{", b"["):
         return None
+    task = _task_depth(head)
+    if task is not None:
+        return task, "task"
     for kind, key in _RECORD_KEYS:
         if found := key.search(head):
             _, steps = _marks(head[: found.start()])
@@ -80,7 +86,25 @@ def record_depth(head: bytes) -> tuple[int, str] | None:
     return None
 
 
-def iter_chunks(file: io.BufferedIOBase, depth: int, name: str, block: int = BLOCK, by_place: bool = False) -> Iterator[Chunk]:
+def _task_depth(head: bytes) -> int | None:
+    """Braces open inside a task document: one with calculations, or with an input or output that has the structure."""
+    found = [match.start() for match in _TASK_KEY.finditer(head)]
+    structure = _RECORD_KEYS[0][1].search(head)
+    if not found or (structure is None and b'"calcs_reversed"' not in head):
+        return None
+    depth = min(_level(head, place) for place in (found[0], head.rfind(b'"calcs_reversed"')) if place >= 0)
+    inside = structure is None or _level(head, structure.start()) > depth
+    return max(depth, 1) if inside or b'"calcs_reversed"' in head else None
+
+
+def _level(head: bytes, place: int) -> int:
+    """Braces open at a place."""
+    return int(_marks(head[:place])[1].sum())
+
+
+def iter_chunks(
+    file: io.BufferedIOBase, depth: int, name: str, block: int = BLOCK, by_place: bool = False, recover: bool = True
+) -> Iterator[Chunk]:
     """The records of an open file, about a block of bytes at a time.
 
     Where brackets do not match, records are told by how they begin, until they match again: the damaged one is a record
@@ -92,6 +116,7 @@ def iter_chunks(file: io.BufferedIOBase, depth: int, name: str, block: int = BLO
         name: the file, for messages.
         block: bytes.
         by_place: leave the text out; it is for workers to read.
+        recover: tell records by how they begin where brackets do not match; not of task documents, which hold such again.
 
     Raises:
         DataError: if the file breaks off, or brackets do not match from some place on; all records before have been given
@@ -104,7 +129,7 @@ def iter_chunks(file: io.BufferedIOBase, depth: int, name: str, block: int = BLO
         text += more
         opening = opening or text.lstrip(_BLANK)[:1]
         found = find_records(text, depth, level)
-        pattern = pattern or beginning(text, found.spans)
+        pattern = pattern or (beginning(text, found.spans) if recover else None)
         if pattern is not None and (place := off_course(text, found, depth, pattern, more == b"", 2 * block)) is not None:
             found = recovered(text, found, place, depth, pattern, more == b"")
         if len(found.spans):

@@ -47,7 +47,7 @@ class LabelUnits:
         Raises:
             ConfigError: naming the file.
         """
-        if self.given and source.kind not in _UNSTATED:
+        if self.given and states_units(source.kind):
             label = next(iter(self.given))
             raise ConfigError(
                 f"{source.path} ({source.kind}) states its units: ingest it by itself, without {OPTIONS[label]}=..."
@@ -77,6 +77,11 @@ class LabelUnits:
         wanted = size / factor
         near = [name for name, other in LABEL_UNITS[label].items() if np.isclose(other, abs(wanted), rtol=1e-3)]
         return ("-" if wanted < 0 else "") + (near[0] if near else f"{abs(wanted):.6g}") + ("/atom" if per_atom or was else "")
+
+
+def states_units(kind: str) -> bool:
+    """Whether the units of the labels are part of a format, such as VASP's."""
+    return kind not in _UNSTATED and kind != "store"
 
 
 def _native(kind: str) -> dict[str, str]:

@@ -1,15 +1,15 @@
 """JSON files of the Materials Project, MatPES and pymatgen, plain or compressed, streamed record by record."""
 
-import io
 from collections.abc import Iterator
 
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import open_compressed
+from xclimb.ingest.compressed import Unpacked, open_compressed
 from xclimb.ingest.json_columns import decode_columns
 from xclimb.ingest.json_records import ENERGIES, decode_chunk
 from xclimb.ingest.json_spans import Chunk, iter_chunks
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
+from xclimb.ingest.vasp import energy_flavour
 
 
 def iter_record_chunks(source: Source) -> Iterator[Chunk]:
@@ -18,23 +18,25 @@ def iter_record_chunks(source: Source) -> Iterator[Chunk]:
     Raises:
         DataError: if the file breaks off, or cannot be decompressed; all records before have been given by then.
     """
-    depth, _ = _layout(source)
+    depth, kind = _layout(source)
     with open_compressed(source.path) as file:
-        yield from iter_chunks(file, depth, str(source.path), by_place=isinstance(file, io.BufferedReader))
+        plain = not isinstance(file, Unpacked)
+        yield from iter_chunks(file, depth, str(source.path), by_place=plain, recover=kind != "task")
 
 
-def decode(chunk: Chunk, source: Source, energy: str | None) -> list[Part]:
+def decode(chunk: Chunk, source: Source, energy: str | None, steps: str = "all") -> list[Part]:
     """The records of a chunk as frames; see :func:`xclimb.ingest.json_records.decode_chunk`."""
     chunk = chunk.filled(source.path)
-    how = (_layout(source)[1], which_energy(energy), source.stem, str(source.path))
-    part = decode_columns(chunk, *how)
-    return [part] if part is not None else decode_chunk(chunk, *how)
+    kind = _layout(source)[1]
+    which = energy_flavour(energy) if kind == "task" else which_energy(energy)
+    part = decode_columns(chunk, kind, which, source.stem, str(source.path))
+    return [part] if part is not None else decode_chunk(chunk, kind, which, source.stem, str(source.path), steps)
 
 
-def iter_records(source: Source, energy: str | None) -> Iterator[Part]:
+def iter_records(source: Source, energy: str | None, steps: str = "all") -> Iterator[Part]:
     """The records of a file as frames, some megabytes at a time."""
     for chunk in iter_record_chunks(source):
-        yield from decode(chunk, source, energy)
+        yield from decode(chunk, source, energy, steps)
 
 
 def which_energy(energy: str | None) -> str:

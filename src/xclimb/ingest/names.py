@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xclimb.data.frames import Frames
-from xclimb.errors import XclimbWarning
+from xclimb.errors import XclimbWarning, counted
 
 _DIGITS = 5  # decimals of Å, eV/Å and eV that count for sameness
 
@@ -47,7 +47,8 @@ class Names:
     def warn(self) -> None:
         """Say that frames were renamed, if any were."""
         if self.renamed:
-            text = f"{len(self.renamed)} frame id(s) stood for another frame already: renamed, {self.renamed[0]!r} the first"
+            told = counted(len(self.renamed), "frame id")
+            text = f"{told} stood for another frame already: renamed, {self.renamed[0]!r} the first"
             warnings.warn(text, XclimbWarning, stacklevel=3)
 
 

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from xclimb.data.isolated import is_isolated_atom
+from xclimb.data.label_schema import LabelUse
 from xclimb.data.store_writer import StoreWriter
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
+from xclimb.files import to_csv
 from xclimb.ingest.audit import Reject, resolve_checks
 from xclimb.ingest.names import Names
 from xclimb.ingest.parts import Part
-from xclimb.ingest.second_look import Files, Look, rejects_of
+from xclimb.ingest.second_look import ZERO_CHECKS, Files, Look, rejects_of, without_labels
 from xclimb.ingest.sources import Source
 from xclimb.ingest.tasks import Done, Reading
 
@@ -48,10 +51,12 @@ class Receiver:
     ):
         self.writer, self.resolve, self.skip_known, self.duplicate = writer, resolve, skip_known, duplicate
         self.names, self.reasons, self.warned = Names(), Counter[str](), Counter[str]()
+        self.others, self._others_here = Counter[str](), set[str]()  # files at levels of theory that were passed over
         self.tasks, self.n_out, self.path, self.known = 0, 0, "", set[int]()
         self.rows_before = 0  # frames in the store where the current file begins
         self.first_source = 0  # frames of the first file
         self.n_files = 0
+        self.use, self.isolated = LabelUse(), 0
         self._last = time.monotonic()
         if writer.state is not None:
             self._resume(writer.state)
@@ -68,6 +73,11 @@ class Receiver:
         """Frames rejected so far."""
         return self.reasons.total()
 
+    def why(self) -> str:
+        """The reasons of the rejects, and the way out where there is an option for it."""
+        way = "; checks={'converged': 'warn'} keeps steps whose electrons did not converge" * ("not converged" in self.reasons)
+        return ", ".join(f"{n} {reason}" for reason, n in self.reasons.most_common()) + way
+
     def take(self, done: Done) -> None:
         """Add the frames of a task, and list its rejects.
 
@@ -76,8 +86,11 @@ class Receiver:
         """
         if str(done.source.path) != self.path:
             self.names.next_file()
+            self._others_here = set()
             self.path, self.rows_before, self.n_files = str(done.source.path), self.n_out, self.n_files + 1
             self.writer.side(_FILES).write((json.dumps([self.n_out, self.path, done.source.kind]) + "\n").encode())
+        self.others.update(done.others - self._others_here)
+        self._others_here |= done.others
         for part, prints in zip(done.parts, done.fingerprints, strict=True):
             self._take(part, prints, done.source)
         if done.theory_error:
@@ -100,29 +113,38 @@ class Receiver:
         files = Files.read(self.writer.work / _FILES, self.n_out)
         parts, checks = self.writer.written(), resolve_checks(reading.checks)
         found = look(parts, files.groups(), checks, reading.limits)
-        ids = np.concatenate([part.frame_id[:0] for part in parts] + [part.frame_id for part in parts if found.outliers])
-        told = rejects_of(found, files, reading.units, {row: str(ids[row]) for row in found.outliers}, checks)
-        wrong = [reject for reject in told if not reject.frame_id]  # of whole files
+        named = np.unique(np.concatenate([[*found.outliers], *(zero.rows for zero in found.zeros)]).astype(np.int64))
+        ids = np.concatenate([part.frame_id[:0] for part in parts] + [part.frame_id for part in parts if len(named)])
+        told = rejects_of(found, files, reading.units, {int(row): str(ids[row]) for row in named}, checks)
+        wrong = [reject for reject in told if not reject.frame_id and reject.reason.endswith("unit")]  # of whole files
         if any(reject.action == "reject" for reject in wrong):
             raise DataError("; also ".join(reject.detail for reject in wrong))
         for reject in wrong:
             warnings.warn(reject.detail, XclimbWarning, stacklevel=2)
         self._list(told)
-        if found.outliers and checks["outlier"] == "reject":
-            self.writer.keep(~np.isin(np.arange(self.n_out), list(found.outliers)))
-            self.n_out -= len(found.outliers)
+        zeros = [zero for zero in found.zeros if checks[ZERO_CHECKS[zero.label]] == "reject"]
+        out = [*found.outliers] if checks["outlier"] == "reject" else []
+        if zeros or out:
+            kept = ~np.isin(np.arange(self.n_out), out)
+            self.writer.rewrite(lambda frames, first: without_labels(frames, zeros, first)[kept[first : first + len(frames)]])
+            self.n_out -= len(out)
 
     def flush(self) -> None:
         """Make a checkpoint."""
         self.writer.side(REJECTS)
-        counts = {"reasons": dict(self.reasons), "warned": dict(self.warned)}
+        counts = {"reasons": dict(self.reasons), "warned": dict(self.warned), "others": dict(self.others)}
         places = [self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files]
-        self.writer.checkpoint({"places": places, "path": self.path, **counts})
+        here = sorted(self._others_here)
+        labels = {"taken": self.use.taken, "left": self.use.left, "isolated": self.isolated}
+        self.writer.checkpoint({"places": places, "path": self.path, "others_here": here, "labels": labels, **counts})
         self._last = time.monotonic()
 
     def _resume(self, state: dict) -> None:
         self.tasks, self.n_out, self.rows_before, self.first_source, self.n_files = state["places"]
         self.path, self.reasons, self.warned = state["path"], Counter(state["reasons"]), Counter(state["warned"])
+        self.others, self._others_here = Counter(state["others"]), set(state["others_here"])
+        labels = state["labels"]
+        self.use, self.isolated = LabelUse(labels["taken"], labels["left"]), labels["isolated"]
         ids = self.writer.frame_ids()
         self.names.seen, self.names.own = set(ids[: self.rows_before]), set(ids[self.rows_before :])
         self.writer.side(REJECTS)
@@ -136,6 +158,7 @@ class Receiver:
 
     def _take(self, part: Part, prints: np.ndarray, source: Source) -> None:
         self._list(part.rejects)
+        self.use.add(part.use)
         if not len(part.frames):
             return
         frames = part.frames.with_theory(self.resolve(part.frames.theory, source))
@@ -152,6 +175,7 @@ class Receiver:
         except TheoryError as error:
             raise TheoryError(f"{source.path}: {error}") from None
         self.n_out += len(frames)
+        self.isolated += int(is_isolated_atom(frames).sum())
 
     def _twice(self, prints: list[int]) -> np.ndarray:
         """Which frames were there already ``[S]``."""
@@ -187,6 +211,4 @@ class Receiver:
 
 
 def _lines(rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode("utf-8", errors="replace")
+    return to_csv(rows, lineterminator="\r\n").encode("utf-8", errors="replace")

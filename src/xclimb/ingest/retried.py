@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from xclimb.errors import DataError
-from xclimb.ingest.parts import Part
+from xclimb.files import from_cell
 from xclimb.ingest.tasks import Done
 
 Wanted = dict[str, set[int] | None]
@@ -28,7 +28,7 @@ def rejected_files(table: Path) -> Wanted:
     try:
         wanted: Wanted = {}
         for row in rows:
-            name, index = row["file"], int(row["index"])
+            name, index = from_cell(row["file"]), int(row["index"])
             before = wanted.get(name, set())
             wanted[name] = None if index < 0 or before is None else before | {index}
     except (KeyError, ValueError, TypeError):
@@ -49,6 +49,6 @@ def only_rejected(done: Done, wanted: Wanted, store: Path) -> Done:
     for part, numbers in zip(done.parts, done.fingerprints, strict=True):
         chosen = np.isin(part.places, list(rows))
         rejects = [reject for reject in part.rejects if reject.index in rows]
-        parts.append(Part(part.frames[chosen], part.first, rejects, part.places[chosen]))
+        parts.append(replace(part, frames=part.frames[chosen], rejects=rejects, places=part.places[chosen]))
         prints.append(numbers[chosen] if len(numbers) else numbers)
     return replace(done, parts=parts, fingerprints=prints)

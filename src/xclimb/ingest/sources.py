@@ -1,11 +1,12 @@
 """Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
 
+import glob
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xclimb.data.store import is_store
+from xclimb.data.store import is_store, verify_store
 from xclimb.errors import DataError
 from xclimb.ingest.compressed import BROKEN, head_of, open_compressed, read_on
 from xclimb.ingest.json_spans import record_depth
@@ -49,6 +50,23 @@ class _UnreadableError(DataError):
     """A file that cannot be opened: of one among many it is a reject, by itself an error."""
 
 
+def expanded(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """Files and folders; a pattern becomes what fits it, in the order of names.
+
+    Raises:
+        DataError: if nothing fits a pattern.
+    """
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    out = []
+    for path in many:
+        text = os.fspath(path)
+        fitting = sorted(glob.glob(text, recursive=True)) if not Path(text).exists() and glob.has_magic(text) else [text]
+        if not fitting:
+            raise DataError(f"no file fits the pattern {text}: check the spelling")
+        out += [Path(one) for one in fitting]
+    return out
+
+
 def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     """The readable files of a folder and of the folders below it (or the one file), and the files passed over.
 
@@ -89,6 +107,18 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
     return sources, passed
 
 
+def files_of(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[list[Source], tuple[Path, ...]]:
+    """The files that paths and patterns name, and those of folders that are passed over.
+
+    Raises:
+        DataError: if there is nothing to read.
+    """
+    found = [find_sources(path) for path in expanded(paths)]
+    sources = [source for files, _ in found for source in files]
+    check_readable(sources)
+    return sources, tuple(path for _, others in found for path in others)
+
+
 def check_readable(sources: Sequence[Source]) -> None:
     """Refuse sources of which not one can be opened.
 
@@ -98,6 +128,17 @@ def check_readable(sources: Sequence[Source]) -> None:
     if sources and all(source.problem for source in sources):
         rest = f"; none of the {len(sources)} files can be" if len(sources) > 1 else ""
         raise DataError(f"{sources[0].problem}{rest}")
+
+
+def check_stores(sources: Sequence[Source]) -> None:
+    """Compare the checksums of all stores: what is copied out of one gets fresh checksums.
+
+    Raises:
+        DataError: naming the first file that is damaged.
+    """
+    for source in sources:
+        if source.kind == "store":
+            verify_store(source.path)
 
 
 def _source(path: Path, stem: str, kind_of: Callable[[Path], str | None]) -> Source | None:
@@ -193,9 +234,14 @@ def _ase_format(path: Path, head: bytes, by_name: bool) -> str | None:
         kind = _by_name(path)
     if kind is None or not ioformats[kind].can_read:
         return None
-    if kind == "json" and b'"numbers"' not in head and b'"ids"' not in head:  # any JSON; a database has these
+    if kind == "json" and not _is_database(path, head):
         return None
     return kind
+
+
+def _is_database(path: Path, head: bytes) -> bool:
+    """Whether a JSON file is a database of ASE: its rows have these keys, maybe behind long constraints."""
+    return any(key in head or key in head_of(path, _RECORDS) for key in (b'"numbers"', b'"ids"'))
 
 
 def _by_name(path: Path) -> str | None:

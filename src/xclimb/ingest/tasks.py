@@ -6,17 +6,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from xclimb.data.frames import LABELS
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import iter_store
+from xclimb.data.theory import functional_name
 from xclimb.errors import DataError, TheoryError
-from xclimb.ingest.audit import Limits, Reject, audit
+from xclimb.ingest.audit import NO_LABEL, Limits, Reject, audit
 from xclimb.ingest.json_spans import Chunk
-from xclimb.ingest.label_units import LabelUnits
+from xclimb.ingest.label_units import LabelUnits, states_units
+from xclimb.ingest.levels import FAMILIES, is_other_level, wanted_parts
 from xclimb.ingest.names import fingerprints
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
 
 _WHOLE = 16_000_000  # bytes of a file that a worker reads by itself, at most
+_HELD = 512_000_000  # bytes of frames that it holds then: a compressed file may be larger than it seems
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,9 @@ class Reading:
         steps: ionic steps of a VASP run: ``"all"`` or ``"last"``.
         limits: what the audit believes.
         checks: check -> action, see :func:`xclimb.ingest.audit.audit`.
+        only: name of the one level of theory that is read, see :func:`xclimb.ingest.levels.level_name`.
         units: units of the labels, where they are not the usual of a format.
+        labels: ``"required"`` (a frame without any is a reject), ``"optional"``, or ``"ignored"`` (only structures are read).
     """
 
     functional: str | None = None
@@ -40,12 +46,18 @@ class Reading:
     limits: Limits = field(default_factory=Limits)
     checks: Mapping[str, str] = field(default_factory=dict)
     units: LabelUnits = field(default_factory=LabelUnits)
+    only: str | None = None
+    labels: str = "required"
 
     def __post_init__(self):
+        if self.labels not in ("required", "optional", "ignored"):
+            raise DataError(f"labels={self.labels!r}: give required, optional or ignored")
         if self.energy not in (None, "uncorrected", "corrected", "e_0", "free"):
             raise DataError(f"energy={self.energy!r}: give uncorrected or corrected (JSON), e_0 or free (VASP)")
         if self.steps not in ("all", "last"):
             raise DataError(f"steps={self.steps!r}: give all or last")
+        if self.only is not None and functional_name(self.only) in FAMILIES:  # of the frames that are left
+            object.__setattr__(self, "functional", self.functional or self.only)
 
 
 @dataclass(frozen=True)
@@ -61,13 +73,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a task: audited parts, a number telling each frame of each part, and why the file ends early, if so."""
+    """What became of a task: audited parts, a number telling each frame of each part, why the file ends early, if so, and
+    the levels of theory that were passed over.
+    """
 
     source: Source
     parts: list[Part]
     fingerprints: list[np.ndarray]
     error: str | None = None
     theory_error: str | None = None
+    others: frozenset[str] = frozenset()
 
 
 def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
@@ -81,7 +96,8 @@ def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
     if source.problem is not None:
         yield replace(plain, error=source.problem)
         return
-    if source.kind != "records" and source.path.is_file() and source.path.stat().st_size < _WHOLE:
+    small = source.kind != "records" and source.path.is_file() and source.path.stat().st_size < _WHOLE
+    if small or is_other_level(source, reading.only, reading.functional):
         yield plain
         return
     try:
@@ -109,19 +125,27 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
     elif source.kind == "parquet":
         from xclimb.ingest.parquet import iter_parquet
 
-        yield from iter_parquet(source, reading.functional, reading.keys, reading.energy)
+        yield from iter_parquet(source, reading.only or reading.functional, reading.keys, reading.energy)
     elif source.kind == "records":
         from xclimb.ingest.mp_json import iter_records
 
-        yield from iter_records(source, reading.energy)
+        yield from iter_records(source, reading.energy, reading.steps)
     elif source.kind == "vasp-xml":
         from xclimb.ingest.vasp import iter_vasprun
 
         yield from iter_vasprun(source, reading.energy, reading.steps)
+    elif reading.labels == "ignored":
+        from xclimb.ingest.ase_files import iter_structures
+
+        yield from iter_structures(source)
+    elif source.kind == "vasp-out":
+        from xclimb.ingest.vasp_outcar import iter_outcar
+
+        yield from iter_outcar(source, reading.energy, reading.steps)
     else:
         from xclimb.ingest.ase_files import iter_ase
 
-        yield from iter_ase(source, reading.keys)
+        yield from iter_ase(source, reading.keys, reading.functional)
 
 
 def run_task(task: Task) -> Done:
@@ -129,9 +153,10 @@ def run_task(task: Task) -> Done:
     collecting = gc.isenabled()
     gc.disable()  # parsed JSON holds very many objects and no cycles: the collector would double the time
     try:
-        parts, error, theory_error = [], task.error, None
+        parts, error, theory_error, others = [], task.error, None, set[str]()
+        only, functional = task.reading.only, task.reading.functional
         try:
-            for part in _decoded(task):
+            for part in wanted_parts(_decoded(task), task.source, only, functional, others):
                 parts.append(_audited(part, task))  # noqa: PERF401 (what came before an error is kept)
         except DataError as problem:
             error = str(problem)
@@ -139,32 +164,55 @@ def run_task(task: Task) -> Done:
             theory_error = str(problem)
         wanted = task.reading.checks.get("duplicate") != "off"
         numbers = [fingerprints(part.frames) if wanted else np.zeros(0, dtype=np.uint64) for part in parts]
-        return Done(task.source, parts, numbers, error, theory_error)
+        return Done(task.source, parts, numbers, error, theory_error, frozenset(others))
     finally:
         if collecting:
             gc.enable()
+
+
+def _bounded(parts: Iterator[Part], source: Source) -> Iterator[Part]:
+    """The parts of a file that a worker holds as a whole, as far as there is room."""
+    size = 0
+    for part in parts:
+        size += sum(
+            column.nbytes for column in (part.frames.positions, part.frames.forces, part.frames.cells, part.frames.stress)
+        )
+        yield part
+        if size > _HELD:
+            raise DataError(
+                f"{source.path} unpacks to more than {_HELD:,} bytes of frames: unpack it first, it is streamed then"
+            )
 
 
 def _decoded(task: Task) -> Iterator[Part]:
     if task.chunk is not None:
         from xclimb.ingest.mp_json import decode
 
-        yield from decode(task.chunk, task.source, task.reading.energy)
+        yield from decode(task.chunk, task.source, task.reading.energy, task.reading.steps)
     elif task.part is not None:
         yield task.part
     elif task.error is None:
-        yield from iter_parts(task.source, task.reading)
+        yield from _bounded(iter_parts(task.source, task.reading), task.source)
 
 
 def _audited(part: Part, task: Task) -> Part:
     """The sound frames of a part; those that are not join its rejects."""
     if task.source.kind != "store":
         part = replace(part, frames=task.reading.units.convert(part.frames, task.source.kind))
-    found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=task.reading.checks)
+    checks = dict(task.reading.checks)
+    if task.reading.labels != "required" or task.source.kind == "store":  # of a store it was decided when it was made
+        checks.setdefault("unlabelled", "off")
+    if task.reading.labels == "ignored":
+        checks |= {"converged": "off"}
+        part = replace(part, frames=part.frames.replace(**dict.fromkeys(LABELS)))
+    stated = states_units(task.source.kind)
+    found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=checks, units_stated=stated)
+    why = part.use.told_left()
+    found = [replace(one, detail=why) if why and one.reason == NO_LABEL else one for one in found]
     sound = np.ones(len(part.frames), dtype=bool)
     sound[[reject.index for reject in found if reject.action == "reject"]] = False
     told = [replace(reject, index=int(part.places[reject.index])) for reject in found]
     rejects: list[Reject] = sorted(part.rejects + told, key=lambda reject: reject.index)
     if sound.all():
         return replace(part, rejects=rejects)
-    return Part(part.frames[sound], part.first, rejects, part.places[sound])
+    return replace(part, frames=part.frames[sound], rejects=rejects, places=part.places[sound])

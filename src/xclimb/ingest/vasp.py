@@ -4,6 +4,7 @@ The XML is read as a stream, so that of an unfinished or broken run every whole 
 breaks off behind its labels, or before the energy alone and the OSZICAR has that.
 """
 
+import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ from xclimb.ingest.compressed import BROKEN, open_compressed
 from xclimb.ingest.parts import Part
 from xclimb.ingest.sources import Source
 from xclimb.ingest.vasp_oszicar import OszicarStep, beside, of_this_run, read_oszicar
-from xclimb.ingest.vasp_theory import vasprun_theory
+from xclimb.ingest.vasp_tags import vasprun_theory
+from xclimb.ingest.vasp_xml import iter_xml
 from xclimb.units import vasp_kbar_to_ev_a3
 
 _MAGNETIZATION = re.compile(rb"magnetization \(x\)(.*?)\n\s*tot ", re.DOTALL)
+_BLOCK, _MARK = 8_000_000, 40  # bytes of an OUTCAR read in one go; of the words that begin a table
 _DIRECTIONS = re.compile(rb"magnetization \([yz]\)")
 
 
@@ -41,9 +44,7 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
     Raises:
         DataError: if the file has no whole ionic step, or breaks off (the whole steps have been given by then).
     """
-    if energy not in (None, "e_0", "free"):
-        raise DataError(f"energy={energy!r} is none that VASP runs have: give e_0 or free")
-    flavour = energy or "e_0"
+    flavour = energy_flavour(energy)
     theory = vasprun_theory(source.path, flavour)
     found: list[dict | _StepError] = []
     broken = None
@@ -72,6 +73,17 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
         raise DataError(f"{source.path} breaks off after ionic step {len(found)} ({broken}): the run is unfinished or damaged")
 
 
+def energy_flavour(energy: str | None) -> str:
+    """``"e_0"`` unless another of VASP's energies is asked for.
+
+    Raises:
+        DataError: if VASP has none of that name.
+    """
+    if energy not in (None, "e_0", "free"):
+        raise DataError(f"energy={energy!r} is none that VASP runs have: give e_0 or free")
+    return energy or "e_0"
+
+
 def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list) -> "Iterator[dict | _StepError]":
     """Each ionic step as it is read; nothing of the file is kept but what the next steps need.
 
@@ -82,24 +94,21 @@ def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list
     most, current, ended = 0, None, set[str]()
     try:
         with open_compressed(path) as file:
-            for event, element in ET.iterparse(file, events=("start", "end")):
+            for event, element in iter_xml(file, path):
                 if element.tag == "calculation":
                     current, ended = (element if event == "start" else None), set()
                 if event == "start":
                     continue
                 if element.tag == "atominfo":
                     numbers = [_atomic_number(rc[0].text) for rc in element.findall("array[@name='atoms']/set/rc")]
-                elif element.tag == "i" and element.get("name") == "NELM" and current is None:
-                    most = int(element.text or 0)
+                elif element.tag in ("incar", "parameters"):
+                    most = _most_iterations(element) or most
                 elif element.tag in ("structure", "varray"):
                     ended.add(element.get("name") or element.tag)
                 elif element.tag == "energy" and "structure" in ended:  # those of electronic steps come before
                     ended.add("energy")
                 elif element.tag == "calculation":
                     yield _tried(element, numbers, most, flavour)
-                    element.clear()
-                elif element.tag in ("dos", "eigenvalues", "projected", "kpoints"):  # large, and not needed
-                    element.clear()
     except (ET.ParseError, *BROKEN):
         told = of_this_run(oszicar, _free_energies(done))[len(done) :]
         if current is not None and "energy" in ended:
@@ -107,6 +116,17 @@ def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list
         elif current is not None and "stress" in ended and told:
             yield _tried(current, numbers, most, flavour, told[0])
         raise
+
+
+def _most_iterations(tags: ET.Element) -> int:
+    """NELM of the INCAR or the parameter list; the one of "response functions" (1 by default) limits other iterations."""
+    found = tags.find(".//separator[@name='electronic convergence']/i[@name='NELM']")
+    if found is None:
+        found = next(
+            (i for part in (tags, *tags.findall("separator[@name='electronic']")) for i in part.findall("i[@name='NELM']")),
+            None,
+        )
+    return 0 if found is None else int(found.text or 0)
 
 
 def _tried(
@@ -148,26 +168,37 @@ def _free_energies(steps: list) -> list[float]:
 
 
 def _energy(element: ET.Element, electronic: list[ET.Element], flavour: str) -> float:
-    """Energy of a step. Its own e_0_energy is wrong in many versions of VASP: dispersion is only in the free energy.
-
-    What smearing takes away is the same before and after dispersion is added, so e_0 is the free energy of the step plus the
-    difference of the two in the last electronic step.
-    """
     free = _scalar(element, "energy/i[@name='e_fr_energy']")
     if free is None:
         raise _StepError("no energy")
-    if flavour == "free":
-        return free
     own = _scalar(element, "energy/i[@name='e_0_energy']")
     last = electronic[-1] if electronic else None
     if last is None:
+        return energy_of_step(free, own, own, free, flavour) if own is not None else free
+    zero, smeared = _scalar(last, "energy/i[@name='e_0_energy']"), _scalar(last, "energy/i[@name='e_fr_energy']")
+    if flavour == "e_0" and own is None and (zero is None or smeared is None):
+        raise _StepError("no energy at zero smearing")
+    return energy_of_step(free, own, zero, smeared, flavour)
+
+
+def energy_of_step(free: float, own: float | None, zero: float | None, smeared: float | None, flavour: str) -> float:
+    """Energy of an ionic step, eV. Its own e_0_energy is wrong in many versions of VASP: dispersion is only in the free energy.
+
+    What smearing takes away is the same before and after dispersion is added, so e_0 is the free energy of the step plus the
+    difference of the two in the last electronic step.
+
+    Args:
+        free: free energy of the step.
+        own: its e_0_energy.
+        zero: e_0_energy of its last electronic step.
+        smeared: free energy of that.
+        flavour: ``"e_0"`` or ``"free"``.
+    """
+    if flavour == "free":
+        return free
+    if zero is None or smeared is None:
         return free if own is None else own
-    zero, with_smearing = _scalar(last, "energy/i[@name='e_0_energy']"), _scalar(last, "energy/i[@name='e_fr_energy']")
-    if zero is None or with_smearing is None:
-        if own is None:
-            raise _StepError("no energy at zero smearing")
-        return own
-    return float(np.round(free + zero - with_smearing, 8))
+    return float(np.round(free + zero - smeared, 8))
 
 
 def _scalar(element: ET.Element, path: str) -> float | None:
@@ -223,10 +254,9 @@ def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
         return missing
     with suppress(*BROKEN):
         with open_compressed(outcar) as file:
-            text = file.read()
-        if _DIRECTIONS.search(text):  # not collinear: three components an atom
+            tables = _tables(file)
+        if tables is None:  # not collinear: three components an atom
             return missing
-        tables = [_table(found[1]) for found in _MAGNETIZATION.finditer(text)]
         if len(tables) > len(steps):  # the last is written twice
             tables = tables[: len(steps) - 1] + tables[-1:]
         elif len(tables) < len(steps):
@@ -235,6 +265,22 @@ def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
             tables = [np.zeros(0)] * (len(steps) - 1) + tables
         return [table if len(table) == len(empty) else empty for table, empty in zip(tables, missing, strict=True)]
     return missing
+
+
+def _tables(file: io.BufferedIOBase) -> list[np.ndarray] | None:
+    """Every table of moments in an OUTCAR; None if their directions are written too."""
+    tables, text = [], b""
+    while more := file.read(_BLOCK):
+        text += more
+        if _DIRECTIONS.search(text):
+            return None
+        end = 0
+        for found in _MAGNETIZATION.finditer(text):
+            tables.append(_table(found[1]))
+            end = found.end()
+        begun = text.rfind(b"magnetization (", end)
+        text = text[begun if 0 <= len(text) - begun < _BLOCK and begun >= 0 else -_MARK :]
+    return tables
 
 
 def _table(text: bytes) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from xclimb.ingest.compressed import BROKEN, open_compressed
 
 _STEP = re.compile(rb"^\s*\d+ .*?F=\s*(\S+)\s+E0=\s*(\S+).*?(?:mag=\s*(.*))?$", re.MULTILINE)
+_COMPRESSED = (".gz", ".bz2", ".xz")
 _SAME = 2e-7  # relative: energies have eight digits
 
 
@@ -49,8 +50,10 @@ def of_this_run(steps: list[OszicarStep], free: list[float]) -> list[OszicarStep
     return steps if same else []
 
 
-def beside(vasprun: Path, name: str) -> Path | None:
-    """Another file of the same run, plain or compressed."""
-    middle = vasprun.name.removeprefix("vasprun").split(".xml")[0]
-    names = [f"{name}{middle}{end}" for end in ("", ".gz", ".bz2", ".xz")]
-    return next((vasprun.with_name(one) for one in names if vasprun.with_name(one).is_file()), None)
+def beside(path: Path, name: str, own: str = "vasprun") -> Path | None:
+    """Another file of the same run, plain or compressed, by the name that a file has (``own``) and is to have."""
+    middle = path.name.removeprefix(own).split(".xml")[0]
+    for end in _COMPRESSED:
+        middle = middle.removesuffix(end)
+    names = [f"{name}{middle}{end}" for end in ("", *_COMPRESSED)]
+    return next((path.with_name(one) for one in names if path.with_name(one).is_file()), None)

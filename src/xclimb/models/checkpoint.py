@@ -1,19 +1,17 @@
 """Potentials on disk: ``potential.json`` (what it is) beside ``weights.safetensors`` (its numbers). Never pickle."""
 
 import hashlib
-import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
+from torch import Tensor
 
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import CheckpointError, XclimbError
+from xclimb.files import read_json, to_json, write_folder
 from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.references import AtomRef
 
@@ -37,44 +35,8 @@ def save_potential(potential: "Potential", folder: Path) -> Path:
     }
     if folder.exists() and not (folder / _CARD).exists():
         raise CheckpointError(f"{folder} exists and is not a potential: choose another folder")
-    write_folder(folder, {_WEIGHTS: weights, _CARD: json.dumps(card, indent=1, allow_nan=False).encode()})
+    write_folder(folder, {_WEIGHTS: weights, _CARD: to_json(card)})
     return folder
-
-
-def write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files into a new folder beside its place, down to the disk, then rename it; a former one goes away last.
-
-    Raises:
-        OSError: if there is no room or no right to write; what was there before is untouched, nothing new is left.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for name, content in files.items():
-            with (beside / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        beside.chmod(0o755)
-        _exchange(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _exchange(new: Path, place: Path) -> None:
-    if not place.exists():
-        os.replace(new, place)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
-    try:
-        os.replace(place, old / place.name)
-        os.replace(new, place)
-    except OSError:
-        if not place.exists():
-            os.replace(old / place.name, place)
-        old.rmdir()
-        raise
-    shutil.rmtree(old)
 
 
 def load_potential(folder: Path) -> "Potential":
@@ -98,6 +60,7 @@ def load_potential(folder: Path) -> "Potential":
         if network.pop("kind") != "chgnet":
             raise CheckpointError(f"{folder / _CARD} names a network this xclimb does not know")
         state = read_tensors(weights)
+        _check_sizes(network, state)
         model = CHGNet.from_state(CHGNetConfig(**network), state)
         references, theory = AtomRef.from_dict(card["references"]), LevelOfTheory.from_dict(card["theory"])
         return Potential(model, references, theory, str(card["name"]))
@@ -108,10 +71,19 @@ def load_potential(folder: Path) -> "Potential":
         raise CheckpointError(f"{folder / _CARD}: {error}") from None
 
 
+def _check_sizes(network: dict, state: dict[str, Tensor]) -> None:
+    """Refuse an architecture that its weights cannot belong to, before anything of its size is made."""
+    numbers = sum(value.numel() for value in state.values())
+    most = {"n_blocks": len(state), "readout_layers": len(state), "cutoff": 20, "bond_cutoff": 20, "envelope_power": 100}
+    for name, value in network.items():
+        if not isinstance(value, bool | int | float) or not 0 <= value <= most.get(name, numbers):
+            raise CheckpointError(f"{name} cannot be {value!r:.40} with {numbers} weights: restore it from a copy")
+
+
 def _read_card(folder: Path) -> dict:
     path = folder / _CARD
     try:
-        card = json.loads(path.read_text())
+        card = read_json(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): {folder} is not a saved potential") from None
     except ValueError:

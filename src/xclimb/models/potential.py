@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, XclimbWarning
 from xclimb.graph import build_batch
-from xclimb.models.chgnet import MAX_Z, CHGNet, Output
-from xclimb.models.paths import evaluator_of, path_of
+from xclimb.models.base import Output, backend_of
+from xclimb.models.chgnet import MAX_Z, CHGNet
 from xclimb.neighbours import Search, find_bonds
 from xclimb.references import AtomRef
+from xclimb.units import ev_a3_to_gpa
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Warn = Callable[[str], None]  # takes a sentence that the user should read
 BATCH_ATOMS = {"cpu": 256, "cuda": 4096, "mps": 1024}  # atoms a batch; small batches stay in a CPU's cache
 
 
@@ -47,6 +49,14 @@ class Prediction:
         """eV/atom."""
         return self.energy / len(self.site_energies)
 
+    def __repr__(self) -> str:
+        largest = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
+        pressure = -ev_a3_to_gpa(np.trace(self.stress)) / 3
+        return (
+            f"Prediction({self.energy:.6g} eV, {self.energy_per_atom:.6g} eV/atom; {len(self.site_energies)} atoms, "
+            f"|forces| up to {largest:.4g} eV/Å, pressure {pressure:.4g} GPa, |magmoms| {np.abs(self.magmoms).sum():.3g} µB)"
+        )
+
 
 class Potential:
     """Energy, forces, stress, magnetic moments and site energies of structures, at a stated level of theory.
@@ -70,22 +80,26 @@ class Potential:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return self.model.atom_embedding.weight.device
+        return next(self.model.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the network."""
-        return self.model.atom_embedding.weight.dtype
+        return next(self.model.parameters()).dtype
 
     # -- predictions ------------------------------------------------------------------------------
 
-    def predict(self, x: Any, batch_atoms: int | None = None, search: Search = find_bonds) -> "Prediction | list[Prediction]":
+    def predict(
+        self, x: Any, batch_atoms: int | None = None, search: Search = find_bonds, warn: Warn | None = None
+    ) -> "Prediction | list[Prediction]":
         """Predict one structure, or many.
 
         Args:
             x: ASE atoms, a pymatgen structure, a Frames, or a list of any of these.
             batch_atoms: about how many atoms are computed at a time; None chooses for the device.
             search: what finds the bonds; a :class:`xclimb.neighbours.VerletList` for one structure that moves.
+            warn: called with a sentence about atoms that are closer than half the sum of their covalent radii, or about
+                references that no data determined; None issues an :class:`~xclimb.errors.XclimbWarning`.
 
         Returns:
             One prediction for one structure; a list, one for one, for a list or a Frames.
@@ -95,7 +109,7 @@ class Potential:
             ReferencesError: on an element without a reference energy, naming it.
         """
         frames, single = as_frames(x)
-        site_energies, labelled = self._compute(frames, batch_atoms, search)
+        site_energies, labelled = self._compute(frames, batch_atoms, search, warn or _warn)
         cut = frames.offsets
         many = [
             Prediction(
@@ -111,7 +125,7 @@ class Potential:
 
     def label(self, frames: Frames, batch_atoms: int | None = None) -> Frames:
         """The same structures with this potential's predictions as labels, at its level of theory."""
-        return self._compute(frames, batch_atoms)[1]
+        return self._compute(frames, batch_atoms, find_bonds, _warn)[1]
 
     def interaction_energy(self, frames: Frames, batch_atoms: int | None = None) -> np.ndarray:
         """The network's part of the energy, without references, eV ``[S]`` float64."""
@@ -120,12 +134,12 @@ class Potential:
         sites = torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
         return np.bincount(frames.system, weights=sites, minlength=len(frames))
 
-    def _compute(self, frames: Frames, batch_atoms: int | None, search: Search = find_bonds) -> tuple[np.ndarray, Frames]:
+    def _compute(self, frames: Frames, batch_atoms: int | None, search: Search, warn: Warn) -> tuple[np.ndarray, Frames]:
         """Site energies ``[A]`` and the labelled frames; sums over atoms in float64."""
         self._check_elements(frames)
         references = self.references.energy(frames)  # raises for an element that has none
-        self._warn_uncovered(frames)
-        outputs = list(self._batches(frames, batch_atoms, derivatives=True, search=search))
+        self._warn_uncovered(frames, warn)
+        outputs = list(self._batches(frames, batch_atoms, derivatives=True, search=search, warn=warn))
         columns = {
             name: torch.cat([getattr(out, name) for out in outputs]).double().cpu().numpy()
             for name in ("site_energies", "forces", "stress", "magmoms")
@@ -139,13 +153,20 @@ class Potential:
         return site_energies, frames.replace(energy=energy, theory=self.theory, **columns)
 
     def _batches(
-        self, frames: Frames, batch_atoms: int | None, derivatives: bool, search: Search = find_bonds
+        self,
+        frames: Frames,
+        batch_atoms: int | None,
+        derivatives: bool,
+        search: Search = find_bonds,
+        warn: Warn | None = None,
     ) -> Iterator[Output]:
-        evaluate = evaluator_of(self.model)
+        predict = backend_of(self.model).predict
         for part in atom_batches(frames, batch_atoms or BATCH_ATOMS.get(self.device.type, 1024)):
             batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device, search)
+            if batch.close and warn is not None:
+                warn(batch.close)
             with torch.no_grad():
-                output = evaluate(batch, derivatives)
+                output = predict(self.model, batch, derivatives)
             yield output
 
     def _check_elements(self, frames: Frames) -> None:
@@ -155,15 +176,13 @@ class Potential:
             told = f"atomic number {frames.numbers[first]} is outside 1 to {MAX_Z}, the elements {self.name} knows"
             raise DataError(f"frame {frames.frame_id[frames.system[first]]}: {told}; remove the frame")
 
-    def _warn_uncovered(self, frames: Frames) -> None:
+    def _warn_uncovered(self, frames: Frames, warn: Warn) -> None:
         present = {chemical_symbols[z] for z in frames.elements}
         named = [symbol for symbol in self.references.uncovered if symbol in present]
         if named:
-            warnings.warn(
+            warn(
                 f"the reference energies of {self.name} were not determined by data for {', '.join(named)}: "
-                "total energies of structures with these elements are not meaningful, forces are",
-                XclimbWarning,
-                stacklevel=4,
+                "total energies of structures with these elements are not meaningful, forces are"
             )
 
     # -- new potentials from this one ---------------------------------------------------------------
@@ -195,7 +214,7 @@ class Potential:
         return moved
 
     def describe(self) -> dict:
-        """Name, level of theory, size, precision and path (plain or fused, see :mod:`xclimb.models.paths`), for reports."""
+        """Name, level of theory, size, precision and backend (see :mod:`xclimb.backends.select`), for reports."""
         return {
             "name": self.name,
             "theory": self.theory.to_dict(),
@@ -203,7 +222,7 @@ class Potential:
             "cutoff": self.model.cutoff,
             "bond_cutoff": self.model.bond_cutoff,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "path": path_of(self.model),
+            "backend": backend_of(self.model).name,
             "uncovered": list(self.references.uncovered),
         }
 
@@ -225,6 +244,10 @@ class Potential:
         from xclimb.models.checkpoint import load_potential
 
         return load_potential(Path(folder)).to(device, dtype)
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, XclimbWarning, stacklevel=5)
 
 
 def dtype_of(dtype: str | torch.dtype) -> torch.dtype:

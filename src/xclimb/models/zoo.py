@@ -9,7 +9,7 @@ import torch
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import CheckpointError
 from xclimb.models.chgnet import CHGNet
-from xclimb.models.chgnet_weights import read_network, read_reference_energies
+from xclimb.models.chgnet.pretrained import read_network, read_reference_energies
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
 

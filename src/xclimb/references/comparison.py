@@ -37,6 +37,9 @@ class ReferenceComparison:
     correlation_z2: float
     uncovered: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
+    def __repr__(self) -> str:
+        return f"ReferenceComparison({self.n_both} elements in both: {self.mean:+.3f} ± {self.std:.3f} eV/atom)"
+
     @property
     def n_both(self) -> int:
         """Number of elements that data determined in both tables."""

@@ -1,19 +1,28 @@
 """Fits of elemental reference energies to labelled frames."""
 
 import math
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import MAX_Z, Frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import ConfigError, ReferencesError
+from xclimb.errors import ConfigError, ReferencesError, TheoryError, counted
 from xclimb.references.informed import empty_design, informed_references
 from xclimb.references.linear import Design, FractionFit, build_design, fit_fractions
+from xclimb.references.prior import same_family
 from xclimb.references.table import AtomRef, element_symbols, unknown_values, zero_counts
 from xclimb.units import MEV_PER_EV
 
 KINDS = ("informed", "raw", "residual", "robust")
+DEFAULT_KIND = "informed"  # with a potential; without one only the energies themselves can be fitted
+_RAW_BY_DEFAULT = (
+    "Fitted to the energies themselves (raw), since no potential was given: fitted to what a potential's network leaves over, "
+    "references predict other materials better."
+)
 
 
 @runtime_checkable
@@ -27,12 +36,13 @@ class HasInteraction(Protocol):
 
 
 def fit_references(
-    frames: Frames, potential: HasInteraction | None = None, kind: str = "raw", shifts: AtomRef | None = None
+    frames: FramesLike, potential: HasInteraction | None = None, kind: str | None = None, shifts: AtomRef | None = None
 ) -> AtomRef:
     """Fit elemental reference energies to labelled frames.
 
     Args:
-        frames: structures with energies; those without are left out and counted.
+        frames: structures with energies, or a list of ASE atoms; those without are left out and counted, isolated atoms too
+            are left out.
         potential: whose network's energies are taken off first (``residual``, ``robust``), and whose references are kept for
             elements without data.
         kind: ``"raw"``: least squares of the energies per atom on composition fractions, no intercept (the paper's AtomRef).
@@ -41,6 +51,7 @@ def fit_references(
             if there is no potential; stands 10-20 % of wrong energies. ``"informed"``: Bayesian regression on what the
             potential's network leaves over, with a prior over the periodic table (:mod:`xclimb.references.prior`): for few
             materials, elements without data and wrong energies; values, correlations and uncertainties for every element.
+            None: :data:`DEFAULT_KIND` with a potential, ``"raw"`` without one, which a note of the references then says.
         shifts: of ``"informed"``: shifts of the elements of the user's own (eV, high - low), from elemental calculations or
             isolated atoms at both levels, as one more table that the evidence may choose.
 
@@ -51,11 +62,14 @@ def fit_references(
         ReferencesError: if no frame has an energy, or ``residual`` or ``informed`` is asked for without a potential.
         ConfigError: on an unknown kind.
     """
+    frames = labelled_frames(frames, "frames")
+    notes = () if kind is not None or potential is not None else (_RAW_BY_DEFAULT,)
+    kind = kind or (DEFAULT_KIND if potential is not None else "raw")
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of references {kind!r}: choose one of {', '.join(KINDS)}")
     if kind in ("informed", "residual") and potential is None:
         raise ReferencesError(f"{kind} references fit what a potential leaves over: give potential=..., or use kind='raw'")
-    usable = np.isfinite(frames.energy) & (frames.n_atoms > 0)
+    usable = np.isfinite(frames.energy) & (frames.n_atoms > 0) & ~is_isolated_atom(frames)
     if not usable.any():
         raise ReferencesError(f"none of the {len(frames)} frames has an energy to fit references to: read labelled frames")
     used = frames if usable.all() else frames[usable]
@@ -69,18 +83,28 @@ def fit_references(
         return informed_references(design, target, potential.references, frames.theory, shifts, n_ignored)
     fit = fit_fractions(design, target, robust=kind == "robust")
     refs = _collect(fit, design, base, kind, frames.theory, n_ignored=len(frames) - len(used))
+    refs = replace(refs, notes=refs.notes + notes)
     return refs if potential is None else refs.merged_over(potential.references)
 
 
-def prior_references(potential: HasInteraction, theory: LevelOfTheory, shifts: AtomRef | None = None) -> AtomRef:
+def prior_references(
+    potential: HasInteraction, low: LevelOfTheory, high: LevelOfTheory, shifts: AtomRef | None = None
+) -> AtomRef:
     """References of a potential at another level of theory, from the prior over the periodic table alone: without a frame.
 
     Args:
         potential: whose references are shifted.
-        theory: the level to shift them to.
+        low: the level to shift them from, which must be that of the potential.
+        high: the level to shift them to.
         shifts: as for :func:`fit_references`.
+
+    Raises:
+        TheoryError: if the potential is at another functional than ``low``.
     """
-    return informed_references(empty_design(), np.zeros(0), potential.references, theory, shifts)
+    own = potential.references.theory
+    if low.functional is not None and not same_family(low.functional, own.functional):
+        raise TheoryError(f"the potential is at {own.functional}, not at {low.functional}: give one that is, or its functional")
+    return informed_references(empty_design(), np.zeros(0), potential.references, high, shifts)
 
 
 def _interaction(potential: HasInteraction, frames: Frames) -> np.ndarray:
@@ -139,5 +163,5 @@ def _notes(fit: FractionFit, design: Design, kind: str, n_ignored: int) -> list[
         far = int((fit.weights < 0.5).sum())
         notes.append(f"{far} of {len(fit.weights)} frames lie so far off that they count less than half.")
     elif stuck := len(np.unique(design.material[design.row[np.isnan(fit.held_out)]])):
-        notes.append(f"{stuck} material(s) cannot be spared by the fit and are not in the held-out error.")
+        notes.append(f"{counted(stuck, 'material')} without which the fit fails, left out of the held-out error.")
     return notes

@@ -31,6 +31,8 @@ def informed_references(
         n_ignored: frames that were left out since they carry no energy.
     """
     means = prior_means(source.theory, high, shifts)
+    if not len(target) and len(means) > 1:  # nothing could tell that the tables are of another code
+        means = [mean for mean in means if mean.is_table]
     posterior = posterior_shifts(design, target, means)
     base = source.values[1 : N_ELEMENTS + 1]
     covered = np.zeros(MAX_Z + 1, dtype=bool)
@@ -100,8 +102,10 @@ def _notes(posterior: Posterior, means: list[PriorMean], covered: np.ndarray, n_
     chosen = ", ".join(f"{name} ({share:.0%})" for name, share in ranked if share >= _NAMED)
     made = origins[ranked[0][0]]
     provenance = f"; {made.name}: {made.origin}, by {made.code}" if made.origin else ""
-    basis = "The evidence of the data chose as prior" if len(posterior.weights) else "No data: the prior alone is"
-    notes.append(f"{basis}: {chosen}{provenance}.")
+    if len(posterior.weights):
+        notes.append(f"The evidence of the data chose as prior: {chosen}{provenance}.")
+    else:
+        notes.append(f"No data: the prior alone, {chosen}{provenance}; uncertainties hold for calculations by that code.")
     missing = [symbols[z] for z in range(1, N_ELEMENTS + 1) if not covered[z]]
     if missing and len(posterior.weights):
         notes.append(f"No data for {', '.join(missing)}: values and uncertainties are the prior's and the neighbours'.")

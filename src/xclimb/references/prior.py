@@ -3,8 +3,8 @@
 shift(Z) = table(Z) + smooth(Z) + block(Z) + deviation(Z)                                                    (docs/method.md)
 
 ``smooth`` and ``block`` are Matérn-3/2 processes in Z; ``block`` is independent between the s, p, d and f blocks of each
-period, where the number of core electrons of a pseudopotential jumps; ``deviation`` is independent between elements. Without a table
-the mean is a quadratic in Z with a broad prior.
+period, where the number of core electrons of a pseudopotential jumps; ``deviation`` is independent between elements. Without a
+table the mean is a quadratic in Z with a broad prior.
 """
 
 import json
@@ -29,6 +29,8 @@ _WIDTHS = {
     True: tuple(product((0.05, 0.3, 1.5), (0.05, 0.3, 1.5), (0.03, 0.1, 0.3, 1.0))),
     False: tuple(product((0.5, 1.5, 5.0), (0.3, 1.0, 3.0), (0.03, 0.1, 0.3, 1.0))),
 }
+# prior probability of these, for smooth part, blocks and deviations around a table: shifts of one code are near it
+_SIZES = ((0.6, 0.37, 0.03), (0.6, 0.37, 0.03), (0.3, 0.4, 0.25, 0.05))
 # prior probability of each table, before the data decide; corrected: with the corrections of the source's anions
 _CREDENCE = {"given": 0.5, "elemental crystals": 0.3, "isolated atoms": 0.15, "CHGNet AtomRef": 0.15, NO_TABLE: 0.05}
 _SAME_FAMILY = ("PBE", "PBE+U", "GGA/GGA+U")
@@ -94,9 +96,18 @@ def _shipped() -> dict:
     return json.loads((files(__package__) / "tables" / "elements.json").read_text(encoding="utf-8"))
 
 
+def same_family(one: str | None, other: str | None) -> bool:
+    """Whether two functionals are one for the tables, in which +U plays no part."""
+    return _family(one) == _family(other)
+
+
+def _family(functional: str | None) -> str | None:
+    return "PBE" if functional in _SAME_FAMILY else functional
+
+
 def _difference(energies: dict[str, dict[str, float]], low: str | None, high: str | None) -> dict[str, float] | None:
     """``high - low`` by symbol; zero for one functional; None if the table lacks one of the two."""
-    low, high = ("PBE" if name in _SAME_FAMILY else name for name in (low, high))
+    low, high = _family(low), _family(high)
     if low not in energies or high not in energies:
         return None
     return {symbol: value - energies[low][symbol] for symbol, value in energies[high].items() if symbol in energies[low]}
@@ -117,6 +128,13 @@ def _from_column(
 def widths(table: bool) -> np.ndarray:
     """Standard deviations of smooth part, blocks and deviations, eV ``[W, 3]``."""
     return np.array(_WIDTHS[table])
+
+
+def width_probability(table: bool) -> np.ndarray:
+    """Probability of each row of :func:`widths` before the data ``[W]``."""
+    if not table:
+        return np.full(len(_WIDTHS[table]), 1.0 / len(_WIDTHS[table]))
+    return np.array([np.prod(shares) for shares in product(*_SIZES)])
 
 
 def covariances(table: bool, gaps: np.ndarray) -> np.ndarray:

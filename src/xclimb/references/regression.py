@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xclimb.references.linear import Design, quadratic
-from xclimb.references.prior import N_ELEMENTS, PriorMean, covariances, widths
+from xclimb.references.prior import N_ELEMENTS, PriorMean, covariances, width_probability, widths
 
 NU = 4.0  # degrees of freedom of the noise
 TAIL = NU / (NU - 2.0)  # variance over squared scale
@@ -145,7 +145,7 @@ def _models(rows: _Rows, precision: np.ndarray, families: list[_Family], element
             moment = vectors.mT @ (family.roots.mT @ (weighted.T @ residual))[..., None]  # [W, K, 1]
             fitted = (moment**2 / spread).sum(1) / noise**2  # [W, S]
             constant = log_noise - float(precision @ residual**2) / noise + 2.0 * np.log(mean.probability)
-            evidence = 0.5 * (constant + fitted - log_det)  # [W, S]
+            evidence = 0.5 * (constant + fitted - log_det) + np.log(width_probability(mean.is_table))[:, None]  # [W, S]
             models += [
                 _Model(family, mean, w, scale, value)
                 for w, line in enumerate(evidence.tolist())

@@ -1,8 +1,6 @@
 """AtomRef: reference energies of the elements, with coverage and uncertainty."""
 
-import json
 import math
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ReferencesError
+from xclimb.files import read_json, write_json
 
 TABLE_MAX_Z = 94  # the network's element table ends at Pu
 _FORMAT = 1
@@ -167,6 +166,12 @@ class AtomRef:
         return self._by_symbol(self.stds, self.covered | np.isfinite(self.stds))
 
     @property
+    def prior_share(self) -> dict[str, float]:
+        """Variance of each value over its variance before the data: 1 rests on the prior, 0 (as every other fit) on data."""
+        share = self.posterior.prior_share if self.posterior is not None else zero_counts()
+        return self._by_symbol(share, self.covered | np.isfinite(self.stds))
+
+    @property
     def materials(self) -> dict[str, int]:
         """How many materials stand behind each element with data."""
         return self._by_symbol(self.material_counts, self.covered)
@@ -305,9 +310,7 @@ class AtomRef:
         """Write as JSON; the file appears whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        beside.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> "AtomRef":
@@ -317,7 +320,7 @@ class AtomRef:
             ReferencesError: if the file is missing, damaged, or holds something else.
         """
         try:
-            return cls.from_dict(dict(json.loads(Path(path).read_text(encoding="utf-8"))))
+            return cls.from_dict(dict(read_json(Path(path))))
         except (OSError, ValueError, KeyError, TypeError, ReferencesError) as problem:
             told = problem.strerror if isinstance(problem, OSError) else f"not references of format {_FORMAT}"
             raise ReferencesError(

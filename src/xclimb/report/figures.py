@@ -31,6 +31,7 @@ from xclimb.report.style import (
 )
 from xclimb.report.summary import QUANTITIES, ModelErrors, by_model, written
 
+TABLE_WIDTH = 860  # px of a periodic table on a narrow screen, where it scrolls: values must not lie on each other
 MAX_POINTS = 1500  # a panel; more are thinned evenly, so that the page stays small
 
 # the periodic table; "." is an empty place, the last two rows are lanthanides and actinides
@@ -101,7 +102,7 @@ def _periodic_table(known: dict[str, float], text: dict[str, str], hover: dict[s
     greyed = [["" if symbol == "." or symbol in known else symbol for symbol in row] for row in rows]
     fig = figure(
         500,
-        {"height": 290, "margin.l": 2, "margin.r": 2, "margin.t": 6},
+        {"width": TABLE_WIDTH, "height": 420},
         margin={"l": 4, "r": 4, "t": 30, "b": 6},
         dragmode=False,
         showlegend=False,
@@ -116,17 +117,14 @@ def _periodic_table(known: dict[str, float], text: dict[str, str], hover: dict[s
         z=shown, **colour_scale(list(known.values())), customdata=told, hovertemplate="%{customdata}<extra></extra>",
         colorbar=bar, **gaps,
     )  # fmt: skip
-    narrow = _add_element_words(fig, rows, known, text)
+    _add_element_words(fig, rows, known, text)
     hidden = {"visible": False, "fixedrange": True}
     fig.update_layout(xaxis={**hidden, "range": [-0.5, 17.5]}, yaxis={**hidden, "range": [len(rows) - 0.5, -0.5]})
-    closer = {f"data.{n}.{gap}": 1.5 for n in (0, 1) for gap in gaps}
-    smaller = {"data.0.textfont.size": 9, "data.1.colorbar.tickfont.size": 9, "data.1.colorbar.nticks": 4}
-    fig.layout.meta["narrow"].update({**narrow, **closer, **smaller})
     return fig
 
 
-def _add_element_words(fig: go.Figure, rows: list[list[str]], values: dict[str, float], text: dict[str, str]) -> dict:
-    """Symbols and texts on the cells that have a value, in a colour that can be read there; what differs when narrow."""
+def _add_element_words(fig: go.Figure, rows: list[list[str]], values: dict[str, float], text: dict[str, str]) -> None:
+    """Symbols and texts on the cells that have a value, in a colour that can be read there."""
     bound = max((abs(value) for value in values.values()), default=0.0) or 1.0
     cells = [(x, y, symbol) for y, row in enumerate(rows) for x, symbol in enumerate(row) if symbol in values]
     fig.add_scatter(
@@ -135,7 +133,6 @@ def _add_element_words(fig: go.Figure, rows: list[list[str]], values: dict[str, 
         textfont={"size": 12, "color": [words_on(abs(values[symbol]) / bound) for *_, symbol in cells]},
         hoverinfo="skip",
     )  # fmt: skip
-    return {"data.2.text": [symbol for *_, symbol in cells], "data.2.textfont.size": 10}
 
 
 def energy_before_after(shift: dict, low: str = "low", high: str = "high") -> go.Figure:
@@ -187,7 +184,10 @@ def training_curves(runs: Sequence[RunFolder]) -> go.Figure:
     panels(
         fig,
         titles,
-        [(axis("epoch", rangemode="tozero"), axis(**log_ticks(_all_values(runs, m), decades=3.0))) for m in metrics],
+        [
+            (axis("epoch", rangemode="tozero", **_whole_epochs(runs)), axis(**log_ticks(_all_values(runs, m), decades=3.0)))
+            for m in metrics
+        ],
     )
     methods: dict[str, list[RunFolder]] = {}
     for run in runs:
@@ -199,6 +199,10 @@ def training_curves(runs: Sequence[RunFolder]) -> go.Figure:
         star = {"symbol": "star", "size": 11, "color": MUTED, "line": {"width": 1, "color": SURFACE}}
         fig.add_scatter(x=[None], y=[None], mode="markers", name="best epoch", marker=star)
     return fig
+
+
+def _whole_epochs(runs: Sequence[RunFolder]) -> dict:
+    return {"dtick": 1} if max((len(run.epochs) for run in runs), default=0) <= 10 else {}
 
 
 def _all_values(runs: Sequence[RunFolder], metric: str) -> list[float]:
@@ -236,48 +240,71 @@ def _add_curve(fig: go.Figure, method: str, runs: list[RunFolder], metric: str, 
 
 _PARITY = (
     ("energy_per_atom", "Energy", "eV/atom", 1000.0, "meV/atom", "energy_mae"),
+    ("referenced", "Energy, referenced", "eV/atom", 1000.0, "meV/atom", "energy_mae"),
     ("forces", "Forces", "eV/Å", 1000.0, "meV/Å", "forces_mae"),
     ("stress", "Stress", "GPa", 1.0, "GPa", "stress_mae"),
 )
 
 
-def parity(predictions: dict, model: str) -> go.Figure:
+def parity(predictions: dict, model: str, tint: str | None = None) -> go.Figure:
     """Predicted against labelled energy, forces and stress of one model, and the errors below.
 
     Args:
-        predictions: the content of predictions.json.
+        predictions: the content of predictions.json. With ``reference_energy`` (eV/atom by frame) energies without it stand
+            beside the raw ones; ``errors`` of a model replace those of the components that are stored.
         model: one of ``predictions["models"]``.
+        tint: colour of the points, by default that of the model.
     """
-    fig = figure(480, {"height": 1290}, showlegend=False)
-    zero = {"zeroline": True, "zerolinecolor": MUTED}
-    side, stacked = shares(3, 0.08), shares(3, 0.075)[::-1]
-    for i, (column, label, unit, factor, error_unit, metric) in enumerate(_PARITY, start=1):
-        reference, predicted = (
-            np.asarray(source.get(column) or [], dtype=float)
-            for source in (predictions["reference"], predictions["models"][model])
-        )
-        finite = (
-            np.isfinite(reference) & np.isfinite(predicted) if len(reference) == len(predicted) else np.zeros(0, dtype=bool)
-        )
-        mae = np.abs(predicted - reference)[finite].mean() * factor if finite.any() else math.nan
-        top, bottom = f"{i}" if i > 1 else "", str(i + 3)
-        low, high = stacked[i - 1]
-        split = low + 0.3 * (high - low)
-        fig.update_layout({
-            f"xaxis{top}": axis(domain=side[i - 1], anchor=f"y{top}", matches=f"x{bottom}", showticklabels=False),
-            f"yaxis{top}": axis(f"predicted ({unit})", domain=[0.36, 1], anchor=f"x{top}"),
-            f"xaxis{bottom}": axis(f"label ({unit})", domain=side[i - 1], anchor=f"y{bottom}"),
-            f"yaxis{bottom}": axis(f"error ({error_unit})", domain=[0, 0.29], anchor=f"x{bottom}", nticks=4, **zero),
-        })  # fmt: skip
-        fig.layout.meta["narrow"].update({
-            f"xaxis{top}.domain": [0, 1], f"xaxis{bottom}.domain": [0, 1],
-            f"yaxis{top}.domain": [split + 0.012, high], f"yaxis{bottom}.domain": [low, split - 0.012],
-        })  # fmt: skip
-        panel_title(fig, f"<b>{label}</b>   MAE {written(metric, float(mae))} {error_unit}", top)
-        index = np.flatnonzero(finite)
+    sides = predictions["reference"], predictions["models"][model]
+    offset = _numbers(predictions.get("reference_energy"))
+    stated = (predictions.get("errors") or {}).get(model) or {}
+    panels = [one for one in _PARITY if one[0] != "referenced" or len(offset)]
+    columns = 2 if len(panels) == 4 else len(panels)
+    fig = figure(480 * (len(panels) // columns), {"height": 430 * len(panels)}, showlegend=False)
+    for i, (column, label, unit, factor, error_unit, metric) in enumerate(panels, start=1):
+        stored = "energy_per_atom" if column == "referenced" else column
+        reference, predicted = (_numbers(side.get(stored)) for side in sides)
+        if column == "referenced" and len(offset) == len(reference) == len(predicted):
+            reference, predicted = reference - offset, predicted - offset
+        same = len(reference) == len(predicted)
+        index = np.flatnonzero(np.isfinite(reference) & np.isfinite(predicted)) if same else np.zeros(0, dtype=int)
+        mae = number(stated.get(metric))
+        if not math.isfinite(mae) and len(index):
+            mae = float(np.abs(predicted - reference)[index].mean()) * factor
+        _place_parity(fig, i, (len(panels), columns), unit, error_unit)
+        panel_title(fig, f"<b>{label}</b>   MAE {written(metric, mae)} {error_unit}", f"{i}" if i > 1 else "")
         index = index[_thinned(len(index))]
-        _add_parity(fig, model, reference[index], predicted[index], factor, (i, _frame_names(predictions, column, index)))
+        names = _frame_names(predictions, stored, index)
+        _add_parity(fig, tint or colour(model), reference[index], predicted[index], factor, (i, len(panels), names))
     return fig
+
+
+def _numbers(values: Sequence[float | None] | None) -> np.ndarray:
+    return np.asarray(values or [], dtype=float)
+
+
+def _place_parity(fig: go.Figure, i: int, grid: tuple[int, int], unit: str, error_unit: str) -> None:
+    """Axes of the i-th of some panels in so many columns: predictions above, errors below; under each other when narrow."""
+    count, columns = grid
+    top, bottom = f"{i}" if i > 1 else "", str(i + count)
+    row, column = divmod(i - 1, columns)
+    side, stacked = shares(columns, 0.08), shares(count, 0.24 / count)[::-1]
+    low, high = shares(count // columns, 0.11)[::-1][row]
+    zero = {"zeroline": True, "zerolinecolor": MUTED}
+    fig.update_layout({
+        f"xaxis{top}": axis(domain=side[column], anchor=f"y{top}", matches=f"x{bottom}", showticklabels=False),
+        f"yaxis{top}": axis(f"predicted ({unit})", domain=[low + 0.36 * (high - low), high], anchor=f"x{top}"),
+        f"xaxis{bottom}": axis(f"label ({unit})", domain=side[column], anchor=f"y{bottom}"),
+        f"yaxis{bottom}": axis(
+            f"error ({error_unit})", domain=[low, low + 0.29 * (high - low)], anchor=f"x{bottom}", nticks=4, **zero
+        ),
+    })  # fmt: skip
+    low, high = stacked[i - 1]
+    split = low + 0.3 * (high - low)
+    fig.layout.meta["narrow"].update({
+        f"xaxis{top}.domain": [0, 1], f"xaxis{bottom}.domain": [0, 1],
+        f"yaxis{top}.domain": [split + 0.012, high], f"yaxis{bottom}.domain": [low, split - 0.012],
+    })  # fmt: skip
 
 
 def _frame_names(predictions: dict, column: str, index: np.ndarray) -> list[str] | None:
@@ -289,16 +316,16 @@ def _frame_names(predictions: dict, column: str, index: np.ndarray) -> list[str]
 
 
 def _add_parity(
-    fig: go.Figure, model: str, x: np.ndarray, y: np.ndarray, factor: float, where: tuple[int, list[str] | None]
+    fig: go.Figure, tint: str, x: np.ndarray, y: np.ndarray, factor: float, where: tuple[int, int, list[str] | None]
 ) -> None:
-    panel, names = where
+    panel, count, names = where
     if not len(x):
         return
     ends = [float(min(x.min(), y.min())), float(max(x.max(), y.max()))]
-    axes, below = ({"xaxis": f"x{n}", "yaxis": f"y{n}"} for n in (panel, panel + 3))
+    axes, below = ({"xaxis": f"x{n}", "yaxis": f"y{n}"} for n in (panel, panel + count))
     diagonal = {"color": MUTED, "width": 1, "dash": "dot"}
     fig.add_scatter(x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip", **axes)
-    marker = {"color": colour(model), "size": 5, "opacity": 0.5, "line": {"width": 0}}
+    marker = {"color": tint, "size": 5, "opacity": 0.5, "line": {"width": 0}}
     text = "%{text}" if names else ""
     for values, place, told in (
         (y, axes, "label %{x:.3f}, predicted %{y:.3f}"),

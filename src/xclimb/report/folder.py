@@ -12,6 +12,7 @@ import numpy as np
 
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.errors import DataError
+from xclimb.report.run_predictions import Predicted, checked_predictions
 
 SHIFT_ARRAYS = ("low_energy_per_atom", "high_energy_per_atom", "low_referenced", "high_referenced")
 
@@ -76,7 +77,9 @@ class RunFolder:
         config: config.yaml, resolved settings; empty if missing.
         epochs: metrics.jsonl, one dictionary an epoch, epoch 0 before any step; empty if missing.
         references: references.json; None if missing.
-        evaluation: rows of evaluation.json; empty if missing.
+        evaluation: rows of evaluation.json, of the potential that was kept; empty if missing.
+        before: the same of the potential at step 0, where evaluation.json holds both.
+        predictions: split -> what predictions.json holds; empty if missing.
         missing: names of the files that are not there.
         notes: the run's own notes, and what was found on reading (a last line cut off).
     """
@@ -87,6 +90,8 @@ class RunFolder:
     epochs: tuple[dict, ...]
     references: References | None
     evaluation: tuple[Row, ...]
+    before: tuple[Row, ...]
+    predictions: dict[str, Predicted]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -158,7 +163,7 @@ def read_folder(path: str | Path) -> RunFolder | StudyFolder | ShiftFolder:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; {_WANTED}")
+        raise DataError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}: {_WANTED}")
     if (folder / "study.json").is_file():
         return _read_study(folder)
     if (folder / "run.json").is_file():
@@ -183,7 +188,7 @@ def _read_json(file: Path, kind: type = dict):
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not complete JSON ({_first_line(error)}); write it again or remove it") from None
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
@@ -213,7 +218,7 @@ def _read_yaml(file: Path) -> dict | None:
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not valid YAML ({_first_line(error)}); write it again or remove it") from None
     if content is not None and not isinstance(content, dict):
         raise DataError(f"{file} should hold settings by name and holds another thing; write it again or remove it")
@@ -233,7 +238,7 @@ def _read_epochs(file: Path) -> tuple[tuple[dict, ...] | None, tuple[str, ...]]:
             record = json.loads(line)
             epochs[int(record["epoch"])] = record
             _require(record, file, ("train", "val"))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (RecursionError, KeyError, TypeError, ValueError):
             if n == len(lines):
                 notes.append(f"The last line of {file.name} is cut off, as a killed run leaves it; that epoch is not shown.")
                 continue
@@ -249,22 +254,36 @@ def _read_run(folder: Path) -> RunFolder:
     epochs, notes = _read_epochs(folder / "metrics.jsonl")
     references = _read_json(folder / "references.json")
     evaluation = _read_json(folder / "evaluation.json")
-    found = {"config.yaml": config, "metrics.jsonl": epochs, "references.json": references, "evaluation.json": evaluation}
-    method = str(info.get("method", folder.name))
-    rows = [
-        _row({"model": method, "seed": info.get("seed"), "split": split, "metrics": metrics}, folder / "evaluation.json")
-        for split, metrics in (evaluation or {}).items()
-    ]
+    predictions = _read_json(folder / "predictions.json")
+    found = {
+        "config.yaml": config, "metrics.jsonl": epochs, "references.json": references, "evaluation.json": evaluation,
+        "predictions.json": predictions,
+    }  # fmt: skip
+    before, after = _evaluated(evaluation or {}, info, folder)
     return RunFolder(
         path=folder,
         info=info,
         config=config or {},
         epochs=epochs or (),
         references=None if references is None else _references(references, None, folder / "references.json"),
-        evaluation=tuple(rows),
+        evaluation=after,
+        before=before,
+        predictions=checked_predictions(predictions or {}, folder / "predictions.json"),
         missing=tuple(name for name, content in found.items() if content is None),
         notes=(*(str(note) for note in info.get("notes") or ()), *notes),
     )
+
+
+def _evaluated(evaluation: dict, info: dict, folder: Path) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The rows of evaluation.json at step 0 and of what was kept: a split holds its errors, or ``before`` and ``after``."""
+    rows: dict[str, list[Row]] = {"before": [], "after": []}
+    fields = {"model": str(info.get("method", folder.name)), "seed": info.get("seed")}
+    for split, metrics in evaluation.items():
+        both = metrics if isinstance(metrics, dict) and "after" in metrics else {"after": metrics}
+        for state in rows.keys() & both.keys():
+            named = fields | ({} if state == "after" else {"model": "before training", "kind": "baseline"})
+            rows[state].append(_row({**named, "split": split, "metrics": both[state]}, folder / "evaluation.json"))
+    return tuple(rows["before"]), tuple(rows["after"])
 
 
 def _read_study(folder: Path) -> StudyFolder:

@@ -3,8 +3,6 @@
 import base64
 import gzip
 import json
-import os
-import uuid
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,17 +11,14 @@ import plotly.graph_objects as go
 from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from xclimb.files import check_writable, write_file
 from xclimb.report import style
 
 
 def replace_file(file: Path, content: str | bytes) -> None:
-    """Write beside, then rename: readers see the old file or the new one, never half of one."""
-    beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write a file of a page whole or not at all; what is there and is no regular file is refused."""
+    check_writable(file, overwrite=True)
+    write_file(file, content)
 
 
 def _template_source(name: str) -> str:

@@ -51,6 +51,11 @@ def _check(parts: dict[str, dict]) -> go.Figure:
     return fig
 
 
+def worthless(shift: dict) -> set[str]:
+    """The kinds whose forest predicts held-out compounds no better than their mean (R² at or below 0)."""
+    return {kind for kind, part in _parts(shift).items() if not number(part["held_out_r2"]) > 0.0}
+
+
 def importance_told(shift: dict) -> list[str]:
     """What the figures rest on, or why there are none, a sentence each."""
     found = shift.get("importance") or {}

@@ -1,7 +1,5 @@
 """The report page: one self-contained HTML file, and the numbers as CSV beside it, out of a run, study or shift folder."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,21 +7,15 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from xclimb.errors import DataError
+from xclimb.files import to_csv
 from xclimb.report import figures, tables
-from xclimb.report.folder import Row, RunFolder, ShiftFolder, StudyFolder, number, read_folder
+from xclimb.report.folder import Row, ShiftFolder, StudyFolder, number, read_folder
 from xclimb.report.html import figures_json, render, replace_file
+from xclimb.report.run_page import run_page
+from xclimb.report.run_summary import rows_of
 from xclimb.report.shift_files import write_shift
-from xclimb.report.summary import (
-    best_of,
-    by_model,
-    duration,
-    functional,
-    label_origin,
-    run_tiles,
-    run_verdict,
-    study_tiles,
-    study_verdict,
-)
+from xclimb.report.study_summary import study_tiles, study_verdict
+from xclimb.report.summary import best_of, by_model, duration, functional, label_origin
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -46,12 +38,18 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     page = Path(folder) / "report.html" if out is None else Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
         page = page / "report.html"
-    if isinstance(content, ShiftFolder):
-        return write_shift(content.report, page.parent, page.name)
-    if isinstance(content, StudyFolder):
-        html, rows = _study_page(content), content.results
-    else:
-        html, rows = _run_page(content), content.evaluation
+    try:
+        if isinstance(content, ShiftFolder):
+            return write_shift(content.report, page.parent, page.name)
+        if isinstance(content, StudyFolder):
+            html, rows = _study_page(content), content.results
+        else:
+            html, rows = run_page(content), rows_of(content)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:  # JSON with values of other types
+        told = str(error).partition("\n")[0][:120]
+        raise DataError(
+            f"a JSON file in {folder} has values that xclimb does not write ({told}): make the folder anew"
+        ) from error
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         replace_file(page.with_name("results.csv"), _csv(rows))
@@ -67,14 +65,12 @@ def _csv(rows: Iterable[Row]) -> str:
     """The results as a flat table, one line a model, seed and split; missing numbers are empty."""
     rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "seed", "kind", "split", *names, "notes"])
+    table: list[list] = [["model", "seed", "kind", "split", *names, "notes"]]
     for row in rows:
         numbers = [row.metrics.get(name, math.nan) for name in names]
         cells = ["" if math.isnan(value) else f"{value:.10g}" for value in numbers]
-        writer.writerow([row.model, "" if row.seed is None else row.seed, row.kind, row.split, *cells, " ".join(row.notes)])
-    return text.getvalue()
+        table.append([row.model, "" if row.seed is None else row.seed, row.kind, row.split, *cells, " ".join(row.notes)])
+    return to_csv(table)
 
 
 # -- study ----------------------------------------------------------------------------------------------
@@ -88,7 +84,8 @@ def _study_page(study: StudyFolder) -> str:
     models = list(study.predictions["models"]) if study.predictions else []
     chosen = best.model if best and best.model in models else next(iter(models), None)
     drawn = _study_figures(study, rows, low, high)
-    drawn |= {f"parity:{model}": figures.parity(study.predictions or {}, model) for model in models}
+    content = _with_references(study)
+    drawn |= {f"parity:{model}": figures.parity(content, model) for model in models}
     source_theory = next((run.info.get("theory", {}).get("source") for run in study.runs), None)
     sides = {
         f"source data ({low})": theory.get("low"),
@@ -113,7 +110,7 @@ def _study_page(study: StudyFolder) -> str:
         outliers=tables.outliers(study.shift),
         references=tables.references(study.references),
         runs=tables.runs(study.runs),
-        errors=tables.errors(rows, "test"),
+        errors=tables.errors(rows, "test", study.predictions),
         methods=tables.descriptions(rows),
         other_errors={split: tables.errors(rows, split) for split in ("train", "val") if by_model(rows, split)},
         notes=sorted({note for row in rows for note in row.notes}),
@@ -126,6 +123,27 @@ def _study_page(study: StudyFolder) -> str:
         versions=tables.settings(study.study.get("versions")),
         facts=_study_facts(study),
     )
+
+
+def _with_references(study: StudyFolder) -> dict:
+    """The predictions, and the elemental energies to be taken off them: the same fitted references for every model."""
+    content = study.predictions or {}
+    fitted = next((study.references[kind].values for kind in ("residual", "raw", "robust") if kind in study.references), None)
+    formulas = [str(formula) for formula in content.get("formula") or ()]
+    if fitted is None or not formulas:
+        return content
+    return content | {"reference_energy": [_elemental_energy(formula, fitted) for formula in formulas]}
+
+
+def _elemental_energy(formula: str, values: dict[str, float]) -> float:
+    """Sum of the references of a formula, eV/atom; NaN where one is not known."""
+    from ase.formula import Formula
+
+    try:
+        counts = Formula(formula).count()
+    except ValueError:
+        return math.nan
+    return sum(n * values.get(symbol, math.nan) for symbol, n in counts.items()) / max(sum(counts.values()), 1)
 
 
 def _energies_caption(shift: dict | None, low: str, high: str) -> str:
@@ -165,38 +183,3 @@ def _study_facts(study: StudyFolder) -> list[tuple[str, str]]:
         ("Sample", str(fields.get("sample") or "—")),
         ("Training time, all runs together", duration(seconds) if study.runs else "—"),
     ]
-
-
-# -- run --------------------------------------------------------------------------------------------------
-
-
-def _run_page(run: RunFolder) -> str:
-    theory = run.info.get("theory") or {}
-    drawn = {"training": figures.training_curves([run])} if run.epochs else {}
-    if run.references and run.references.covered:
-        covered = {symbol: value for symbol, value in run.references.values.items() if symbol in run.references.covered}
-        drawn["references"] = figures.shift_table(covered, run.references.std, "reference energy")
-    return render(
-        "run.html.j2",
-        title=f"{run.info.get('source', 'source')} → {functional(theory.get('target'), 'target')}, {run.method}",
-        kind="Run report",
-        verdict=run_verdict(run),
-        tiles=run_tiles(run),
-        drawn=set(drawn),
-        figures=figures_json(drawn),
-        run=run,
-        references=tables.references({run.references.kind: run.references} if run.references else {}),
-        evaluation=tables.evaluation(run.evaluation),
-        notes=sorted({note for row in run.evaluation for note in row.notes}),
-        data=tables.records(run.info.get("data")),
-        theories=tables.theories({"source": theory.get("source"), "target": theory.get("target")}),
-        settings=tables.settings(run.info.get("settings") or run.config),
-        config=tables.settings(run.config) if run.info.get("settings") else [],
-        versions=tables.settings({"xclimb": run.info.get("xclimb"), **(run.info.get("versions") or {})}),
-        facts=[
-            ("Method", run.method),
-            ("Seed", str(run.info.get("seed", "—"))),
-            ("State", str(run.info.get("state", "—"))),
-            ("Best epoch", "—" if run.best_epoch is None else str(run.best_epoch)),
-        ],
-    )

@@ -1,7 +1,5 @@
 """What a shift leaves in a folder: JSON, CSV tables, figures as SVG and PNG, and the page."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -11,6 +9,7 @@ import numpy as np
 
 from xclimb.analysis.shift_report import ShiftReport
 from xclimb.errors import DataError
+from xclimb.files import to_csv
 from xclimb.report.folder import number
 from xclimb.report.html import replace_file
 from xclimb.report.importance_figures import KINDS
@@ -123,11 +122,7 @@ def _pairs(report: ShiftReport, chosen: slice | np.ndarray) -> str:
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    return to_csv([header, *rows])
 
 
 def _figure(value: float | int) -> str:

@@ -10,7 +10,7 @@ from xclimb.analysis.outlying import MOST
 from xclimb.report import figures, shift_figures, tables
 from xclimb.report.folder import number
 from xclimb.report.html import figures_json, json_for_html, render, script
-from xclimb.report.importance_figures import KINDS, importance_figures, importance_told
+from xclimb.report.importance_figures import KINDS, importance_figures, importance_told, worthless
 from xclimb.report.stability_figures import changed_table, stability_figures, stability_told
 from xclimb.report.structures import scenes
 from xclimb.report.summary import MISSING, Tile
@@ -48,6 +48,7 @@ NUMBERS = {
     "stress_pearson": ("Correlation of stress components", "Pearson r", 4),
     "stress_spearman": ("Rank correlation of the same", "Spearman r", 4),
     "pressure_mean": ("Mean difference of the pressure", "GPa", 3),
+    "bulk_modulus": ("Bulk modulus, median of materials at several volumes", "GPa", 0),
     "pressure_mae": ("Mean absolute difference of the pressure", "GPa", 3),
     "pressure_pearson": ("Correlation of pressures", "Pearson r", 4),
     "pressure_spearman": ("Rank correlation of the same", "Spearman r", 4),
@@ -60,11 +61,14 @@ FAMILY = {
     "n_materials": ("Materials", "", 0),
     "mean": ("Mean shift", "eV/atom", 3),
     "std": ("Spread", "eV/atom", 3),
-    "left_over_mae": ("Left over", "meV/atom", 1),
+    "left_over_mae": ("Left over in the fit", "meV/atom", 1),
+    "scatter_mae": ("Corrected for the fit", "meV/atom", 1),
     "held_out_mae": ("Held out", "meV/atom", 1),
     "pearson_raw": ("r, as computed", "", 3),
     "pearson_referenced": ("r, referenced", "", 4),
 }
+
+UNSTATED = ("left_over_mae", "left_over_rmse")  # their interval is that of the corrected estimate, which has a line of its own
 
 
 def shift_page(shift: dict) -> str:
@@ -96,6 +100,8 @@ def shift_page(shift: dict) -> str:
         changed=changed_table(shift),
         importance_kinds=KINDS,
         importance_told=importance_told(shift),
+        importance_folded=worthless(shift),
+        importance_shown=sum(f"importance_{kind}" in drawn for kind in KINDS),
         references=reference_table(shift),
         references_told=_references_told(shift, low, high),
         trend_told=f"; correlation with Z²: {_text(trend, 3)}" if math.isfinite(trend) else "",
@@ -148,7 +154,8 @@ def drawn_figures(shift: dict) -> dict[str, go.Figure]:
 
 
 def _verdict(shift: dict, low: str, high: str) -> list[str]:
-    mean, std, left = (number(shift.get(name)) for name in ("mean", "std", "left_over_mae"))
+    mean, std, left, scatter = (number(shift.get(name)) for name in ("mean", "std", "left_over_mae", "scatter_mae"))
+    corrected = f" in the fit ({_text(scatter, 0)} corrected for it)" if math.isfinite(scatter) else ""
     raw, referenced = number(shift.get("pearson_raw")), number(shift.get("pearson_referenced"))
     lies = "below" if mean < 0 else "above"
     related = f"; the two energies correlate at {_text(raw, 3)} as computed" if math.isfinite(raw) else ""
@@ -157,15 +164,20 @@ def _verdict(shift: dict, low: str, high: str) -> list[str]:
     told = f"explains {100 * share:.2f}\u00a0% of that and leaves" if math.isfinite(share) else "leaves"
     return [
         f"{high} energies lie {_text(abs(mean), 2)} ± {_text(std, 2)} eV/atom {lies} those of {low}.",
-        f"A sum over elements {told} {_text(left, 0)} meV/atom,",
-        f"over {shift['n_pairs']:,} pairs of {shift['n_materials']:,} materials{related}{then}.",
+        f"A sum over elements {told} {_text(left, 0)} meV/atom{corrected},",
+        f"over {_counted(shift['n_pairs'], 'pair')} of {_counted(shift['n_materials'], 'material')}{related}{then}.",
     ]
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _tiles(shift: dict) -> list[Tile]:
     shown = (
-        ("mean", "Mean shift", 2), ("left_over_mae", "Left over", 1), ("held_out_mae", "Left over, held out", 1),
-        ("pearson_referenced", "Correlation, referenced", 3), ("forces_mae", "Force difference", 3),
+        ("mean", "Mean shift", 2), ("scatter_mae", "Left over", 1), ("held_out_mae", "Left over, held out", 1),
+        ("forces_mae", "Force difference", 3),
+        ("pressure_mean", "Pressure difference", 2),
     )  # fmt: skip
     ends = shift.get("intervals") or {}
     tiles = []
@@ -173,7 +185,8 @@ def _tiles(shift: dict) -> list[Tile]:
         unit = NUMBERS[name][1].removeprefix("Pearson ")
         value = number(shift.get(name))
         if math.isfinite(value):
-            tiles.append(Tile(label, _text(value, digits), unit, _interval(ends.get(name), digits) or "no interval"))
+            interval = _interval(ends.get(name), digits)
+            tiles.append(Tile(label, _text(value, digits), unit, f"95 % {interval}" if interval else "no interval"))
     return tiles
 
 
@@ -184,7 +197,7 @@ def number_table(shift: dict) -> Table:
         [
             Cell(label, aside=unit),
             Cell(_text(number(shift.get(name)), digits)),
-            Cell(_interval(ends.get(name), digits) or MISSING),
+            Cell(MISSING if name in UNSTATED else _interval(ends.get(name), digits) or MISSING),
         ]
         for name, (label, unit, digits) in NUMBERS.items()
         if math.isfinite(number(shift.get(name)))
@@ -266,8 +279,8 @@ def family_table(shift: dict) -> Table:
 
 def _family_cell(row: dict, name: str, digits: int) -> Cell:
     """A number of a family, its 95 % interval beside it where there is one."""
-    ends = (row.get("intervals") or {}).get(name) if name in ("mean", "left_over_mae") else None
-    return Cell(_text(number(row[name]), digits), number(row[name]), aside=_interval(ends, digits))
+    ends = (row.get("intervals") or {}).get(name) if name in ("mean", "scatter_mae") else None
+    return Cell(_text(number(row.get(name)), digits), number(row.get(name)), aside=_interval(ends, digits))
 
 
 def outlying(left_over: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""From rows of results to what the page says: means over seeds, formatted numbers, tiles and the verdict in words."""
+"""From rows of results to what the pages say: means over seeds, formatted numbers, key figures."""
 
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xclimb.report.folder import Row, RunFolder, StudyFolder, number
+from xclimb.report.folder import Row, StudyFolder
 
 MISSING = "—"
 
@@ -95,6 +95,14 @@ def written(metric: str, value: float) -> str:
     return f"{value:.{digits}f}"
 
 
+def signed(metric: str, value: float) -> str:
+    """A change as the page writes it; one that rounds to nothing has no sign."""
+    text = written(metric, abs(value))
+    if not math.isfinite(value) or float(text) == 0.0:
+        return text
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
 def with_spread(metric: str, errors: ModelErrors) -> str:
     """``"23.1 ± 1.9"``, or the number alone where there is no spread."""
     mean, spread = errors.mean.get(metric, math.nan), errors.spread.get(metric, math.nan)
@@ -174,130 +182,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-# -- verdicts: plain language from numbers ------------------------------------------------------------
-
-
-def study_verdict(study: StudyFolder) -> list[str]:
-    """The study in a few sentences, honest if nothing was gained; every number comes from the folder."""
-    errors = by_model(study.results)
-    methods = [model for model in errors if model.kind == "method"]
-    baselines = {model.model: model for model in errors if model.kind != "method"}
-    best = best_of(methods, "energy_mae")
-    if best is None:
-        return ["There are no test results of any method in this folder yet, so there is no verdict."]
-    high = functional((study.study.get("theory") or {}).get("high"), "the target functional")
-    low = functional((study.study.get("theory") or {}).get("low"), "the source functional")
-    count = best.mean.get("n_frames", math.nan)
-    where = (
-        f"On {count:.0f} held-out structures with {high} {label_origin(study)}"
-        if math.isfinite(count)
-        else f"On held-out {high} {label_origin(study)}"
-    )
-    seeds = f", mean of {best.seeds} seeds" if best.seeds > 1 else ""
-    energy = best.mean["energy_mae"]
-    lowest = f"{with_spread('energy_mae', best)} meV/atom{seeds}"
-    said = [f"{where}, of the methods {best.model} has the lowest energy error: {lowest}."]
-    frozen = next((model for model in methods if model.model == "frozen" and model is not best), None)
-    rivals = [(frozen, "the frozen transfer"), (baselines.get(study.source), f"the untouched {study.source}")]
-    told = [
-        f"{compared(energy, rival.mean['energy_mae'])} {name} ({written('energy_mae', rival.mean['energy_mae'])})"
-        for rival, name in rivals
-        if rival and math.isfinite(rival.mean.get("energy_mae", math.nan))
-    ]
-    if told:
-        said.append(f"That is {' and '.join(told)}.")
-    return (
-        said
-        + _against_references_alone(study, best, baselines)
-        + _forces(best, baselines.get(study.source))
-        + _better_baselines(study, best, baselines)
-        + _lost(study, best, low)
-    )
-
-
-def _against_references_alone(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
-    """Did training add anything to exchanging the references?"""
-    alone = baselines.get(f"{study.source} + residual references")
-    other = alone.mean.get("energy_mae", math.nan) if alone else math.nan
-    if not math.isfinite(other):
-        return []
-    value = written("energy_mae", other)
-    gain, spread = other - best.mean["energy_mae"], best.spread.get("energy_mae", math.nan)
-    if 0 < gain < spread:
-        return [
-            f"Exchanging the references alone, without any training, already gives {value} meV/atom: what training adds in "
-            "energy is less than the spread of the seeds."
-        ]
-    if gain > 0:
-        return [
-            f"Exchanging the references alone, without any training, already gives {value} meV/atom; training does the rest."
-        ]
-    return [
-        f"No method beats exchanging the references alone, which without any training gives {value} meV/atom: "
-        "training gained nothing in energy."
-    ]
-
-
-def _better_baselines(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
-    """Another model, not trained here, that is better in energy than all that were is named, with its forces."""
-    others = [model for name, model in baselines.items() if not name.startswith(study.source)]
-    better = [model for model in others if model.mean.get("energy_mae", math.inf) < best.mean["energy_mae"]]
-    lowest = best_of(better, "energy_mae")
-    if lowest is None:
-        return []
-    energy = written("energy_mae", lowest.mean["energy_mae"])
-    told = f"The ready-made {lowest.model} is lower still in energy: {energy} meV/atom"
-    forces = lowest.mean.get("forces_mae", math.nan)
-    return [told + (f", with a force error of {written('forces_mae', forces)} meV/Å." if math.isfinite(forces) else ".")]
-
-
-def _forces(best: ModelErrors, source: ModelErrors | None) -> list[str]:
-    mine = best.mean.get("forces_mae", math.nan)
-    other = source.mean.get("forces_mae", math.nan) if source else math.nan
-    if not (math.isfinite(mine) and math.isfinite(other)):
-        return []
-    told = f"{compared(mine, other)} the source's {written('forces_mae', other)}"
-    return [f"The force error of {best.model}, {with_spread('forces_mae', best)} meV/Å, is {told}."]
-
-
-def _lost(study: StudyFolder, best: ModelErrors, low: str) -> list[str]:
-    kept = {model.model: model for model in by_model(study.retention)}
-    before, after = (
-        kept[name].mean.get("energy_mae", math.nan) if name in kept else math.nan for name in (study.source, best.model)
-    )
-    if not (math.isfinite(before) and math.isfinite(after)):
-        return []
-    change = "rises" if after > before else "falls"
-    told = f"from {written('energy_mae', before)} to {written('energy_mae', after)} meV/atom"
-    return [f"On {low} itself, with references refitted, the energy error of {best.model} {change} {told}."]
-
-
-def run_verdict(run: RunFolder) -> list[str]:
-    """One transfer in a few sentences."""
-    high = functional((run.info.get("theory") or {}).get("target"), "the target functional")
-    source, state = str(run.info.get("source", "the source potential")), str(run.info.get("state", "of unknown state"))
-    said = [f"{source} transferred to {high} by the method {run.method}; the run is {state}."]
-    best = run.best_epoch
-    vals = {int(record["epoch"]): record.get("val") or {} for record in run.epochs}
-    if best is None or best not in vals or 0 not in vals:
-        return [*said, "Its validation errors before and after training are not in the folder."]
-    (start, end), forces = ([number(vals[epoch].get(name)) for epoch in (0, best)] for name in ("energy_mae", "forces_mae"))
-    before = f"validation energy error {written('energy_mae', start)} meV/atom"
-    if best == 0:
-        kept = f"No epoch was better than the state before training ({before}), so that state was kept: nothing was gained."
-        return [*said, kept]
-    if math.isfinite(start) and math.isfinite(end):
-        after = f"The best epoch, {best} of {max(vals)}, has a validation energy error of {written('energy_mae', end)} meV/atom"
-        said.append(f"{after}, {compared(end, start)} before training ({written('energy_mae', start)}).")
-    if all(map(math.isfinite, forces)):
-        told = f"from {written('forces_mae', forces[0])} to {written('forces_mae', forces[1])} meV/Å"
-        said.append(f"The force error went {told}.")
-    return said
-
-
-# -- tiles ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Tile:
     """A key figure: what, value, unit, and a line of context."""
@@ -306,66 +190,3 @@ class Tile:
     value: str
     unit: str
     context: str
-
-
-def study_tiles(study: StudyFolder) -> list[Tile]:
-    """The key figures of a study; those without data are left out."""
-    tiles = []
-    errors = by_model(study.results)
-    best = best_of([model for model in errors if model.kind == "method"], "energy_mae")
-    source = next((model for model in errors if model.model == study.source), None)
-    if best:
-        tiles.append(
-            Tile(
-                "Energy error, best method",
-                written("energy_mae", best.mean["energy_mae"]),
-                "meV/atom",
-                f"{best.model}, test set",
-            )
-        )
-        tiles.append(
-            Tile(
-                "Force error, same method",
-                written("forces_mae", best.mean.get("forces_mae", math.nan)),
-                "meV/Å",
-                f"{best.model}, test set",
-            )
-        )
-    if best and source and source.mean.get("energy_mae", 0) > 0 < best.mean["energy_mae"]:
-        alone = next((model for model in errors if model.model == f"{study.source} + residual references"), None)
-        then = f"{_factor(alone, best)} over new references alone" if alone else f"against untouched {study.source}"
-        tiles.append(Tile("Gain over the source", _factor(source, best), "in energy", then))
-    if study.shift:
-        mean, std = number(study.shift.get("mean")), number(study.shift.get("std"))
-        raw, referenced = number(study.shift.get("pearson_raw")), number(study.shift.get("pearson_referenced"))
-        tiles.append(
-            Tile(
-                "Shift between functionals",
-                f"{mean:+.2f}".replace("-", "−"),
-                "eV/atom",
-                f"± {std:.2f} over {study.shift.get('n_pairs', MISSING)} pairs",
-            )
-        )
-        tiles.append(Tile("Correlation, referenced", f"{referenced:.3f}", "Pearson r", f"from {raw:.3f} raw"))
-    return tiles
-
-
-def _factor(before: ModelErrors, after: ModelErrors) -> str:
-    factor = before.mean.get("energy_mae", math.nan) / after.mean["energy_mae"]
-    return f"{factor:.{1 if factor < 10 else 0}f}×" if math.isfinite(factor) else MISSING
-
-
-def run_tiles(run: RunFolder) -> list[Tile]:
-    """The key figures of a run; those without data are left out."""
-    best = run.best_epoch
-    record = next((record for record in run.epochs if record["epoch"] == best), None)
-    if record is None:
-        return []
-    val = record.get("val") or {}
-    metrics = ("energy_mae", "forces_mae", "stress_mae", "magmom_mae")
-    tiles = [
-        Tile(QUANTITIES[name].label, written(name, number(val.get(name))), QUANTITIES[name].unit, "validation, best epoch")
-        for name in metrics
-        if math.isfinite(number(val.get(name)))
-    ]
-    return [*tiles, Tile("Best epoch", str(best), f"of {run.epochs[-1]['epoch']}", "0 is before any step")]

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
+from xclimb.report.comparisons import leading
 from xclimb.report.folder import References, Row, RunFolder, number
-from xclimb.report.summary import METHODS, MISSING, QUANTITIES, ModelErrors, by_model, duration, with_spread, written
+from xclimb.report.summary import METHODS, MISSING, QUANTITIES, ModelErrors, by_model, duration, signed, with_spread, written
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,23 @@ class Table:
 _SHOWN = ("energy_mae", "energy_rmse", "forces_mae", "forces_rmse", "stress_mae", "magmom_mae")  # results.csv has all
 
 
-def errors(rows: Sequence[Row], split: str) -> Table | None:
-    """Errors of every model on a split, mean ± spread over seeds, the smallest of each column marked; None without rows."""
+def errors(rows: Sequence[Row], split: str, predictions: dict | None = None) -> Table | None:
+    """Errors of every model on a split, mean ± spread over seeds; None without rows.
+
+    Marked is the smallest of each column, with those that do not differ significantly; nothing where no interval is known.
+    """
     models = by_model(rows, split)
     metrics = [name for name in _SHOWN if any(math.isfinite(model.mean.get(name, math.nan)) for model in models)]
     if not models or not metrics:
         return None
-    least = {name: min(m.mean[name] for m in models if math.isfinite(m.mean.get(name, math.nan))) for name in metrics}
+    marked = {name: leading(models, name, predictions) for name in metrics}
     body = [
         [
             Cell(
                 model.model,
                 aside=f"{model.seeds} seed{'s' if model.seeds > 1 else ''}" if model.kind == "method" else "baseline",
             ),
-            *(_error_cell(model, name, least[name]) for name in metrics),
+            *(_error_cell(model, name, model.model in marked[name]) for name in metrics),
         ]
         for model in models
     ]
@@ -62,10 +66,10 @@ def descriptions(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(name, METHODS[name]) for name in dict.fromkeys(row.model for row in rows) if name in METHODS]
 
 
-def _error_cell(model: ModelErrors, name: str, least: float) -> Cell:
+def _error_cell(model: ModelErrors, name: str, marked: bool) -> Cell:
     mean, spread = model.mean.get(name, math.nan), model.spread.get(name, math.nan)
     aside = f"± {written(name, spread)}" if math.isfinite(spread) else ""
-    return Cell(written(name, mean), mean, mean == least, aside)
+    return Cell(written(name, mean), mean, marked, aside)
 
 
 def retention(rows: Sequence[Row], source: str) -> Table | None:
@@ -86,7 +90,7 @@ def _kept_cell(model: ModelErrors, name: str, before: ModelErrors | None) -> Cel
     if before is None or model is before:
         return Cell(written(name, mean), mean)
     change = mean - before.mean.get(name, math.nan)
-    return Cell(with_spread(name, model), mean, aside=_signed(name, change) if math.isfinite(change) else "")
+    return Cell(with_spread(name, model), mean, aside=signed(name, change) if math.isfinite(change) else "")
 
 
 def evaluation(rows: Sequence[Row]) -> Table | None:
@@ -194,19 +198,11 @@ def outliers(shift: dict | None) -> Table | None:
         [
             Cell(str(entry.get("formula", MISSING))),
             Cell(str(entry.get("frame_id", MISSING))),
-            Cell(_signed("energy_mae", value), value),
+            Cell(signed("energy_mae", value), value),
         ]
         for entry, value in zip(listed, values, strict=True)
     ]
     return Table([("Formula", ""), ("Frame", ""), ("Left over", "meV/atom")], body) if body else None
-
-
-def _signed(metric: str, value: float) -> str:
-    """A change as the page writes it; one that rounds to nothing has no sign."""
-    text = written(metric, abs(value))
-    if not math.isfinite(value) or float(text) == 0.0:
-        return text
-    return f"{'−' if value < 0 else '+'}{text}"
 
 
 def _count(value: float) -> str:

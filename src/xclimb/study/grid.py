@@ -19,8 +19,9 @@ from xclimb.analysis.metrics import compare_labels
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import CheckpointError, ConfigError
+from xclimb.files import write_json
 from xclimb.models.potential import Potential
-from xclimb.training.run import describe_data, read_history, read_json, read_run, write_json
+from xclimb.training.run import describe_data, read_history, read_json, read_run
 from xclimb.transfer.fit import run_transfer
 from xclimb.transfer.job import Job
 from xclimb.transfer.resume import can_go_on

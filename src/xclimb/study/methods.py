@@ -21,12 +21,13 @@ from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.data.splits import Split
 from xclimb.errors import ConfigError, DataError
+from xclimb.files import write_json
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references import AtomRef, fit_references
 from xclimb.study.grid import Cell, Sets, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.progress import GridBar
-from xclimb.training.run import describe_data, read_json, versions, write_json
+from xclimb.training.run import describe_data, read_json, versions
 from xclimb.transfer.methods import METHODS, get_method
 from xclimb.units import ev_a3_to_gpa
 
@@ -269,7 +270,12 @@ class _Book:
         test = self.sets.test
         write_json(folder / "results.json", self.results)
         write_json(folder / "retention.json", self.retention)
-        names = {"frame_id": test.frame_id, "formula": test.formulas(), "n_atoms": test.n_atoms}
+        names = {
+            "frame_id": test.frame_id,
+            "material_id": test.material_id,
+            "formula": test.formulas(),
+            "n_atoms": test.n_atoms,
+        }
         write_json(folder / "predictions.json", {**names, "reference": _labels(test), "models": self.models})
 
 

@@ -16,6 +16,7 @@ import torch
 
 from xclimb.config import TransferConfig
 from xclimb.data.frames import COLUMNS, Frames
+from xclimb.errors import counted
 from xclimb.graph import Batch, build_batch
 from xclimb.models.potential import atom_batches
 from xclimb.training.objective import TERMS, Targets
@@ -218,10 +219,10 @@ def over_budget(source: BatchSource, config: TransferConfig) -> list[str]:
         if limit is None:
             continue
         size = source.frames.n_atoms if kind == "atoms" else source.graph_sizes[kind]
-        if count := int((size > limit).sum()):
+        if over := int((size > limit).sum()):
             worst = int(size.argmax())
             told.append(
-                f"{count} training frame(s) are over the budget batch_{kind}={limit} and are batches alone, the largest "
-                f"{source.frames.frame_id[worst]} with {size[worst]} {kind}: they need the memory of such a batch."
+                f"{counted(over, 'training frame')} over the budget batch_{kind}={limit} and batches alone, the largest "
+                f"{source.frames.frame_id[worst]} with {size[worst]} {kind}: memory is needed for such a batch."
             )
     return told

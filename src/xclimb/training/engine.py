@@ -17,11 +17,14 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
+from xclimb.backends.select import select
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError, TrainingError, XclimbError
+from xclimb.graph import Batch
+from xclimb.models.base import Output
 
 # here, so that it holds in started processes from their first moment: they are not to talk about themselves
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -35,10 +38,11 @@ class Engine:
 
     Args:
         fabric: launched.
+        precision: of training steps, as in the settings.
     """
 
-    def __init__(self, fabric: Fabric):
-        self._fabric = fabric
+    def __init__(self, fabric: Fabric, precision: str):
+        self._fabric, self._precision = fabric, precision
         self.device: torch.device = fabric.device
         self.rank: int = fabric.global_rank
         self.world: int = fabric.world_size
@@ -48,9 +52,39 @@ class Engine:
         """Whether this process is the one that writes files and talks."""
         return self.rank == 0
 
-    def lowered(self) -> AbstractContextManager:
-        """Inside, products of matrices are computed as the setting ``precision`` says."""
-        return self._fabric.autocast()
+    def forward(self, network: nn.Module) -> Callable[[Batch, bool], Output]:
+        """The function of a batch and of whether derivatives are wanted that a training step differentiates.
+
+        In full precision the backend for the network computes it. With ``precision: bf16`` the layers of the network run
+        under autocast; geometry, readout and the gradient with respect to positions do not.
+        """
+        if self._precision == "full":
+            return partial(select(network).forward, network)
+        return partial(self._autocast_forward, network)
+
+    def _autocast_forward(self, network: nn.Module, batch: Batch, derivatives: bool) -> Output:
+        with self._autocast(network.layers):
+            output: Output = network(batch, create_graph=True, derivatives=derivatives)
+        return output
+
+    @contextmanager
+    def _autocast(self, layers: Sequence[nn.Module]) -> Iterator[None]:
+        contexts: list[AbstractContextManager] = []
+
+        def enter(*_: Any) -> None:
+            contexts.append(self._fabric.autocast())
+            contexts[-1].__enter__()
+
+        def leave(*_: Any) -> None:
+            contexts.pop().__exit__(None, None, None)
+
+        hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+        hooks += [layer.register_forward_hook(leave, always_call=True) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes; together, in one message for each type.
@@ -103,14 +137,14 @@ def run_on_devices(config: TransferConfig, function: Callable[..., Any], *args: 
     if config.nodes > 1 and not outside:
         raise ConfigError("several nodes need a launcher that knows them: start the command with torchrun or srun")
     if config.devices * config.nodes == 1:
-        return function(Engine(_fabric(config, "auto")), *args)
+        return function(Engine(_fabric(config, "auto"), config.precision), *args)
     if outside:
-        return function(Engine(_fabric(config, "ddp")), *args)
+        return function(Engine(_fabric(config, "ddp"), config.precision), *args)
     fabric = _fabric(config, "ddp_spawn", launch=False)
     with _pass_signals_on(), _environment_kept():
         try:
             # the outcome must stay small: it is read when all processes have ended, and a full pipe would keep them from it
-            outcome = fabric.launch(partial(_in_process, function=function, args=args))
+            outcome = fabric.launch(partial(_in_process, precision=config.precision, function=function, args=args))
         except ProcessExitedException as error:
             raise TrainingError(_lost(f"process {error.error_index} ended by {error.signal_name or error.exit_code}")) from None
         except ProcessException as error:
@@ -131,10 +165,10 @@ class _Outcome:
         self.result, self.error = result, error
 
 
-def _in_process(fabric: Fabric, function: Callable[..., Any], args: tuple) -> _Outcome:
+def _in_process(fabric: Fabric, precision: str, function: Callable[..., Any], args: tuple) -> _Outcome:
     """What each started process does; an error on purpose is handed over whole, not as a traceback."""
     try:
-        return _Outcome(function(Engine(fabric), *args))
+        return _Outcome(function(Engine(fabric, precision), *args))
     except XclimbError as error:
         return _Outcome(error=error)
 

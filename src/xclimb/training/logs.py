@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError
-from xclimb.training.run import write_text
+from xclimb.files import write_file
 
 
 @runtime_checkable
@@ -78,7 +78,7 @@ class CsvLog:
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(self._file, text.getvalue())
+        write_file(self._file, text.getvalue())
 
     def step(self, line: dict[str, Any]) -> None:
         """Nothing: one row is one epoch."""

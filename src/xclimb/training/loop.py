@@ -40,7 +40,7 @@ class Step:
 
 
 def train_step(
-    model: nn.Module,
+    forward: Callable[[Batch, bool], Any],
     batches: Iterable[TrainingBatch],
     optimizer: torch.optim.Optimizer,
     settings: LossSettings,
@@ -53,7 +53,7 @@ def train_step(
     """One optimiser step: the gradients of some batches, of all processes, added up.
 
     Args:
-        model: network called as ``model(graph, create_graph=True, derivatives=...)``, parameters trainable.
+        forward: the network, called as ``forward(graph, derivatives)``; see :meth:`xclimb.training.engine.Engine.forward`.
         batches: this process's share of the step, maybe nothing.
         optimizer: from :func:`xclimb.training.optimizers.make_optimizer`, learning rates set.
         settings: of the loss.
@@ -69,8 +69,7 @@ def train_step(
     loss = torch.zeros((), dtype=trained[0].dtype, device=engine.device)
     sums = ErrorSums.empty(engine.device)
     for batch in batches:
-        with engine.lowered():
-            output = model(batch.graph, create_graph=True, derivatives=_needs_derivatives(batch, settings))
+        output = forward(batch.graph, _needs_derivatives(batch, settings))
         part, errors = objective(output, batch.targets, batch.graph.n_atoms, settings, reference_shift, totals)
         if part.requires_grad:  # a batch without any label has nothing to teach
             part.backward()

@@ -3,7 +3,8 @@
     config.yaml        all settings, resolved            metrics.jsonl    one line an epoch, from epoch 0 (before any step)
     run.json           source, method, versions, data    references.json  the elemental references of the best potential
     checkpoints/best/  the best potential                checkpoints/last/  the potential after the last epoch
-    evaluation.json    errors of the best potential on the splits
+    evaluation.json    errors of the best potential on the validation frames, and of step 0 and the best on test frames
+    predictions.json   labels of a sample of them, before any step and by the best potential
     steps.jsonl        loss and rate every so many steps   events.jsonl   what was left out, jumped or diverged, with frames
 
 and, until the run is finished, what it takes to go on: checkpoints/start/ (the potential at step 0), checkpoints/states/.
@@ -23,9 +24,11 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from xclimb import files
 from xclimb.analysis.metrics import Metrics
 from xclimb.data.frames import Frames
 from xclimb.errors import CheckpointError, ConfigError
+from xclimb.files import remove_leftovers, restore, write_file, write_json
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
 from xclimb.training.states import States
@@ -34,30 +37,14 @@ if sys.platform != "win32":
     import fcntl
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place, then rename it: readers see the old text or the new, never a part."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """JSON with NaN as null (NaN is no JSON)."""
-    write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def read_json(path: Path) -> Any:
-    """The inverse of :func:`write_json`.
+    """The inverse of :func:`xclimb.files.write_json`.
 
     Raises:
         CheckpointError: if the file is missing or broken.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except OSError:
         raise CheckpointError(f"{path} is missing: {path.parent} is no complete run or study folder") from None
     except ValueError:
@@ -92,8 +79,9 @@ def describe_data(frames: Frames) -> dict[str, Any]:
     return {"frames": len(frames), "atoms": frames.total_atoms, "materials": materials, "sha256": frames.checksum()}
 
 
-FILES = ("config.yaml", "run.json", "metrics.jsonl", "steps.jsonl", "events.jsonl", "metrics.csv", "references.json",
-         "evaluation.json")  # fmt: skip
+FILES = ("run.json", "config.yaml", "metrics.jsonl", "steps.jsonl", "events.jsonl", "metrics.csv", "references.json",
+         "evaluation.json", "predictions.json")  # fmt: skip
+_STARTING = ".starting"  # there until run.json is
 
 
 class RunFolder:
@@ -121,7 +109,12 @@ class RunFolder:
             self._record = read_json(path / "run.json")
             if not isinstance(self._record, dict):
                 raise CheckpointError(f"{path / 'run.json'} does not describe a run: the file is damaged, repeat the run")
-        elif path.exists() and any(path.iterdir()):
+        elif path.exists() and any(path.iterdir()) and not (path / _STARTING).exists():
+            if not overwrite and (path / "run.json").exists():
+                raise ConfigError(
+                    f"{path} is not empty, it holds a run: go on with --resume {path}, give another folder, or overwrite=True "
+                    "to replace it"
+                )
             if not overwrite:
                 raise ConfigError(f"{path} is not empty: give another folder, or overwrite=True to replace the run in it")
             if not (path / "run.json").exists() and not (path / "checkpoints").exists():
@@ -159,26 +152,32 @@ class RunFolder:
         """Make the folder, without what a former run left in it; write the settings and run.json, state ``running``."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
+        (self.path / _STARTING).touch()  # a start that is killed may be repeated
+        remove_leftovers(self.path)
         # only what a run writes: a mistyped folder must not lose anything else
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_text(self.path / "config.yaml", config_yaml)
-        write_text(self.path / "metrics.jsonl", "")
+        write_file(self.path / "config.yaml", config_yaml)
+        write_file(self.path / "metrics.jsonl", "")
         self._record = {}
         self.update(**record, state="running")
+        (self.path / _STARTING).unlink()
 
     def go_on(self, config_yaml: str, history: list[dict[str, Any]], step: int) -> None:
         """Make the folder what it was when a state was saved: lines that came later are written again."""
         self._lock()
         self.states.tidy()
-        write_text(self.path / "config.yaml", config_yaml)
-        write_text(self.path / "metrics.jsonl", "".join(_line(line) for line in history))
+        remove_leftovers(self.path)
+        for name in ("best", "last"):
+            restore(self.path / "checkpoints" / name)
+        write_file(self.path / "config.yaml", config_yaml)
+        write_file(self.path / "metrics.jsonl", "".join(_line(line) for line in history))
         for name in ("steps.jsonl", "events.jsonl"):
             if (self.path / name).exists():
                 kept = [line for line in read_lines(self.path / name) if line["step"] <= step]
-                write_text(self.path / name, "".join(_line(line) for line in kept))
+                write_file(self.path / name, "".join(_line(line) for line in kept))
         self._record.pop("error", None)
         self.update(state="running")
 
@@ -198,18 +197,32 @@ class RunFolder:
         if name == "best":
             write_json(self.path / "references.json", potential.references.to_dict())
 
-    def finish(self, errors: dict[str, Metrics], best_epoch: int) -> None:
-        """Write the errors of the best potential on each split; what it takes to go on is removed."""
+    def predict(self, predictions: dict[str, Any]) -> None:
+        """Write what the potential says of the splits: dense, as nobody reads it line by line."""
+        write_file(self.path / "predictions.json", json.dumps(plain(predictions), ensure_ascii=False, allow_nan=False) + "\n")
+
+    def finish(self, errors: dict[str, Any], best_epoch: int) -> None:
+        """Write the errors (``val``, ``test`` ``before`` and ``after``); what it takes to go on is removed."""
         self._close("finished", errors, best_epoch)
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove what it takes to go on with the run."""
         self.states.clear()
         shutil.rmtree(self.path / "checkpoints" / "start", ignore_errors=True)
 
-    def stop(self, errors: dict[str, Metrics], best_epoch: int) -> None:
+    @property
+    def was_cleaning_up(self) -> bool:
+        """Whether the run is finished, and its process was killed before :meth:`clean_up` was done."""
+        left = self.states.folder.exists() or (self.path / "checkpoints" / "start").exists()
+        return left and self._record.get("state") == "finished"
+
+    def stop(self, errors: dict[str, Any], best_epoch: int) -> None:
         """The same for a run that ends early and may go on."""
         self._close("interrupted", errors, best_epoch)
 
-    def _close(self, state: str, errors: dict[str, Metrics], best_epoch: int) -> None:
-        write_json(self.path / "evaluation.json", {split: found.to_dict() for split, found in errors.items()})
+    def _close(self, state: str, errors: dict[str, Any], best_epoch: int) -> None:
+        write_json(self.path / "evaluation.json", errors)
         self.update(state=state, best_epoch=best_epoch)
 
 
@@ -247,6 +260,7 @@ class Run:
         interrupted: whether a signal ended the run before its last epoch.
         rank: number of this process among those that trained; the first one talks.
         notes: sentences that a reader of the numbers should know.
+        test: errors on the test frames, ``"before"`` training and ``"after"`` it, of the best potential; empty without them.
     """
 
     path: Path
@@ -258,6 +272,7 @@ class Run:
     interrupted: bool = False
     rank: int = 0
     notes: tuple[str, ...] = field(default=())
+    test: dict[str, Metrics] = field(default_factory=dict)
 
     @property
     def references(self) -> AtomRef:
@@ -287,6 +302,7 @@ def read_run(path: Path, device: str = "cpu", dtype: str = "float32", rank: int 
         interrupted=record["state"] == "interrupted",
         rank=rank,
         notes=tuple(record["notes"]),
+        test={when: Metrics.from_dict(found) for when, found in errors.get("test", {}).items() if when in ("before", "after")},
     )
 
 

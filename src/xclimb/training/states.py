@@ -19,7 +19,7 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from xclimb.errors import CheckpointError
-from xclimb.models.checkpoint import write_folder
+from xclimb.files import remove_leftovers, write_folder
 from xclimb.training.trainer import Trainer
 
 FORMAT = 1
@@ -139,8 +139,8 @@ class States:
 
     def tidy(self) -> None:
         """Remove what a killed process left half-written."""
-        for left in (*self.folder.glob(".step-*"), *self.folder.parent.glob(".*-*")):
-            shutil.rmtree(left, ignore_errors=True)
+        for folder in (self.folder, self.folder.parent):
+            remove_leftovers(folder)
 
     def clear(self) -> None:
         """Remove all states: a finished run has nothing to go on with."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from xclimb.backends.select import select
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
-from xclimb.models.paths import evaluator_of
 from xclimb.models.potential import Potential, dtype_of
 from xclimb.references import AtomRef
 from xclimb.training.batches import BatchSource, TrainingBatch, ahead
@@ -149,7 +150,7 @@ class Trainer:
             frames = np.concatenate(plan[self.place])
             rate = self._set_rates(self.epoch + self.place / len(plan))
             step = train_step(
-                self.trained.network,
+                self.engine.forward(self.trained.network),
                 batches,
                 self.optimizer,
                 self.config.loss,
@@ -230,7 +231,8 @@ class Trainer:
     def _evaluate(self) -> ErrorSums:
         model = self.evaluated
         batches = self.val_data.batches(self.val_data.plan(self.config))
-        return evaluate(evaluator_of(model.network), batches, self.config.loss, self.engine, model.shift)
+        predict = partial(select(model.network).predict, model.network)
+        return evaluate(predict, batches, self.config.loss, self.engine, model.shift)
 
     def culprits(self, frames: np.ndarray) -> np.ndarray:
         """The names of those of these training frames whose own loss is not finite; all where it is none alone."""

@@ -1,29 +1,17 @@
 """Transfer: the named methods, and the one function that runs them.
 
-This package and the public function have the same name. As soon as anything imports a module of the package, Python binds
-the package to ``xclimb.transfer``, over whatever stood there. So the package itself can be called: ``xclimb.transfer(...)``
-is :func:`xclimb.transfer.fit.transfer`, whichever of the two was imported first, and ``xclimb.transfer.methods`` still works.
+This package and the public function have the same name, and an import of ``xclimb.transfer.<module>`` binds whatever stands in
+``sys.modules`` under ``"xclimb.transfer"`` to the attribute ``xclimb.transfer``. So the function stands there, with the path
+and the modules of this package as its attributes: ``xclimb.transfer`` is an ordinary function whichever import came first, and
+``import xclimb.transfer.methods`` works as with any package.
 """
 
-import inspect
 import sys
 from types import ModuleType
-from typing import Any
 
+from xclimb.transfer import fit
 
-class _CallablePackage(ModuleType):
-    """A package that passes calls on to its function ``fit.transfer``, and shows that function's signature."""
-
-    def __call__(self, *args: Any, **settings: Any) -> Any:
-        from xclimb.transfer.fit import transfer
-
-        return transfer(*args, **settings)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        from xclimb.transfer.fit import transfer
-
-        return inspect.signature(transfer)
-
-
-sys.modules[__name__].__class__ = _CallablePackage
+_package = {"__path__": __path__, "__spec__": __spec__, "__package__": __package__, "__file__": __file__}
+_modules = {name: value for name, value in globals().items() if isinstance(value, ModuleType) and name != "sys"}
+vars(fit.transfer).update(_package | _modules)
+sys.modules[__name__] = fit.transfer  # type: ignore[assignment]

@@ -4,15 +4,33 @@ from typing import Any
 
 import numpy as np
 
+from xclimb.analysis.unit_evidence import suspects
+from xclimb.analysis.zero_labels import doubt, zero_rows
 from xclimb.data.frames import Frames
+from xclimb.errors import counted
+from xclimb.ingest.label_units import OPTIONS
+from xclimb.ingest.second_look import ZeroLabel, without_labels
 from xclimb.models.potential import Potential
+from xclimb.references import AtomRef
 from xclimb.units import MEV_PER_EV
 
 LISTED = 10
 SUSPECT = 50.0  # times the median error: sound data reach 25, from crystals that differ and strained frames
 
 
-def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
+def take_zeros_as_missing(source: Potential, frames: Frames, name: str, seed: int) -> tuple[Frames, list[str]]:
+    """The frames without forces and stresses that are exactly zero where the source predicts that they cannot be, and notes."""
+    zeros, notes = [], []
+    for label, rows in zero_rows(frames).items():
+        if len(rows) and (told := doubt(label, rows, frames.__getitem__, source, seed)):
+            zeros.append(ZeroLabel(label, rows, told))
+            notes.append(f"In the {name} set {told}; they are taken as missing (audit_frames=0 takes them as they are).")
+    return without_labels(frames, zeros), notes
+
+
+def audit_labels(
+    start: Potential, train: Frames, most: int, seed: int, source: AtomRef
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The training frames whose labels are furthest from step 0, and a note if some are out of all proportion.
 
     Args:
@@ -20,6 +38,7 @@ def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple
         train: labelled frames.
         most: frames to look at; of more, a seeded sample; 0 looks at none.
         seed: of the sample.
+        source: references of the potential that the transfer starts from, for the distance of energies from it.
 
     Returns:
         Up to ten rows ``{frame, energy, forces, times}``: error of the energy (meV/atom), largest error of a force
@@ -34,22 +53,33 @@ def audit_labels(start: Potential, train: Frames, most: int, seed: int) -> tuple
     predicted = start.label(frames)
     energy = MEV_PER_EV * np.abs(predicted.energy - frames.energy) / frames.n_atoms  # [S]
     forces = MEV_PER_EV * _largest(np.abs(predicted.forces - frames.forces), frames)  # [S]
-    times = np.fmax(_against_median(energy), _against_median(forces))  # [S]
+    times = np.fmax(against_median(energy), against_median(forces))  # [S]
     worst = np.argsort(-np.nan_to_num(times, nan=-1.0), kind="stable")[:LISTED]
     rows = [
         {"frame": str(frames.frame_id[s]), "energy": energy[s], "forces": forces[s], "times": times[s]}
         for s in worst
         if np.isfinite(times[s])
     ]
-    suspects = [row["frame"] for row in rows if row["times"] > SUSPECT]
-    notes = []
-    if suspects:
-        told = "more than nine" if len(suspects) == LISTED else str(len(suspects))
+    far = [row["frame"] for row in rows if row["times"] > SUSPECT]
+    notes = _unit_notes(start, frames, predicted, source)
+    if far:
+        listed = "more than nine training frames" if len(far) == LISTED else counted(len(far), "training frame")
         notes.append(
-            f"Labels of {told} training frame(s) are over {SUSPECT:g} times further from step 0 than usual "
-            f"({', '.join(suspects[:3])}{', ...' if len(suspects) > 3 else ''}): look at them, run.json lists the worst ten."
+            f"Labels of {listed} are over {SUSPECT:g} times further from step 0 than usual "
+            f"({', '.join(far[:3])}{', ...' if len(far) > 3 else ''}): look at them, run.json lists the worst ten."
         )
     return rows, notes
+
+
+def _unit_notes(start: Potential, frames: Frames, predicted: Frames, source: AtomRef) -> list[str]:
+    """A note for each label that looks like being in another unit, or energies per atom."""
+    interaction = predicted.energy - start.references.energy(frames)
+    of_source = np.bincount(frames.system, source.values[frames.numbers], len(frames))  # NaN for an element without
+    as_source = predicted.replace(energy=interaction + of_source)
+    return [
+        f"The units of the training labels are in doubt: {one.told}. Read them with {OPTIONS[one.label]}=... if that is so."
+        for one in suspects(frames, as_source, interaction, start.name)
+    ]
 
 
 def _largest(errors: np.ndarray, frames: Frames) -> np.ndarray:
@@ -59,7 +89,8 @@ def _largest(errors: np.ndarray, frames: Frames) -> np.ndarray:
     return found
 
 
-def _against_median(errors: np.ndarray) -> np.ndarray:
+def against_median(errors: np.ndarray) -> np.ndarray:
+    """Errors in units of the median of those that are known; NaN where that is 0."""
     known = errors[np.isfinite(errors)]
     usual = np.median(known) if len(known) else 0.0
     return errors / usual if usual > 0 else np.full_like(errors, np.nan)

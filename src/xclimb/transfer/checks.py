@@ -2,41 +2,71 @@
 
 import numpy as np
 
+from xclimb.config import TransferConfig
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import COLUMNS, LABELS, Frames
-from xclimb.data.splits import SplitError, split_frames
-from xclimb.errors import DataError, TheoryError
+from xclimb.data.isolated import is_isolated_atom
+from xclimb.data.splits import SplitError, propose_split
+from xclimb.errors import ConfigError, DataError, TheoryError, counted
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 
 _NAMED = 5  # how many names a message lists
 
 
-def split_off_validation(frames: Frames, seed: int) -> tuple[Frames, Frames]:
-    """Nine tenths of the materials to train on, one tenth to validate on.
+def material_frames(given: FramesLike, name: str) -> tuple[Frames, list[str]]:
+    """Frames of materials, isolated atoms left out, and a note where there were any.
 
     Raises:
-        DataError: if there are no energies, or too few materials to split.
+        DataError: if nothing else is in the set.
+    """
+    frames = labelled_frames(given, name)
+    alone = is_isolated_atom(frames)
+    if not alone.any():
+        return frames, []
+    if alone.all():
+        raise DataError(f"the {name} set holds isolated atoms only: give frames of materials")
+    symbols = frames[alone].formulas().tolist()
+    listed = ", ".join(symbols[:_NAMED]) + (", ..." if len(symbols) > _NAMED else "")
+    return frames[~alone], [f"{counted(len(symbols), 'isolated atom')} in the {name} set ({listed}): left out of it."]
+
+
+def split_off_validation(frames: Frames, config: TransferConfig, progress: bool = False) -> tuple[Frames, Frames, list[str]]:
+    """Training frames, validation frames, and notes on how they were split, as ``config.validation`` says.
+
+    Raises:
+        DataError: if there are no energies, or too few materials and frames to split.
     """
     _check_present(frames, "training")
+    how = config.validation
+    shares = (1 - how.fraction, how.fraction, 0.0)
     try:
-        split = split_frames(frames, ratios=(0.9, 0.1, 0.0), by="material", seed=seed)
+        split = propose_split(frames, shares, how.by, config.seed, how.cover, group=how.group, gap=how.gap, progress=progress)
     except SplitError as problem:
-        raise DataError(f"no validation frames can be put aside ({problem.why}): give val=..., or more materials") from None
-    train, val, _ = split.apply(frames)
-    if not len(train) or not len(val):
-        materials = len(np.unique(frames.material_id))
-        raise DataError(f"{materials} material(s) cannot be split into training and validation: give val=...")
-    return train, val
+        raise DataError(f"no validation frames can be put aside ({problem.why}): give val=..., or more frames") from None
+    return frames[split.train], frames[split.val], list(split.notes)
 
 
-def check_data(train: Frames, val: Frames) -> list[str]:
+def check_no_effect(config: TransferConfig) -> None:
+    """Refuse settings of how validation frames are put aside where they are given.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, info in type(config.validation).model_fields.items():
+        if getattr(config.validation, name) != info.default:
+            raise ConfigError(f"validation.{name} has no effect where validation frames are given: leave one of the two out")
+
+
+def check_data(train: Frames, val: Frames, test: Frames | None = None) -> list[str]:
     """Refuse what cannot be trained on; gives notes on what can but should be known.
 
     Raises:
-        DataError: on empty sets, no energies, infinite labels, unsupported elements, or frames in both sets.
+        DataError: on empty sets, no energies, infinite labels, unsupported elements, or frames in two sets.
         TheoryError: on an unknown functional, or two levels of theory.
     """
-    for frames, name in ((train, "training"), (val, "validation")):
+    held_out = {"validation": val} | ({} if test is None else {"test": test})
+    for name, frames in {"training": train, **held_out}.items():
         _check_present(frames, name)
         _check_atoms(frames, name)
         _check_labels(frames, name)
@@ -45,9 +75,15 @@ def check_data(train: Frames, val: Frames) -> list[str]:
             "the functional of the training frames is not known: say it where they are read, with functional='r2SCAN' if that "
             "is theirs"
         )
-    train.theory.require_same(val.theory, "training and validation frames")
-    _check_leak(train, val)
-    return _notes(train, val)
+    notes = []
+    for name, frames in held_out.items():
+        train.theory.require_same(frames.theory, f"training and {name} frames")
+        _check_leak(train, frames, "training", name)
+        notes += _shared_materials(train, frames, name)
+    if test is not None:
+        _check_leak(val, test, "validation", "test")
+    missing = [label for label in LABELS if not train.has(label)]
+    return notes + [f"No training frame has {label}: that part of the loss is 0." for label in missing]
 
 
 def _check_present(frames: Frames, name: str) -> None:
@@ -83,14 +119,14 @@ def _check_labels(frames: Frames, name: str) -> None:
             raise DataError(f"{name} frame {frames.frame_id[s]}: {label} is infinite; {told}")
 
 
-def _check_leak(train: Frames, val: Frames) -> None:
+def _check_leak(train: Frames, val: Frames, name: str, other: str) -> None:
     """The same frame in both sets; ids that were only counted up ("frame-3") say nothing, there the structure decides."""
     same_id = np.intersect1d(train.frame_id, val.frame_id).tolist()
     shared = [name for name in same_id if not _counted(name) or _same_structure(train, val, name)]
     if shared:
         listed = ", ".join(shared[:_NAMED]) + (", ..." if len(shared) > _NAMED else "")
         raise DataError(
-            f"{len(shared)} frame(s) are in the training and in the validation set ({listed}): "
+            f"{counted(len(shared), 'frame')} in the {name} set and in the {other} set as well ({listed}): "
             "split with xclimb.split_frames(frames)"
         )
 
@@ -104,18 +140,18 @@ def _same_structure(train: Frames, val: Frames, frame_id: str) -> bool:
     return np.array_equal(one.numbers, other.numbers) and np.allclose(one.positions, other.positions, rtol=0, atol=1e-8)
 
 
-def _notes(train: Frames, val: Frames) -> list[str]:
-    notes = []
-    materials = np.intersect1d(train.material_id, val.material_id)
-    if len(materials) and not all(_counted(name) for name in materials.tolist()):
-        listed = ", ".join(materials[:_NAMED].tolist()) + (", ..." if len(materials) > _NAMED else "")
-        notes.append(f"{len(materials)} material(s) are in both sets ({listed}): the validation errors are optimistic.")
-    missing = [label for label in LABELS if not train.has(label)]
-    return notes + [f"No training frame has {label}: that part of the loss is 0." for label in missing]
+def _shared_materials(train: Frames, other: Frames, name: str) -> list[str]:
+    materials = np.intersect1d(train.material_id, other.material_id)
+    if not len(materials) or all(_counted(name) for name in materials.tolist()):
+        return []
+    listed = ", ".join(materials[:_NAMED].tolist()) + (", ..." if len(materials) > _NAMED else "")
+    return [
+        f"{counted(len(materials), 'material')} in the training and the {name} set ({listed}): {name} errors are optimistic."
+    ]
 
 
-def coverage_notes(start: Potential, train: Frames, val: Frames) -> list[str]:
-    """Names the elements of the validation frames that no training frame contains."""
+def coverage_notes(start: Potential, train: Frames, val: Frames, name: str = "validation") -> list[str]:
+    """Names the elements of the validation (or other) frames that no training frame contains."""
     from ase.data import chemical_symbols
 
     named = [chemical_symbols[z] for z in np.setdiff1d(val.elements, train.elements).tolist()]
@@ -123,5 +159,5 @@ def coverage_notes(start: Potential, train: Frames, val: Frames) -> list[str]:
         return []
     return [
         f"No training frame contains {', '.join(named)}: the references of {start.name} for them are kept from the source, "
-        "and energies of validation frames with them are not meaningful."
+        f"and energies of {name} frames with them are not meaningful."
     ]

@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from xclimb.analysis.zero_labels import zero_rows
 from xclimb.config import TransferConfig
+from xclimb.data.convert import FramesLike
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
 from xclimb.models.potential import Potential, device_of
+from xclimb.models.zoo import load
 from xclimb.training.engine import Engine, first_process, run_on_devices
 from xclimb.training.logs import check_logs
 from xclimb.training.run import Run, RunFolder, read_run
-from xclimb.transfer.checks import check_data, split_off_validation
+from xclimb.transfer.audit import take_zeros_as_missing
+from xclimb.transfer.checks import check_data, check_no_effect, material_frames, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.methods import get_method
 from xclimb.transfer.resume import check_same_run, go_on
@@ -22,13 +26,14 @@ __all__ = ["Run", "run_transfer", "transfer"]
 
 def transfer(
     source: str | Path | Potential = "chgnet-0.3.0",
-    train: Frames | None = None,
-    val: Frames | None = None,
+    train: FramesLike | None = None,
+    val: FramesLike | None = None,
     method: str = "residual",
     out: str | Path | None = None,
     epochs: int = 50,
     seed: int = 0,
     *,
+    test: FramesLike | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
@@ -39,12 +44,15 @@ def transfer(
 
     Args:
         source: zoo name, path of a potential or run folder, or a Potential; ``scratch`` takes only its architecture.
-        train: labelled frames; labels that are missing are masked.
-        val: frames to choose the best epoch by, at the same level of theory; None takes a tenth of the materials of ``train``.
+        train: labelled frames, or a list of ASE atoms with labels; labels that are missing are masked.
+        val: frames to choose the best epoch by, at the same level of theory; None puts a tenth of ``train`` aside, by
+            material, or in blocks of frames where there are too few (``validation={"by": "frame", "fraction": 0.2}``).
         method: ``scratch``, ``trainable``, ``frozen``, ``refit`` (Methods 1 to 4 of arXiv 2504.05565) or ``residual``.
         out: run folder, new or empty; ``runs/<method>-<seed>`` by default.
         epochs: passes over the training frames; 0 only exchanges the references.
-        seed: of new weights, of the order of the frames and of the split; same seed, same machine, same numbers.
+        seed: of new weights, of the order of the frames and of the split; same seed, machine and number of threads, same
+            numbers.
+        test: frames that neither training nor the choice of the epoch sees; evaluated once, at the end: ``Run.test``.
         overwrite: replace a run that is in the folder already.
         resume: go on with the run in the folder, interrupted or killed, from its last saved state; settings and frames must
             be the same. On one process what comes out is, bit for bit, what the run would have given undisturbed.
@@ -60,7 +68,7 @@ def transfer(
     Raises:
         ConfigError: on settings that are unknown, of the wrong kind or without effect, a folder that is in use, or settings
             that are not those of the run to go on with.
-        DataError: on empty sets, no energies, unsupported elements, frames in both sets, or a loss that is not finite.
+        DataError: on empty sets, no energies, unsupported elements, frames in two sets, or a loss that is not finite.
         TrainingError: if a process is lost, memory is out, or the folder can no longer be written to.
         TheoryError: if the functional of the frames is not known, or the two sets are at different levels of theory.
         ReferencesError: if the references cannot be fitted or do not cover the frames.
@@ -69,13 +77,14 @@ def transfer(
     config = TransferConfig.build({"source": name, "method": method, "epochs": epochs, "seed": seed, **settings})
     potential = source if isinstance(source, Potential) else None
     more: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "progress": progress, "on_epoch": on_epoch}
+    more["test"] = test
     return run_transfer(config, train, val, out, potential, **more)
 
 
 def run_transfer(
     config: TransferConfig,
-    train: Frames | None,
-    val: Frames | None = None,
+    train: FramesLike | None,
+    val: FramesLike | None = None,
     out: str | Path | None = None,
     source: Potential | None = None,
     *,
@@ -84,6 +93,7 @@ def run_transfer(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
     inputs: dict[str, Any] | None = None,
+    test: FramesLike | None = None,
 ) -> Run:
     """The same with all settings in one object; ``source`` replaces loading ``config.source``. See :func:`transfer`.
 
@@ -96,17 +106,53 @@ def run_transfer(
         raise ConfigError("on_epoch cannot be called from several processes: leave it out, or devices")
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
-    if val is None:
-        train, val = split_off_validation(train, config.seed)
-    notes = tuple(check_data(train, val))
+    frames, held_out, tested, notes = _prepared(train, val, test, config, source, progress and first_process())
     path = Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}"
-    job = Job(config, train, val, path, source, notes, inputs, overwrite, resume, progress, on_epoch)
+    job = Job(config, frames, held_out, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, tested)
     if first_process():
         folder = RunFolder(path, overwrite, resume)
+        if resume and folder.was_cleaning_up:
+            folder.clean_up()
+            return read_run(path, config.device, config.dtype)
         if resume:
             check_same_run(folder, job)
     rank = run_on_devices(config, carry_out, job)
     return read_run(path, config.device, config.dtype, rank)
+
+
+def _prepared(
+    train: FramesLike,
+    val: FramesLike | None,
+    test: FramesLike | None,
+    config: TransferConfig,
+    source: Potential | None,
+    progress: bool,
+) -> tuple[Frames, Frames, Frames | None, list[str]]:
+    """Checked training, validation and test frames, and notes on them."""
+    frames, notes = material_frames(train, "training")
+    if val is None:
+        frames, held_out, more = split_off_validation(frames, config, progress)
+    else:
+        check_no_effect(config)
+        held_out, more = material_frames(val, "validation")
+    tested, on_test = (None, []) if test is None else material_frames(test, "test")
+    notes += [*more, *on_test, *check_data(frames, held_out, tested)]
+    if config.audit_frames:
+        frames, held_out, zeros = _without_zeros(config, frames, held_out, source)
+        notes = [*zeros, *notes]
+    return frames, held_out, tested, notes
+
+
+def _without_zeros(
+    config: TransferConfig, train: Frames, val: Frames, source: Potential | None
+) -> tuple[Frames, Frames, list[str]]:
+    """Both sets with forces and stresses that were not computed taken as missing, and notes about these."""
+    if not any(len(rows) for frames in (train, val) for rows in zero_rows(frames).values()):
+        return train, val, []
+    potential = source or load(config.source)
+    train, notes = take_zeros_as_missing(potential, train, "training", config.seed)
+    val, more = take_zeros_as_missing(potential, val, "validation", config.seed)
+    return train, val, notes + more
 
 
 def carry_out(engine: Engine, job: Job) -> int:

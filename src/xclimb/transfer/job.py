@@ -28,6 +28,7 @@ class Job:
         resume: go on with the run that is in the folder.
         progress: show a progress bar.
         on_epoch: called with each line of metrics.jsonl as it is written.
+        test: frames that neither training nor choice sees, checked; their errors end the run.
     """
 
     config: TransferConfig
@@ -41,3 +42,9 @@ class Job:
     resume: bool = False
     progress: bool = True
     on_epoch: OnEpoch | None = None
+    test: Frames | None = None
+
+    @property
+    def sets(self) -> dict[str, Frames]:
+        """The frames by the name of their set; without ``"test"`` where there is none."""
+        return {"train": self.train, "val": self.val} | ({} if self.test is None else {"test": self.test})

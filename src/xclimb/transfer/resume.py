@@ -1,12 +1,13 @@
 """Going on with a run: what may have changed, and what may not."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from xclimb.config import TransferConfig
-from xclimb.errors import ConfigError, DataError, XclimbError
+from xclimb.errors import ConfigError, DataError, XclimbError, counted
 from xclimb.models.zoo import load
 from xclimb.training.engine import Engine
 from xclimb.training.run import RunFolder, describe_data, versions
@@ -51,8 +52,11 @@ def check_same_run(folder: RunFolder, job: Job) -> None:
             f"the run in {folder.path} was started with other settings: {', '.join(changed)}; leave them as they were, or "
             "start a new run in another folder"
         )
-    for name, frames in (("train", job.train), ("val", job.val)):
-        before = (folder.record.get("data") or {}).get(name) or {}
+    data = folder.record.get("data") or {}
+    if "test" in data and job.test is None:
+        raise DataError(f"the run in {folder.path} was started with test frames: give them again, or start a new run")
+    for name, frames in job.sets.items():
+        before = data.get(name) or {}
         if before.get("sha256") != describe_data(frames)["sha256"]:
             raise DataError(
                 f"the {name} frames are not those that the run in {folder.path} was started with ({before.get('frames')} "
@@ -65,10 +69,20 @@ def _finished(folder: RunFolder, job: Job) -> str:
     was = former_settings(folder.path)
     more = job.config.epochs - was.epochs if job.config.epochs > was.epochs else was.epochs
     method = "trainable" if was.method == "trainable" else "frozen"  # which leaves references as the run made them
+    changed = f"--source {folder.path} --method {method} --epochs {more} --out {folder.path}-more"
     return (
-        f"the run in {folder.path} is finished: to train on from its best potential, start a new run on the same data with "
-        f"--source {folder.path} --method {method} --epochs {more} and another --out"
+        f"the run in {folder.path} is finished: its learning rates were planned to its end, so more epochs are a new run, "
+        f"which starts from its best potential: xclimb transfer {_data_options(folder.record.get('inputs') or {})} {changed}"
     )
+
+
+def _data_options(inputs: dict[str, Any]) -> str:
+    """The data of a run as words of the command line."""
+    words = [] if inputs.get("data") else ["DATA"]
+    for name, value in inputs.items():
+        for word in value if isinstance(value, list) else [value] if value else []:
+            words += [word] if name == "data" else [f"--{name.replace('_', '-')}", word]
+    return shlex.join(words)
 
 
 def can_go_on(job: Job) -> bool:
@@ -120,6 +134,6 @@ def _exactness_notes(folder: RunFolder, threads: int) -> list[str]:
         if was.get(name) != now[name]
     ]
     if threads != torch.get_num_threads():
-        told = f"torch uses {torch.get_num_threads()} threads and used {threads}"
-        notes.append(f"{told}: the rest of the run may differ in the last digits.")
+        told = f"{counted(torch.get_num_threads(), 'thread')} now and {threads} before"
+        notes.append(f"{told}: sums add up in another order, so the rest of the run differs in the last digits.")
     return notes

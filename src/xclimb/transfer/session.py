@@ -17,6 +17,7 @@ from xclimb.training.states import Saved, state_of
 from xclimb.training.stop import StopSignals
 from xclimb.training.trainer import NonFiniteLossError, Trainer
 from xclimb.transfer.job import Job
+from xclimb.transfer.predictions import describe_predictions
 from xclimb.transfer.progress import EpochBar
 
 _NAMED = 16  # frames that a message lists
@@ -89,7 +90,14 @@ class Session:
         if self._folder is None:
             return
         best = self._trainer.best
-        errors = {"val": evaluate(best, self._job.val)}
+        start, sets = self._trainer.start, {"val": self._job.val}
+        errors: dict[str, Any] = {"val": evaluate(best, self._job.val).to_dict()}
+        if self._job.test is not None and not stopped:  # once: whoever looks at it twice chooses by it
+            sets["test"] = self._job.test
+            errors["test"] = {
+                when: evaluate(potential, self._job.test).to_dict() for when, potential in (("before", start), ("after", best))
+            }
+        self._folder.predict(describe_predictions(start, best, best.references, sets, self._job.config.seed))
         if stopped:
             self._folder.checkpoint("best", best)  # the signal may have come between the epoch and its checkpoint
             self._folder.stop(errors, self._trainer.best_epoch)

@@ -33,12 +33,14 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
     trainer = Trainer(config, potential, job.train, job.val, engine, method.trains_references)
     deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
     notes = [*job.notes, *coverage_notes(potential, job.train, job.val), *over_budget(trainer.train_data, config)]
+    if job.test is not None:
+        notes += coverage_notes(potential, job.train, job.test, "test")
     if config.precision == "bf16" and engine.device.type == "cpu":
         notes.append("precision 'bf16' is made for accelerators: on this CPU steps take longer with it than with 'full'.")
     engine.wait()  # before anything is written, all have read what is there
     if folder is not None:
         looked_at = 0 if method.new_weights else config.audit_frames
-        worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed)
+        worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed, source.references)
         notes += suspicious
         found = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
         folder.start(config.to_yaml(), _record(job) | found)
@@ -76,7 +78,7 @@ def _record(job: Job) -> dict[str, Any]:
         "method": job.config.method,
         "source": job.config.source,
         "seed": job.config.seed,
-        "data": {"train": describe_data(job.train), "val": describe_data(job.val)},
+        "data": {name: describe_data(frames) for name, frames in job.sets.items()},
         "inputs": job.inputs,
         "best_epoch": None,
         "threads": torch.get_num_threads(),

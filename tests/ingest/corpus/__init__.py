@@ -50,7 +50,14 @@ def table() -> str:
     lines = ["| tool | file | kept | rejected | labels | how |", "|---|---|---|---|---|---|"]
     for case in every_case():
         rejected = ", ".join(f"{n} {reason}" for reason, n in case.rejected.items()) or ("refused" if case.error else "")
-        options = " ".join(f"`--{name.replace('_', '-')} {value}`" for name, value in case.options.items())
+        options = " ".join(f"`{word}`" for name, value in case.options.items() for word in _words(name, value))
         how = ", ".join(part for part in (case.note, options) if part)
         lines.append(f"| {case.tool} | {case.name} | {case.kept} | {rejected} | {', '.join(case.labels)} | {how} |")
     return "\n".join(lines)
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """An argument as options of the command line."""
+    if name == "checks":
+        return [f"--check {check}={action}" for check, action in value.items()]
+    return [f"--{name.replace('_', '-')} {value}"]

@@ -78,6 +78,11 @@
     });
   };
 
+  // what was folded away had no width when it was drawn
+  document.querySelectorAll("details").forEach((each) => {
+    each.addEventListener("toggle", () => { if (window.Plotly) each.querySelectorAll(".plot").forEach(draw); });
+  });
+
   byId("theme").addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
     if (window.Plotly) drawAll();

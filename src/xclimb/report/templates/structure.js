@@ -1,8 +1,8 @@
 "use strict";
-// The crystals of the outlier table: turned by mouse, finger or arrow keys, drawn as SVG, so that no WebGL is needed.
+// The crystals of a table: turned by mouse, finger or arrow keys, drawn as SVG, so that no WebGL is needed.
 (() => {
-  const viewer = document.getElementById("structure"), rows = [...document.querySelectorAll("#outliers tbody tr")];
-  if (!viewer || !rows.length) return;
+  const viewer = document.getElementById("structure"), rows = [...document.querySelectorAll(viewer?.dataset.rows ?? "")];
+  if (!rows.length) return;
   const all = JSON.parse(document.getElementById("structures").textContent);
   const svg = viewer.querySelector("svg"), caption = viewer.querySelector("figcaption"), sides = viewer.querySelector("select");
   const HALF = 100, FAR = 4;
@@ -57,12 +57,13 @@
     drawn.sort((a, b) => a.z - b.z).forEach((one) => one.put());
   };
 
+  const words = (row) => [...row.cells].map((cell) => cell.firstChild.textContent.trim());
   const choose = (index) => {
     shown = index;
-    const scenes = all[index], row = rows[index], cells = [...row.cells].map((cell) => cell.textContent.trim());
+    const scenes = all[index], row = rows[index], cells = words(row);
     rows.forEach((each) => each.toggleAttribute("aria-current", each === row));
     sides.closest("label").hidden = scenes.length < 2;
-    const told = `${cells[0]}, frame ${cells[3]}: ${cells[1]} meV/atom left over`;
+    const told = viewer.dataset.told.replace(/\{(\d+)\}/g, (_, place) => cells[place]);
     caption.textContent = scenes.length ? `${told}.` : `${told}; too large to be drawn here.`;
     svg.setAttribute("aria-label", `Structure of ${told}. Arrow keys turn it, plus and minus zoom, zero goes back.`);
     draw();
@@ -72,7 +73,7 @@
     const name = row.cells[0], button = document.createElement("button");
     button.type = "button";
     button.textContent = name.textContent.trim();
-    button.setAttribute("aria-label", `Show the structure of ${button.textContent}, frame ${row.cells[3].textContent.trim()}`);
+    button.setAttribute("aria-label", `Show the structure of ${words(row).join(", ")}`);
     name.replaceChildren(button);
     row.addEventListener("click", () => choose(index));
   });

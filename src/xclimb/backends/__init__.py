@@ -1,0 +1,1 @@
+"""Backends: faster implementations of networks for particular hardware, and the choice among them."""

@@ -1,0 +1,96 @@
+"""Choice of the backend: the eager PyTorch path, or on a CPU in float32 the fused kernels.
+
+The fused kernels are taken where they can compute the network; ``XCLIMB_BACKEND=eager`` in the environment never takes them.
+Both compute the same function and keep the same tolerances.
+"""
+
+import logging
+import os
+import warnings
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from xclimb.errors import ConfigError, XclimbWarning
+from xclimb.graph import Batch
+from xclimb.models.base import Backend, Output
+from xclimb.models.chgnet import CHGNet
+
+_LOG = logging.getLogger(__name__)
+_SLOWER = "it is computed by the eager path, which is slower"
+
+
+def select(network: nn.Module) -> Backend:
+    """The fastest backend that can compute a network, as it is now.
+
+    Warns:
+        XclimbWarning: once for each layer of a CHGNet that the fused kernels do not know.
+
+    Raises:
+        ConfigError: on another value of ``XCLIMB_BACKEND`` than ``auto`` (the default), ``eager`` and ``fused``.
+    """
+    if _requested() == "eager":
+        return _eager("XCLIMB_BACKEND")
+    weight = next(network.parameters())
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return _eager(f"{weight.device.type}, {str(weight.dtype).removeprefix('torch.')}")
+    if torch.is_autocast_enabled("cpu"):
+        return _eager("autocast")
+    if not isinstance(network, CHGNet):
+        return _eager(f"no fused kernels for {type(network).__name__}")
+    kernels = _kernels()
+    if isinstance(kernels, str):
+        return _eager(kernels)
+    if size := kernels.unsupported_size(network.config):
+        _log_once(size)
+        return _eager(size)
+    if layer := kernels.unknown_layer(network):
+        _warn_once(layer)
+        return _eager(layer)
+    return Backend("fused (numba)", kernels.predict, kernels.forward)
+
+
+def _requested() -> str:
+    requested = os.environ.get("XCLIMB_BACKEND") or os.environ.get("XCLIMB_PATH") or "auto"  # the latter: its first name
+    requested = {"plain": "eager"}.get(requested, requested)
+    if requested not in ("auto", "eager", "fused"):
+        raise ConfigError(f"XCLIMB_BACKEND={requested!r} is not a backend: use 'auto', 'eager' or 'fused', or unset it")
+    return requested
+
+
+def _eager(reason: str) -> Backend:
+    return Backend(f"eager ({reason})", _eager_predict, _eager_forward)
+
+
+def _eager_predict(network: nn.Module, batch: Batch, derivatives: bool = True) -> Output:
+    output: Output = network(batch, derivatives=derivatives)
+    return output
+
+
+def _eager_forward(network: nn.Module, batch: Batch, derivatives: bool = True) -> Output:
+    output: Output = network(batch, create_graph=True, derivatives=derivatives)
+    return output
+
+
+@cache
+def _kernels() -> ModuleType | str:
+    """The fused kernels, or the reason why they cannot be imported."""
+    try:
+        from xclimb.backends import chgnet_cpu
+    except ModuleNotFoundError:
+        return "without numba: pip install 'xclimb[fast]' for faster predictions"
+    except (ImportError, RuntimeError) as error:  # numba and NumPy do not fit, or no folder for compiled code
+        return f"numba cannot be used: {error}"
+    return chgnet_cpu
+
+
+@cache
+def _log_once(reason: str) -> None:
+    _LOG.warning("%s: %s", reason, _SLOWER)
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(f"{reason}: {_SLOWER}", XclimbWarning, stacklevel=4)

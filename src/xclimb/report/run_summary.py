@@ -1,0 +1,253 @@
+"""What a run changed: errors before any step and of what was kept, with intervals, as verdict, tiles and tables."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from xclimb.analysis.frame_errors import paired_difference
+from xclimb.report.folder import Row, RunFolder, number
+from xclimb.report.run_predictions import ElementErrors, Predicted
+from xclimb.report.summary import MISSING, QUANTITIES, Tile, functional, written
+from xclimb.report.tables import Cell, Table
+
+SPLITS = {"test": "test", "val": "validation"}  # the first that there is counts
+_NAMES = {"energy": "energy", "forces": "forces", "stress": "stress", "magmom": "magnetic moments"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One mean absolute error before any step and after; both may be NaN.
+
+    Args:
+        quantity: ``"energy"``, ``"forces"``, ``"stress"`` or ``"magmom"``.
+        before: in the unit of the quantity.
+        after: in the same unit.
+        ends: 95 % interval of ``after - before`` over materials; NaN where it is not known.
+    """
+
+    quantity: str
+    before: float
+    after: float
+    ends: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def metric(self) -> str:
+        """Name of the error, as in evaluation.json."""
+        return f"{self.quantity}_mae"
+
+    @property
+    def percent(self) -> float:
+        """Change in percent of the error before; NaN where there was none."""
+        return 100.0 * (self.after / self.before - 1.0) if self.before > 0.0 else math.nan
+
+    @property
+    def supported(self) -> bool | None:
+        """Whether the interval excludes no change; None without an interval."""
+        low, high = self.ends
+        return None if math.isnan(low) else low > 0.0 or high < 0.0
+
+    @property
+    def judged(self) -> str:
+        """The change in a word or two; what the interval does not support is no change for better or worse."""
+        if not math.isfinite(self.percent):
+            return MISSING
+        if self.supported is False:
+            return "not significant"
+        word = "worse" if self.after > self.before else "better" if self.after < self.before else "the same"
+        return word if self.supported or word == "the same" else f"{word} (no interval)"
+
+
+def is_kept(run: RunFolder) -> bool:
+    """Whether the state before any step was kept: no epoch was better, or none was asked for."""
+    return run.best_epoch == 0
+
+
+def changes(run: RunFolder, split: str) -> list[Change]:
+    """What the run changed on a split, by quantity; empty where errors before and after are not both known."""
+    before, after = _errors(run, split)
+    predicted = run.predictions.get(split)
+    found = []
+    for quantity in _NAMES:
+        first, last = (number(side.get(f"{quantity}_mae")) for side in (before, after))
+        if math.isfinite(first) and math.isfinite(last):
+            found.append(Change(quantity, first, last, _ends(predicted, quantity)))
+    return found
+
+
+def _errors(run: RunFolder, split: str) -> tuple[Mapping, Mapping]:
+    """Errors of a split at step 0 and of what was kept: evaluation.json, and metrics.jsonl for validation."""
+    before, after = (next((row.metrics for row in rows if row.split == split), {}) for rows in (run.before, run.evaluation))
+    if split == "val":
+        epochs = {int(record["epoch"]): record.get("val") or {} for record in run.epochs}
+        before, after = before or epochs.get(0, {}), after or epochs.get(run.best_epoch or 0, {})
+    return before, after
+
+
+def _ends(predicted: Predicted | None, quantity: str) -> tuple[float, float]:
+    if predicted is None or quantity not in predicted.errors:
+        return math.nan, math.nan
+    return paired_difference(*predicted.errors[quantity].arrays(), predicted.materials)
+
+
+def main_split(run: RunFolder) -> str | None:
+    """The split that a run is judged by: test where there is one, else validation; None if neither is known."""
+    return next((split for split in SPLITS if changes(run, split)), None)
+
+
+# -- in words --------------------------------------------------------------------------------------------
+
+
+def run_verdict(run: RunFolder) -> list[str]:
+    """One transfer in a few sentences: what got better, what got worse, and what the frames do not tell."""
+    high = functional((run.info.get("theory") or {}).get("target"), "the target functional")
+    source, state = str(run.info.get("source", "the source potential")), str(run.info.get("state", "of unknown state"))
+    said = [f"{source} transferred to {high} by the method {run.method}; the run is {state}."]
+    split = main_split(run)
+    if split is None:
+        return [*said, "Its errors before and after training are not in the folder."]
+    found = changes(run, split)
+    if is_kept(run):
+        return [*said, _kept(run), f"Its errors on the {SPLITS[split]} set: {_listed(found)}."]
+    epochs = max(int(record["epoch"]) for record in run.epochs) if run.epochs else run.best_epoch
+    said.append(f"On the {SPLITS[split]} set, from step 0 to the best epoch ({run.best_epoch} of {epochs}):")
+    said.append(f"{'; '.join(map(_change_told, found))}.")
+    worse = [one for one in found if one.after > one.before]
+    if worse:
+        names = " and ".join(_NAMES[one.quantity] for one in worse)
+        said.append(f"Worse than before training: {names}{_doubt(worse)}.")
+    if split == "val":
+        said.append("The best epoch was chosen on these frames, so that their errors are optimistic.")
+    return said
+
+
+def _kept(run: RunFolder) -> str:
+    if len(run.epochs) < 2:
+        return "No step was taken: only the elemental references were exchanged."
+    told = f"None of {len(run.epochs) - 1} epochs was better than the state before training"
+    return f"{told}, so that state was kept: nothing was gained."
+
+
+def _listed(found: Sequence[Change]) -> str:
+    return ", ".join(f"{_NAMES[one.quantity]} {_quantity(one.metric, one.after)}" for one in found)
+
+
+def _quantity(metric: str, value: float) -> str:
+    return f"{written(metric, value)} {QUANTITIES[metric].unit}"
+
+
+def _change_told(one: Change) -> str:
+    told = f"{_NAMES[one.quantity]} {written(one.metric, one.before)} to {_quantity(one.metric, one.after)}"
+    return f"{told} ({_percent(one.percent)})"
+
+
+def _doubt(worse: Sequence[Change]) -> str:
+    unsure = [_NAMES[one.quantity] for one in worse if one.supported is False]
+    if not unsure:
+        return ""
+    return f" (within the 95 % interval over materials{': ' + ' and '.join(unsure) if len(unsure) < len(worse) else ''})"
+
+
+def _percent(value: float) -> str:
+    return f"{value:+.0f} %".replace("-", "−") if math.isfinite(value) else MISSING
+
+
+def run_tiles(run: RunFolder) -> list[Tile]:
+    """The key figures of a run; those without data are left out."""
+    split = main_split(run)
+    tiles = []
+    for one in changes(run, split) if split else ():
+        quantity, name = QUANTITIES[one.metric], SPLITS.get(split or "", "")
+        context = name if is_kept(run) else f"{name}, from {written(one.metric, one.before)} ({_percent(one.percent)})"
+        tiles.append(Tile(quantity.label, written(one.metric, one.after), quantity.unit, context))
+    if run.best_epoch is None or not run.epochs:
+        return tiles
+    return [*tiles, Tile("Best epoch", str(run.best_epoch), f"of {run.epochs[-1]['epoch']}", "0 is before any step")]
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+
+def change_table(run: RunFolder, split: str) -> Table | None:
+    """Before and after of each quantity on a split; None where they are not known."""
+    found = changes(run, split)
+    if not found:
+        return None
+    if is_kept(run):
+        rows = [
+            [Cell(QUANTITIES[one.metric].label, aside=QUANTITIES[one.metric].unit), _error(one.metric, one.after)]
+            for one in found
+        ]
+        return Table([("Quantity", ""), ("Before any step", "and kept")], rows)
+    columns = [
+        ("Quantity", ""),
+        ("Before", "step 0"),
+        ("After", "best epoch"),
+        ("Change", "%"),
+        ("95 % interval", "of the change"),
+        ("", ""),
+    ]
+    return Table(columns, [_change_row(one) for one in found])
+
+
+def _change_row(one: Change) -> list[Cell]:
+    ends = MISSING
+    if math.isfinite(one.ends[0]):
+        ends = " to ".join(_percent(100.0 * end / one.before) for end in one.ends)
+    quantity = QUANTITIES[one.metric]
+    return [
+        Cell(quantity.label, aside=quantity.unit),
+        _error(one.metric, one.before),
+        _error(one.metric, one.after, one.supported is True and one.after < one.before),
+        Cell(_percent(one.percent), one.percent),
+        Cell(ends),
+        Cell(one.judged),
+    ]
+
+
+def _error(metric: str, value: float, best: bool = False) -> Cell:
+    return Cell(written(metric, value), value, best)
+
+
+def element_table(predicted: Predicted, kept: bool) -> Table:
+    """Errors by element, those before beside those after; the latter alone where the state before any step was kept."""
+    metrics = [
+        name
+        for name in ("energy", "forces", "magmom")
+        if any(_known(one["after"], name) for one in predicted.elements.values())
+    ]
+    body = []
+    for z, (symbol, found) in enumerate(predicted.elements.items()):
+        before, after = found["before"], found["after"]
+        counts = [Cell(f"{value:.0f}", value) for value in (after.frames, after.atoms)]
+        errors = [_both(name, number(getattr(before, name)), number(getattr(after, name)), kept) for name in metrics]
+        body.append([Cell(symbol, float(z)), *counts, *errors])
+    return Table([("Element", ""), ("Frames", ""), ("Atoms", ""), *_headings(metrics)], body)
+
+
+def _known(errors: ElementErrors, name: str) -> bool:
+    return math.isfinite(number(getattr(errors, name)))
+
+
+def _both(quantity: str, before: float, after: float, kept: bool) -> Cell:
+    metric = f"{quantity}_mae"
+    return Cell(written(metric, after), after, aside="" if kept else f"was {written(metric, before)}")
+
+
+def _headings(quantities: Sequence[str]) -> list[tuple[str, str]]:
+    return [(QUANTITIES[f"{name}_mae"].label, QUANTITIES[f"{name}_mae"].unit) for name in quantities]
+
+
+def worst_table(predicted: Predicted, kept: bool) -> Table | None:
+    """The frames that are furthest off, the worst first, as :func:`element_table`; None if there are none."""
+    shown = [name for name in ("energy", "forces") if name in predicted.errors]
+    body = []
+    for row in (one.row for one in predicted.worst):
+        errors = [(name, predicted.errors[name]) for name in shown]
+        cells = [_both(name, number(found.before[row]), number(found.after[row]), kept) for name, found in errors]
+        body.append([Cell(predicted.formula[row]), *cells, Cell(predicted.frame_id[row])])
+    return Table([("Formula", ""), *_headings(shown), ("Frame", "")], body) if body else None
+
+
+def rows_of(run: RunFolder) -> tuple[Row, ...]:
+    """Rows of results.csv."""
+    return (*run.before, *run.evaluation)

@@ -1,0 +1,14 @@
+"""A short run of the fuzzer; the long one is ``python -m tests.fuzz 1000``."""
+
+import os
+
+import pytest
+from tests.fuzz import fuzz
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore")
+def test_mutated_inputs_end_in_one_sentence():
+    counts, faults = fuzz(25, seed=12)
+    assert faults == []
+    assert counts.total() == 25
