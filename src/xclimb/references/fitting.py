@@ -12,7 +12,7 @@ from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, ReferencesError, TheoryError, counted
 from xclimb.references.informed import empty_design, informed_references
-from xclimb.references.linear import Design, FractionFit, build_design, fit_fractions
+from xclimb.references.linear import Design, FractionFit, design_of, fit_fractions
 from xclimb.references.prior import same_family
 from xclimb.references.table import AtomRef, element_symbols, unknown_values, zero_counts
 from xclimb.units import MEV_PER_EV
@@ -73,7 +73,7 @@ def fit_references(
     if not usable.any():
         raise ReferencesError(f"none of the {len(frames)} frames has an energy to fit references to: read labelled frames")
     used = frames if usable.all() else frames[usable]
-    design = build_design(used.composition(), used.material_id)
+    design = design_of(used)
     target, base = used.energy_per_atom, np.zeros(MAX_Z + 1)
     if potential is not None and kind != "raw":
         base = np.nan_to_num(potential.references.values)
