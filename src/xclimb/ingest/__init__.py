@@ -18,7 +18,7 @@ _WHERE = {
     "Reject": "xclimb.ingest.audit",
     "ingest": "xclimb.ingest.pipeline",
     "ingest_by_theory": "xclimb.ingest.by_theory",
-    "read": "xclimb.ingest.pipeline",
+    "read": "xclimb.ingest.reading",
     "retry": "xclimb.ingest.pipeline",
     "to_parquet": "xclimb.data.parquet",
 }
