@@ -37,7 +37,7 @@ class Method:
     paper: int | None = None
     settings: type[MethodSettings] = MethodSettings
     new_weights: bool = False
-    references: Literal["source", "raw", "residual", "robust"] = "residual"
+    references: Literal["source", "informed", "raw", "residual", "robust"] = "residual"
 
     def prepare(self, source: "Potential", train: "Frames", settings: MethodSettings, seed: int) -> "Potential":
         """Build the potential of step 0, at the level of theory of the training frames; the source is not changed.
