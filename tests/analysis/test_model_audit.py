@@ -199,7 +199,7 @@ def test_an_energy_far_from_all_others(tmp_path, action):
     assert (frames.frame_id[77] in stored.frame_id.tolist()) == (action != "reject")
     if action != "off":
         table = (summary.path / ("warnings.csv" if action == "warn" else "rejects.csv")).read_text()
-        assert f'a.parquet,{frames.frame_id[77]},-1,energy is an outlier,"+5.04 eV/atom from what chgnet-0.3.0' in table
+        assert f'a.parquet,{frames.frame_id[77]},-1,energy is an outlier,"5.04 eV/atom above what chgnet-0.3.0' in table
 
 
 def test_units_of_files_that_do_not_state_them(tmp_path):

@@ -177,7 +177,7 @@ def test_levels_of_theory(tmp_path):
     with pytest.raises(TheoryError, match="disagree: give one"):
         read(tmp_path / "a.extxyz", "PBE", theory=LevelOfTheory("r2SCAN"))
     write(tmp_path / "b.extxyz", labelled(functional="r2SCAN"))
-    with pytest.raises(TheoryError, match="PBE 1 file, r2SCAN 1; read one"):
+    with pytest.raises(TheoryError, match="PBE 1 file, r2SCAN 1; make a store of each"):
         read(tmp_path)
 
 
@@ -235,7 +235,7 @@ def bad_frames(tmp_path):
 
 
 def test_bad_frames_are_refused_by_name(tmp_path):
-    told = r"frame bad#1 \(number 1\) is bad: force too large, .*; 2 of 4 frames are: .*strict=False.*xclimb ingest"
+    told = r"frame bad#1 \(number 1\) is bad: force too large, .*; 2 of 4 frames are: .*xclimb ingest.*strict=False"
     with pytest.raises(DataError, match=told):
         read(bad_frames(tmp_path))
 

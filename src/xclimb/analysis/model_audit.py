@@ -101,8 +101,8 @@ class ModelAudit:
         left = fit_fractions(design_of(frames), (frames.energy - interaction) / frames.n_atoms, robust=True).residuals
         bound = max(limits.outlier, _OUT * _spread(left))
         return {
-            int(rows[s]): f"{left[s]:+.3g} eV/atom from what {potential.name} says once elemental references are fitted, "
-            f"{bound:.2g} at most expected"
+            int(rows[s]): f"{abs(left[s]):.3g} eV/atom {'above' if left[s] > 0 else 'below'} what {potential.name} says once "
+            f"elemental references are fitted, {bound:.2g} at most expected"
             for s in np.flatnonzero(np.abs(left) > bound)
         }
 

@@ -119,6 +119,7 @@ def ingest(
     xclimb ingest --retry data/r2scan/rejects.csv --limit force=200
     """
     from xclimb.cli.show import show_ingest
+    from xclimb.data.theory import rung
     from xclimb.ingest import ingest as ingest_files
     from xclimb.ingest import ingest_by_theory
     from xclimb.ingest import retry as try_again
@@ -141,9 +142,13 @@ def ingest(
         if by_theory:
             if only or append:
                 raise ConfigError("--by-theory makes a new store of each level: leave out --only and --append")
-            for level, made in ingest_by_theory(list(paths), out, functional, **settings).items():
+            stores = ingest_by_theory(list(paths), out, functional, **settings)
+            for level, made in stores.items():
                 console().print(level, style="bold")
                 show_ingest(console(), made)
+            if len(stores) > 1:
+                low, high = sorted(list(stores.values())[:2], key=lambda made: rung(made.theory.functional))
+                console().print(f"how far two are apart (LOW HIGH): xclimb shift {low.path} {high.path}", soft_wrap=True)
             return
         summary = ingest_files(list(paths), out, functional, only=only, append=append, **settings)
     show_ingest(console(), summary)
@@ -229,7 +234,7 @@ def split(
 
     xclimb split md.extxyz -f r2SCAN; xclimb transfer md.extxyz -f r2SCAN --split md.split.json
     """
-    from xclimb.data.store import is_store
+    from xclimb.data.store import is_store, open_store
     from xclimb.data.stored_split import shares_of, split_data, split_store
 
     shares = shares_of(_numbers(ratios, ":", "ratios"), val_fraction)
@@ -239,6 +244,8 @@ def split(
     if in_store:
         found = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
         named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in found.parts else "")
+        if open_store(data[0]).theory.functional is None and functional is None:
+            more += " -f FUNCTIONAL"
     else:
         if sizes:
             raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")

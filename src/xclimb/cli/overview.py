@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from xclimb.data.frames import COLUMNS, LABELS, MAX_Z, Frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.units import ev_a3_to_gpa, full_to_voigt
 
 _BINS = 40
@@ -17,12 +18,14 @@ def overview(frames: Frames) -> dict[str, Any]:
     symbols = _symbols()
     elements = {symbols[z]: int(n) for z, n in enumerate(_frames_with(frames)) if n}
     quantities = _quantities(frames)
+    alone = is_isolated_atom(frames)
     return {
         "theory": str(frames.theory),
         "level_of_theory": frames.theory.to_dict(),
         "frames": len(frames),
-        "materials": len(np.unique(frames.material_id)),
-        "formulas": len(np.unique(frames.formulas())),
+        "isolated_atoms": int(alone.sum()),
+        "materials": len(np.unique(frames.material_id[~alone])),
+        "formulas": len(np.unique(frames.formulas()[~alone])),
         "atoms": frames.total_atoms,
         "atoms_per_frame": _range(frames.n_atoms),
         "elements": elements,

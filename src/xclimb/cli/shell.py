@@ -25,6 +25,7 @@ _ARGUMENT = re.compile(
     r"\b(functional|energy_key|forces_key|stress_key|virial_key|magmom_key|only|overwrite|val|potential|kind|by|group|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
 )
 _CHECK = re.compile(r"\bchecks=\{'([\w-]+)': '(\w+)'\}")
+_PYTHON_ONLY = re.compile(r" \(in Python[^)]*\)")  # ways out that the command line has not
 _PIPE_WIDTH = 140  # columns where there is no terminal: tables in files and pipes must not be cut at 80
 
 
@@ -145,7 +146,8 @@ def as_options(sentence: str) -> str:
         value = "" if found[2] == "True" else " " + found[2].strip("'").replace("...", "NAME")
         return f"--{found[1].replace('_', '-')}{value}"
 
-    return _ARGUMENT.sub(option, _CHECK.sub(r"--check \1=\2", sentence.replace(" (--overwrite)", "")))
+    sentence = _PYTHON_ONLY.sub("", sentence).replace(" (--overwrite)", "").replace("cover=False", "--no-cover")
+    return _ARGUMENT.sub(option, _CHECK.sub(r"--check \1=\2", sentence))
 
 
 def console() -> "Console":

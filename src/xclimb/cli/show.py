@@ -29,6 +29,8 @@ def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
     told += f" ({counted(found['formulas'], 'formula')})"
     atoms = counted(found["atoms"], "atom") + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
     screen.print(f"{told}, {atoms}")
+    if found["isolated_atoms"]:
+        screen.print(f"and {counted(found['isolated_atoms'], 'isolated atom')}, counted as frames below, not as materials")
     screen.print(
         f"{len(found['elements'])} elements (frames with each): "
         + listed((f"{el} {n}" for el, n in found["elements"].items()), 100)
@@ -92,6 +94,7 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
         screen.print(told, style="yellow", soft_wrap=True)
     screen.print(f"store: {summary.path}", soft_wrap=True)
     screen.print(f"look at it: xclimb inspect {summary.path}", soft_wrap=True)
+    screen.print(f"split it:   xclimb split {summary.path}", soft_wrap=True)
 
 
 def show_shift(screen: "Console", report: "ShiftReport") -> None:

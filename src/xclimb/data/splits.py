@@ -345,7 +345,7 @@ def _thin(counts: np.ndarray, shares: tuple[float, float, float], noun: str) -> 
     if empty:
         raise SplitError(
             f"no {noun} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train",
-            "; give more data, fewer parts, or cover=False (--no-cover)",
+            "; give more data, fewer parts, or cover=False to let them be in val or test alone",
         )
     told = f"few {noun}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"
     return [told] if thin else []

@@ -26,6 +26,18 @@ def is_known_functional(name: str) -> bool:
     return name.strip().lower() in _FUNCTIONALS
 
 
+# rungs of Jacob's ladder
+_RUNGS = {
+    "LDA": 1, "PBE": 2, "PBE+U": 2, "GGA/GGA+U": 2, "PBEsol": 2, "SCAN": 3, "rSCAN": 3, "r2SCAN": 3, "HSE06": 4, "PBE0": 4,
+    "RPA": 5,
+}  # fmt: skip
+
+
+def rung(functional: str | None) -> int:
+    """Rung of a functional on Jacob's ladder, from 1 (LDA) to 5; 0 of unknown ones."""
+    return _RUNGS.get(functional or "", 0)
+
+
 # fields that may be unknown; of the others, nothing stated means none
 MAY_BE_UNKNOWN = ("pseudopotentials", "potcar", "cutoff", "code", "energy_flavour")
 

@@ -114,8 +114,8 @@ def ingest(
         if only is not None:
             raise
         there = levels_there(sources, reading)
-        first = next(iter(there), "")
-        way = f"keep one with only={first!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
+        most = there.most_common(1)[0][0] if there else ""
+        way = f"keep one with only={most!r}, or make a store of each with --by-theory (in Python: ingest_by_theory)"
         raise several_levels(error, there, f"these {len(sources)} files hold", way) from None
 
 

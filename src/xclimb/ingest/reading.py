@@ -91,7 +91,7 @@ def read(
     except TheoryError as error:
         if only is not None or not sources:
             raise
-        way = 'read one of them (xclimb.read(..., only="NAME")), or make a store of each (xclimb ingest ... --by-theory)'
+        way = "make a store of each with xclimb ingest --by-theory (in Python also: read one of them with only='NAME')"
         raise several_levels(error, levels_there(sources, reading), f"{name} holds", way) from None
     if use.left and sets:
         warnings.warn(f"{name}: {use.told_left()}", XclimbWarning, stacklevel=2)
@@ -156,7 +156,8 @@ def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
         bad = rejects[0]
         raise DataError(
             f"{bad.file or path}: frame {bad.frame_id} (number {bad.index}) is bad: {bad.reason}, {bad.detail}; "
-            f"{len(rejects)} of {len(rejects) + kept} frames are: drop them with strict=False, or list them with xclimb ingest"
+            f"{len(rejects)} of {len(rejects) + kept} frames are: keep the others in a store with xclimb ingest, "
+            "which lists the bad ones (in Python also: strict=False)"
         )
     why = ", ".join(f"{count} {reason}" for reason, count in Counter(reject.reason for reject in rejects).most_common())
     first = rejects[0].frame_id or rejects[0].file
