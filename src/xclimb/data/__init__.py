@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xclimb.data.export import export
     from xclimb.data.columns import COLUMNS, LABELS, Column
+    from xclimb.data.export import export
     from xclimb.data.frames import Frames
     from xclimb.data.parquet import to_parquet
     from xclimb.data.samples import load_sample, load_sample_split, sample_card, sample_names
