@@ -175,6 +175,10 @@ DAMAGE = {
         lambda folder: rewrite_card(folder, network={"kind": "chgnet", "flux": 1}),
         "does not describe a potential",
     ),
+    "sizes that no weights have": (
+        lambda folder: rewrite_card(folder, network={"kind": "chgnet", "width": 10**9}),
+        "width cannot be 1000000000 with",
+    ),
     "no references": (lambda folder: rewrite_card(folder, references={}), "potential.json"),
     "no theory": (lambda folder: rewrite_card(folder, theory={"functionl": "PBE"}), "potential.json"),
     "theory is text": (lambda folder: rewrite_card(folder, theory="PBE"), "potential.json"),
