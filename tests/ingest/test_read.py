@@ -149,7 +149,7 @@ def test_a_folder_of_everything(tmp_path):
     write_store(crystals(functional=None), tmp_path / "deep" / "store")
     for name in ("README.md", "slurm.out", "notes.txt", "table.json", ".hidden.xyz", "empty.xyz"):
         (tmp_path / name).write_text("" if name.startswith("empty") else "{}\n")
-    with pytest.warns(XclimbWarning, match=r"frame id\(s\) stood for another frame already"):
+    with pytest.warns(XclimbWarning, match="frame ids stood for another frame already"):
         frames = read(tmp_path, "PBE")
     assert frames.energy[:3].tolist() == [-1.0, -2.0, -3.0]
     ids = ["one", "a#1", "deep/a#0", "f0", "f1", "f2", "deep/store/f0", "deep/store/f1", "deep/store/f2"]

@@ -11,16 +11,17 @@ from xclimb.errors import ConfigError, DataError, TheoryError, counted
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 
+_SETS = {"train": "training", "val": "validation", "test": "test"}  # argument -> set
 _NAMED = 5  # how many names a message lists
 
 
-def material_frames(given: FramesLike, name: str) -> tuple[Frames, list[str]]:
+def material_frames(given: FramesLike, argument: str) -> tuple[Frames, list[str]]:
     """Frames of materials, isolated atoms left out, and a note where there were any.
 
     Raises:
         DataError: if nothing else is in the set.
     """
-    frames = labelled_frames(given, name)
+    frames, name = labelled_frames(given, argument), _SETS[argument]
     alone = is_isolated_atom(frames)
     if not alone.any():
         return frames, []

@@ -129,12 +129,12 @@ def _prepared(
     progress: bool,
 ) -> tuple[Frames, Frames, Frames | None, list[str]]:
     """Checked training, validation and test frames, and notes on them."""
-    frames, notes = material_frames(train, "training")
+    frames, notes = material_frames(train, "train")
     if val is None:
         frames, held_out, more = split_off_validation(frames, config, progress)
     else:
         check_no_effect(config)
-        held_out, more = material_frames(val, "validation")
+        held_out, more = material_frames(val, "val")
     tested, on_test = (None, []) if test is None else material_frames(test, "test")
     notes += [*more, *on_test]
     checked = check_data(frames, held_out, tested)
