@@ -37,7 +37,7 @@ fuzz: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file"; done
 
-# five methods, three seeds, on the embedded calculations: the table of README.md and docs/results
+# every method, three seeds, on the embedded calculations: the table of README.md and docs/results
 study: $(VENV)/.installed
 	$(BIN)/xclimb study methods --sample dft_pairs --seeds 0,1,2 --epochs 15 --set batch_size=8 --workers 2 --out docs/results/methods
 

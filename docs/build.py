@@ -22,13 +22,15 @@ IMAGES = ROOT / "docs" / "images"
 STUDY = ROOT / "docs" / "results" / "methods"
 BENCH = ROOT / "benchmarks" / "results" / "against_chgnet.json"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ABOUT = {
-    "scratch": "scratch (Method 1)",
-    "trainable": "trainable (Method 2)",
-    "frozen": "frozen (Method 3)",
-    "refit": "refit (Method 4)",
-    "residual": "residual (ours)",
-}
+
+
+def _about(name: str) -> str:
+    """A model as tables call it: methods with their number in the paper."""
+    from xclimb.transfer.methods import METHODS
+
+    if name not in METHODS:
+        return name
+    return f"{name} (Method {METHODS[name].paper})" if METHODS[name].paper else f"{name} (ours)"
 
 
 def study_table() -> str:
@@ -52,7 +54,7 @@ def study_table() -> str:
             f"**{_number(row, name, digits)}**" if row["model"] in marked[name] else _number(row, name, digits)
             for name, digits in COLUMNS
         ]
-        lines.append(f"| {ABOUT.get(row['model'], row['model'])} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_about(row['model'])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -194,12 +196,23 @@ def _quantity(value: float, unit: str) -> str:
 def settings_table() -> str:
     """Markdown table of every setting of a transfer: name, default, reason."""
     from xclimb.config import TransferConfig
+    from xclimb.transfer.methods import settings_rows
+
+    described = TransferConfig.describe()
+    described += [(setting, default, f"method {method} only: {reason}") for method, setting, default, reason in settings_rows()]
+    rows = [f"| `{name}` | {_default(default)} | {reason.replace('|', chr(92) + '|')} |" for name, default, reason in described]
+    return "\n".join(["| setting | default | what it is, and why so |", "|---|---|---|", *rows])
+
+
+def methods_table() -> str:
+    """Markdown table of the methods of transfer, from the registry."""
+    from xclimb.transfer.methods import METHODS
 
     rows = [
-        f"| `{name}` | {_default(default)} | {reason.replace('|', chr(92) + '|')} |"
-        for name, default, reason in TransferConfig.describe()
+        f"| `{method.name}` | {method.summary} | {f'Method {method.paper}' if method.paper else 'ours'} |"
+        for method in METHODS.values()
     ]
-    return "\n".join(["| setting | default | what it is, and why so |", "|---|---|---|", *rows])
+    return "\n".join(["| name | weights and references | in the paper |", "|---|---|---|", *rows])
 
 
 def _default(value: object) -> str:
@@ -234,6 +247,7 @@ TABLES = {
     "large": large_table,
     "precision": precision_table,
     "settings": settings_table,
+    "methods": methods_table,
     "ingest": ingest_table,
     "store": store_table,
     "kills": kills_line,

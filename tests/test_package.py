@@ -83,10 +83,10 @@ def test_version_is_the_installed_one():
 def test_transfer_is_a_function_whatever_is_imported_first():
     orders = [
         "import xclimb",
-        "import xclimb; xclimb.transfer; from xclimb.transfer.fit import transfer",
+        "import xclimb; xclimb.transfer; from xclimb.transfer.fit import run_transfer",
         "import xclimb; import xclimb.transfer.methods; xclimb.transfer.methods.METHODS",
         "import xclimb.transfer.methods; import xclimb",
-        "import xclimb; from xclimb.transfer.fit import transfer; assert inspect.isfunction(transfer)",
+        "import xclimb; from xclimb.transfer.api import transfer; assert inspect.isfunction(transfer)",
         "from xclimb.transfer import session, resume; assert inspect.ismodule(session)",
         "from importlib import import_module; assert inspect.ismodule(import_module('xclimb.transfer.resume'))",
         "from xclimb import transfer; assert callable(transfer); import xclimb",
@@ -99,8 +99,8 @@ def test_transfer_is_a_function_whatever_is_imported_first():
         "    exec(order)",
         "    import xclimb",
         "    assert inspect.isfunction(xclimb.transfer), order",
-        "    import xclimb.transfer.fit as fit",
-        "    assert inspect.ismodule(fit) and xclimb.transfer is fit.transfer, order",
+        "    import xclimb.transfer.api as api",
+        "    assert inspect.ismodule(api) and xclimb.transfer is api.transfer, order",
         "    assert pickle.loads(pickle.dumps(xclimb.transfer)) is xclimb.transfer, order",
         "    shown = pydoc.render_doc(xclimb.transfer, renderer=pydoc.plaintext)",
         "    assert 'transfer(source' in shown and 'Transfer a pre-trained potential to the level of theory' in shown, shown",

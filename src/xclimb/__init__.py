@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from xclimb.models.potential import Potential, Prediction
     from xclimb.models.zoo import load
     from xclimb.references import AtomRef, fit_references
-    from xclimb.transfer.fit import Run, transfer
+    from xclimb.transfer.api import transfer
+    from xclimb.transfer.fit import Run
 
     __version__: str
 
@@ -82,7 +83,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "shift": ("xclimb.analysis.shift", "shift"),
     "split_frames": ("xclimb.data.splits", "split_frames"),
     "stability": ("xclimb.analysis.stability", "stability"),
-    "transfer": ("xclimb.transfer.fit", "transfer"),
+    "transfer": ("xclimb.transfer.api", "transfer"),
 }
 
 

@@ -7,11 +7,12 @@ user wrote is ever ignored. The defaults are the paper's recipe for its Method 4
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from xclimb.errors import ConfigError
 
@@ -65,8 +66,8 @@ class Settings(BaseModel):
         """All settings as rows (dotted name, default, reason), for help texts and the documentation."""
         rows = []
         for name, info in cls.model_fields.items():
-            if isinstance(info.annotation, type) and issubclass(info.annotation, Settings):
-                rows += info.annotation.describe(f"{prefix}{name}.")
+            if isinstance(info.default, Settings):
+                rows += info.default.describe(f"{prefix}{name}.")
             else:
                 rows.append((prefix + name, info.default, info.description or ""))
         return rows
@@ -124,14 +125,27 @@ class ValidationSettings(Settings):
     )
 
 
+class MethodSettings(Settings):
+    """Settings of a method of transfer; a method with settings of its own has a class derived from this one."""
+
+    name: str = Field(description="name of the method")
+
+
+def _typed(values: Any) -> Any:
+    """The settings of a method in its own class, by the registry, which stands above this module."""
+    return import_module("xclimb.transfer.methods").settings_of(values)
+
+
 class TransferConfig(Settings):
     """All settings of one transfer; the defaults are the recipe of the paper's Method 4."""
 
     source: str = Field(
         default="chgnet-0.3.0", description="zoo name or path of the pre-trained potential; for scratch: the architecture"
     )
-    method: str = Field(
-        default="residual", description="scratch, trainable, frozen, refit or residual: see xclimb.transfer.methods"
+    method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_typed)] = Field(
+        default="residual",
+        validate_default=True,
+        description="one of xclimb models --methods; its settings: method.NAME, or method={'name': 'lora', 'rank': 8}",
     )
     seed: int = Field(default=0, ge=0, description="of new weights, the order of the frames and the split that val=None makes")
 
@@ -147,11 +161,6 @@ class TransferConfig(Settings):
         "instead of following a schedule (needs the package schedulefree)",
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="first learning rate, after the warm-up; the paper's 1e-3")
-    references_lr: float | None = Field(
-        default=None,
-        gt=0,
-        description="learning rate of the references (method trainable only); unset: learning_rate, as in the paper",
-    )
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay (adamw and schedulefree)")
     gradient_clip: float | None = Field(
         default=None, gt=0, description="largest norm of the gradient of a step; unset: no limit, as in the paper"
@@ -237,6 +246,16 @@ class TransferConfig(Settings):
     loggers: list[Literal["csv", "tensorboard", "wandb"]] = Field(
         default=[], description="where metrics go besides metrics.jsonl; tensorboard and wandb (offline) need their packages"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def upgrade(cls, values: Any) -> Any:
+        """Settings as they are spelled now; up to version 0.1 the only setting of a method was beside it."""
+        if not isinstance(values, Mapping) or "references_lr" not in values:
+            return values
+        given = {name: value for name, value in values.items() if name != "references_lr"}
+        rate = values["references_lr"]
+        return given if rate is None else merge(given, {"method": {"references_lr": rate}})
 
     def model_post_init(self, context: Any, /) -> None:
         """Settings that have no effect beside the others are refused."""
@@ -325,11 +344,12 @@ def nest(values: Mapping[Any, Any], where: str = "") -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings, the second winning."""
+    """Two nested mappings, the second winning; under a mapping, a text is the name of what has these settings."""
     merged = dict(base)
     for name, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = merge(merged[name], value) if both else value
+        former: Any = {"name": merged[name]} if isinstance(merged.get(name), str) else merged.get(name)
+        both = isinstance(value, Mapping) and isinstance(former, Mapping)
+        merged[name] = merge(former, value) if both else value
     return merged
 
 

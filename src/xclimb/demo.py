@@ -31,7 +31,7 @@ class Plan:
 
     Args:
         out: folder of the study and its report.
-        seeds: one transfer for each of the five methods and each seed.
+        seeds: one transfer for each method and each seed.
         epochs: of every transfer.
         workers: transfers at a time; small crystals keep one core busy, not two.
     """
@@ -40,6 +40,13 @@ class Plan:
     seeds: tuple[int, ...] = (0,)
     epochs: int = EPOCHS
     workers: int = 1
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods: those of the paper and the default one."""
+        from xclimb.transfer.methods import DEFAULT, METHODS
+
+        return [name for name, method in METHODS.items() if method.paper or name == DEFAULT]
 
     def prepare(self) -> bool:
         """Make the folder, or find it to be a former demo's; whether that one did something else and must be replaced.
@@ -80,12 +87,13 @@ def transfer_all(
     from xclimb.study.methods import study_methods
 
     split: Sequence = load_sample_split(SAMPLE)
-    title = f"{SOURCE} from {LOW} to {HIGH}: five methods on the embedded calculations"
+    title = f"{SOURCE} from {LOW} to {HIGH}: methods on the embedded calculations"
     return study_methods(
         low,
         high,
         split,
         plan.out,
+        plan.methods,
         seeds=plan.seeds,
         source=SOURCE,
         epochs=plan.epochs,

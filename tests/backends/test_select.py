@@ -17,6 +17,7 @@ from xclimb.errors import ConfigError, XclimbWarning
 from xclimb.graph import build_batch
 from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.models.zoo import load
+from xclimb.training.adaptation import Reparametrization, merge_parametrizations
 
 chgnet_cpu = pytest.importorskip("xclimb.backends.chgnet_cpu", reason="numba is not installed")
 
@@ -117,21 +118,12 @@ class LowRank(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-class Scaled(nn.Module):
-    def forward(self, weight):
-        return 0.9 * weight
-
-
 def wrapped(network):
     network.atom_convs[0].bond = LowRank(network.atom_convs[0].bond)
 
 
 def wrapped_out(network):
     network.bond_convs[1].out = LowRank(network.bond_convs[1].out)
-
-
-def parametrized(network):
-    parametrize.register_parametrization(network.angle_updates[0].project.angle, "weight", Scaled())
 
 
 def hooked(network):
@@ -155,7 +147,7 @@ def another_block(network):
     network.atom_convs.append(network.atom_convs[0])
 
 
-CHANGES = [wrapped, wrapped_out, parametrized, hooked, patched, other_eps, other_norm, another_block]
+CHANGES = [wrapped, wrapped_out, hooked, patched, other_eps, other_norm, another_block]
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["after a prediction", "before any"])
@@ -197,6 +189,37 @@ def test_a_change_taken_back_is_noticed():
     assert chgnet_cpu.unknown_layer(network)
     hook.remove()
     assert not chgnet_cpu.unknown_layer(network)
+
+
+def scaled(weight, factor):
+    return factor * weight
+
+
+def test_a_weight_that_is_a_function_of_parameters_is_read_as_its_value():
+    network, batch = published().requires_grad_(False), batch_of(3, 41)
+    before = select(network).predict(network, batch, True)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    for layer in layers:
+        factor = torch.linspace(0.9, 1.1, layer.in_features)
+        parametrize.register_parametrization(layer, "weight", Reparametrization(scaled, factor=factor))
+        layer.parametrizations.weight.original.requires_grad_(False)
+    backend = select(network)
+    assert backend.name == "fused (numba)"
+    gradients = []
+    for output in (backend.forward(network, batch, True), network(batch, create_graph=True)):
+        (output.forces.square().sum() + output.magmoms.square().sum()).backward()
+        gradients.append(torch.cat([layer.parametrizations.weight[0].factor.grad for layer in layers]))
+        network.zero_grad()
+    assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
+    for change in (0.0, 0.01):
+        for layer in layers:
+            with torch.no_grad():
+                layer.parametrizations.weight[0].factor += change
+        fused, eager = backend.predict(network, batch, True), network(batch)
+        torch.testing.assert_close(fused.forces, eager.forces, atol=1e-4, rtol=0)
+        assert (fused.forces - before.forces).abs().max() > 1e-3
+    merge_parametrizations(network)
+    torch.testing.assert_close(select(network).predict(network, batch, True).forces, fused.forces, atol=1e-6, rtol=0)
 
 
 def test_parts_that_are_called_as_modules_may_be_of_any_kind():

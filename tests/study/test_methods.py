@@ -224,4 +224,7 @@ def test_references_lr_goes_to_the_method_that_has_it(data):
     from xclimb.study.methods import _cells
 
     cells = _cells("chgnet-0.3.0", ("frozen", "trainable"), (0,), 1, {"references_lr": 0.1})
-    assert [cell.config.references_lr for cell in cells] == [None, 0.1]
+    assert [cell.config.method.model_dump() for cell in cells] == [
+        {"name": "frozen"},
+        {"name": "trainable", "references_lr": 0.1},
+    ]

@@ -29,8 +29,8 @@ def gradients_and_weights(engine, devices: int, file: Path) -> None:
     config = TransferConfig.build(SETTINGS | {"devices": devices})
     frames = ragged()
     method = get_method("trainable")
-    start = method.start(toy().to(dtype="float64"), frames, 0)
-    trainer = Trainer(config, start, frames, rock_salts(3, seed=1), engine, train_references=True)
+    start = method.prepare(toy().to(dtype="float64"), frames, config.method, 0)
+    trainer = Trainer(config, start, frames, rock_salts(3, seed=1), engine, method)
     trainer.close_epoch()
     first = None
     while not trainer.done:

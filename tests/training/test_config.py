@@ -17,7 +17,7 @@ def test_dump_reads_back_equal(tmp_path):
         TransferConfig(),
         TransferConfig.build({"schedule": "constant", "optimizer": "adamw", "weight_decay": 1e-2, "learning_rate": 1e-5}),
         TransferConfig.build(
-            {"loss.energy": 2, "device": "cuda:1", "gradient_clip": 1, "method": "trainable", "references_lr": 0.1}
+            {"loss.energy": 2, "device": "cuda:1", "gradient_clip": 1, "method": "trainable", "method.references_lr": 0.1}
         ),
     ):
         path = tmp_path / "config.yaml"
@@ -29,7 +29,7 @@ def test_file_and_overrides(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("learning_rate: 1e-4\nloss:\n  energy: 5\nloss.force: 2\n")
     config = TransferConfig.load(path, ["loss.stress=.5", "epochs=7", "method=frozen"])
-    assert (config.learning_rate, config.epochs, config.method) == (1e-4, 7, "frozen")
+    assert (config.learning_rate, config.epochs, config.method.name) == (1e-4, 7, "frozen")
     assert (config.loss.energy, config.loss.force, config.loss.stress, config.loss.magmom) == (5.0, 2.0, 0.5, 1.0)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from training.tiny import rock_salts
 from xclimb.config import LossSettings, TransferConfig
+from xclimb.training.adaptation import ParameterGroup
 from xclimb.training.batches import BatchSource
 from xclimb.training.engine import run_on_devices
 from xclimb.training.loop import evaluate, train_step
@@ -57,7 +58,7 @@ def _forward(model, batch, derivatives):
 
 def steps_of(model, source, config, epoch=0, plan=None, optimizer=None, **more):
     """All steps of one pass, each of ``config.accumulate`` batches."""
-    optimizer = optimizer or make_optimizer(config, model)
+    optimizer = optimizer or make_optimizer(config, [ParameterGroup(list(model.parameters()))])
     plan = source.plan(config, epoch) if plan is None else plan
     done = []
     for k in range(0, len(plan), config.accumulate):
@@ -118,7 +119,7 @@ def test_a_step_that_is_not_finite_leaves_everything_as_it_was(label, optimizer)
     values[5 if label == "energy" else 10] = np.inf
     source, model = source_of(frames.replace(**{label: values})), Springs()
     config = TransferConfig(optimizer=optimizer, schedule="constant")
-    chosen = make_optimizer(config, model)
+    chosen = make_optimizer(config, [ParameterGroup(list(model.parameters()))])
     (sound,) = steps_of(model, source, config, plan=[np.array([0, 1])], optimizer=chosen)
     assert sound.taken
     before = [value.clone() for value in (*model.parameters(), *_moments(chosen))]
@@ -170,7 +171,8 @@ def test_accumulated_batches_are_one_step_of_all_their_frames():
 
 def test_references_have_their_own_rate_and_no_decay():
     shift = nn.Parameter(torch.zeros(3))
-    config = TransferConfig(optimizer="adamw", weight_decay=0.1, references_lr=0.5)
-    network, references = make_optimizer(config, Springs(), shift).param_groups
+    config = TransferConfig(optimizer="adamw", weight_decay=0.1, method={"name": "trainable", "references_lr": 0.5})
+    group = ParameterGroup(list(Springs().parameters()))
+    network, references = make_optimizer(config, [group], shift, 0.5).param_groups
     assert (network["lr"], network["weight_decay"]) == (1e-3, 0.1)
     assert (references["lr"], references["weight_decay"]) == (0.5, 0.0)

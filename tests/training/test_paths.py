@@ -24,12 +24,12 @@ OPTIMIZERS = [
 
 @pytest.fixture(scope="module")
 def start():
-    return get_method("residual").start(xclimb.load("chgnet-0.3.0"), TRAIN, 0)
+    return get_method("residual").prepare(xclimb.load("chgnet-0.3.0"), TRAIN, TransferConfig().method, 0)
 
 
 def trainer_of(start, **settings):
     config = TransferConfig.build({"batch_size": 4, "epochs": 2, "learning_rate": 0.01} | settings)
-    return run_on_devices(config, lambda engine: Trainer(config, start, TRAIN, VAL, engine))
+    return run_on_devices(config, lambda engine: Trainer(config, start, TRAIN, VAL, engine, get_method("residual")))
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS, ids=lambda settings: settings.get("optimizer", "ema"))

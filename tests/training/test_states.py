@@ -21,13 +21,14 @@ from xclimb.training.states import States, read_state, restore, state_of
 from xclimb.training.trainer import Trainer
 from xclimb.transfer.methods import get_method
 
+METHOD = get_method("residual")
 CONFIG = TransferConfig.build({name: value for name, value in SETTINGS.items() if name != "progress"})
 
 
 @pytest.fixture(scope="module")
 def trainer():
-    start = get_method("residual").start(toy(), TRAIN, 0)
-    made = run_on_devices(CONFIG, lambda engine: Trainer(CONFIG, start, TRAIN, VAL, engine))
+    start = METHOD.prepare(toy(), TRAIN, CONFIG.method, 0)
+    made = run_on_devices(CONFIG, lambda engine: Trainer(CONFIG, start, TRAIN, VAL, engine, METHOD))
     made.close_epoch()
     for _ in made.steps():
         pass
@@ -105,7 +106,7 @@ def test_no_code_of_ours_reads_pickle():
 
 def test_restoring_gives_the_same_bits(trainer, saved):
     tensors, card = read_state(saved)
-    other = Trainer(CONFIG, trainer.start, TRAIN, VAL, trainer.engine)
+    other = Trainer(CONFIG, trainer.start, TRAIN, VAL, trainer.engine, METHOD)
     restore(other, tensors, card["trainer"])
     again, card_again = state_of(other)
     assert json.dumps(card_again) == json.dumps(card["trainer"])
@@ -115,7 +116,8 @@ def test_restoring_gives_the_same_bits(trainer, saved):
 
 def test_a_state_of_another_run_is_told(trainer, saved):
     tensors, card = read_state(saved)
-    other = Trainer(TransferConfig(optimizer="adamw", ema_decay=0.5), trainer.start, TRAIN, VAL, trainer.engine, True)
+    config = TransferConfig(method="trainable", optimizer="adamw", ema_decay=0.5)
+    other = Trainer(config, trainer.start, TRAIN, VAL, trainer.engine, get_method("trainable"))
     with pytest.raises(CheckpointError, match="not one of this run"):
         restore(other, tensors, card["trainer"])
 

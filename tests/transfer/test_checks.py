@@ -51,9 +51,8 @@ def test_data_that_cannot_be_trained_on(tmp_path, train, val, kind, told):
         (
             {"method": "frozen", "references_lr": 0.1},
             ConfigError,
-            "references_lr has no effect with method 'frozen'.*'trainable'",
+            "method.references_lr has no effect with method 'frozen'.*'trainable'",
         ),
-        ({"method": "scratch", "audit_frames": 5}, ConfigError, "audit_frames has no effect with method 'scratch'"),
         ({"epoch": 3}, ConfigError, "did you mean 'epochs'"),
         ({"source": "chgnet-0.3"}, CheckpointError, "chgnet-0.3.0"),
         ({"device": "cuda:77"}, ConfigError, "device"),
@@ -88,14 +87,6 @@ def test_elements_without_training_frames_are_named(tmp_path):
     with pytest.warns(XclimbWarning, match="Li, F"):
         run = xclimb.transfer(train=train, val=VAL, out=tmp_path / "x", epochs=0, progress=False)
     assert any("No training frame contains Li, F" in note for note in run.notes)
-
-
-def test_all_methods_are_described():
-    from xclimb.transfer.methods import METHODS
-
-    assert list(METHODS) == ["scratch", "trainable", "frozen", "refit", "residual"]
-    assert [method.paper for method in METHODS.values()] == [1, 2, 3, 4, None]
-    assert all(method.summary for method in METHODS.values())
 
 
 # -- labels that are not computed, or in another unit: data that come without an ingest ----------------------------------

@@ -71,7 +71,7 @@ def test_without_a_saved_state_the_run_begins_anew(calm, run):
     [
         ({"learning_rate": 0.1}, r"learning_rate \(was 0.001, now 0.1\)"),
         ({"batch_size": 2, "loss": {"force": 2}}, r"batch_size \(was 4, now 2\), loss.force \(was 1.0, now 2.0\)"),
-        ({"method": "refit"}, r"method \(was 'residual', now 'refit'\)"),
+        ({"method": "refit"}, r"method.name \(was 'residual', now 'refit'\)"),
         ({"epochs": 3}, r"epochs \(was 2, now 3\)"),
     ],
 )

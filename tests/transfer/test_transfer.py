@@ -43,7 +43,7 @@ def test_a_run_folder_tells_all(run, pairs):
     assert record["best_epoch"] == run.best_epoch
     assert set(record["versions"]) >= {"python", "torch", "numpy", "chgnet", "ase"}
     config = TransferConfig.load(run.path / "config.yaml")
-    assert (config.method, config.epochs, config.batch_size) == (run.method, 1, 8)
+    assert (config.method.name, config.epochs, config.batch_size) == (run.method, 1, 8)
     assert record["settings"] == config.model_dump(mode="json")
 
 

@@ -12,6 +12,7 @@ import typer
 from xclimb.cli.data import export, ingest, inspect, split
 from xclimb.cli.differences import shift, stability
 from xclimb.cli.evaluate import evaluate
+from xclimb.cli.options import NamesMethods
 from xclimb.cli.potentials import models, transfer
 from xclimb.cli.predict import predict
 from xclimb.cli.references import references_app
@@ -63,7 +64,7 @@ app.command(rich_help_panel=_DATA)(export)
 app.command(rich_help_panel=_DATA)(shift)
 app.command(rich_help_panel=_DATA)(stability)
 app.add_typer(references_app, name="references", rich_help_panel=_DATA)
-app.command(rich_help_panel=_TRAIN)(transfer)
+app.command(rich_help_panel=_TRAIN, cls=NamesMethods)(transfer)
 app.command(rich_help_panel=_TRAIN)(evaluate)
 app.add_typer(study_app, name="study", rich_help_panel=_TRAIN)
 app.command(rich_help_panel=_TRAIN)(report)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from xclimb.errors import ConfigError
 
@@ -54,6 +55,22 @@ PairBy = Annotated[
         show_default=False,
     ),
 ]
+METHODS = "{methods}"  # in a help text: the names of the registry
+
+
+class NamesMethods(TyperCommand):
+    """A command whose help names the methods of transfer, which are imported only for that."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        from xclimb.transfer.methods import METHODS as registry
+
+        for parameter in self.params:
+            if METHODS in (text := getattr(parameter, "help", None) or ""):
+                parameter.help = text.replace(METHODS, ", ".join(registry))  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
 _ENDS = "Energies of the pure elements at the level of {}: data that hold them, or JSON of eV/atom by symbol."
 EndsLow = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("LOW"), show_default=False)]
 EndsHigh = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("HIGH"), show_default=False)]
@@ -217,7 +234,8 @@ def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str
 
     given = {name: value for name, value in named.items() if value is not None}
     sets = parse_overrides(overrides)
-    twice = sorted(given.keys() & sets.keys())
+    # a method by --method and its settings by --set go together
+    twice = sorted(name for name in given.keys() & sets.keys() if not isinstance(sets[name], dict) or "name" in sets[name])
     if twice:
         raise ConfigError(f"{twice[0]} is given twice, by --{twice[0]} and by --set: leave one out")
     base = TransferConfig.load(config).model_dump(exclude_unset=True) if config else {}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import Functional, resumed, run_settings, takes_label_keys
+from xclimb.cli.options import METHODS, Functional, resumed, run_settings, takes_label_keys
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
 from xclimb.cli.tables import count, make_table, metrics_table, number
@@ -21,11 +21,20 @@ if TYPE_CHECKING:
 _RUN = "Training (other settings: --set name=value)"
 
 
-def models() -> None:
+def models(
+    methods: Annotated[
+        bool, typer.Option("--methods", help="List the methods of transfer and their settings instead.")
+    ] = False,
+) -> None:
     """List the pre-trained potentials that can be named everywhere a potential is asked for.
 
-    [bold]Example:[/bold] xclimb models
+    [bold]Examples:[/bold] xclimb models
+
+    xclimb models --methods
     """
+    if methods:
+        _list_methods()
+        return
     from xclimb.models.zoo import load, model_names
 
     table = make_table("name", "level of theory", "elements\nwith data", "parameters", "about", left=(0, 1, 4))
@@ -39,6 +48,19 @@ def models() -> None:
     console().print(
         "A run folder of xclimb transfer is named by its path: xclimb predict runs/residual-0 POSCAR", soft_wrap=True
     )
+
+
+def _list_methods() -> None:
+    from xclimb.transfer.methods import METHODS, settings_rows
+
+    table = make_table("method", "paper", "about", left=(0, 2))
+    for method in METHODS.values():
+        table.add_row(method.name, f"Method {method.paper}" if method.paper else "", method.summary)
+    console().print(table)
+    settings = make_table("setting", "of", "default", "about", left=(0, 1, 3))
+    for name, setting, default, about in settings_rows():
+        settings.add_row(setting, name, "unset" if default is None else str(default), about)
+    console().print(settings)
 
 
 @takes_label_keys
@@ -82,7 +104,7 @@ def transfer(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", "-m", metavar="METHOD", help="scratch, trainable, frozen, refit or residual.", show_default="residual"
+            "--method", "-m", metavar="METHOD", help=f"{METHODS}; settings: --set method.NAME=...", show_default="residual"
         ),
     ] = None,
     out: Annotated[
@@ -162,10 +184,8 @@ def transfer(
 
     from xclimb.config import TransferConfig
     from xclimb.transfer.fit import run_transfer
-    from xclimb.transfer.methods import get_method
 
     checked = TransferConfig.build(settings)
-    get_method(checked.method).check(checked)
     train, held, tested = _transfer_sets(inputs, resume is not None)
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume is not None, "inputs": inputs, "test": tested}
     run = run_transfer(checked, train, held, resume or out, **how)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import read_data, run_settings, takes_label_keys
+from xclimb.cli.options import METHODS, NamesMethods, read_data, run_settings, takes_label_keys
 from xclimb.cli.shell import console
 from xclimb.cli.splitting import By, GroupBy, NoCover, ValFraction, split_settings, study_split
 from xclimb.errors import ConfigError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xclimb.data.splits import Split
     from xclimb.study.methods import Study
 
-_MOST_WORKERS = 5  # one a method
+_MOST_WORKERS = 5
 
 study_app = typer.Typer(
     help="Compare methods on the same data, over several seeds.", no_args_is_help=False, pretty_exceptions_enable=False
@@ -37,7 +37,7 @@ def demo(
         int | None, typer.Option(min=1, metavar="N", help="Transfers at a time.", show_default="one a core, 5 at most")
     ] = None,
 ) -> None:
-    """The whole way on embedded DFT data, in minutes: shift, references, five transfers, table, report.
+    """The whole way on embedded DFT data, in minutes: shift, references, one transfer a method, table, report.
 
     [bold]Example:[/bold] xclimb demo --out my-demo
     """
@@ -67,7 +67,10 @@ def demo(
     )
     name_gaps(screen, references)
 
-    screen.print(f"\n3. Transfer of {SOURCE} to {HIGH}: five methods, {plan.epochs} epochs, seeds {seeds}", style="bold")
+    screen.print(
+        f"\n3. Transfer of {SOURCE} to {HIGH}: {plan.epochs} epochs by each of {len(plan.methods)} methods, seeds {seeds}",
+        style="bold",
+    )
     study = transfer_all(plan, low, high, overwrite=other, say=screen.print)
     _show_study(study, f"Test set: materials that no training saw ({(time.perf_counter() - began) / 60:.1f} min)", LOW)
 
@@ -127,7 +130,7 @@ def _study() -> None:
     """Compare methods on the same data, over several seeds."""
 
 
-@study_app.command("methods")
+@study_app.command("methods", cls=NamesMethods)
 @takes_label_keys
 def methods(
     low: Annotated[
@@ -155,8 +158,9 @@ def methods(
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="Study folder; the same call goes on where it ended.")
     ] = Path("studies/methods"),
     names: Annotated[
-        str, typer.Option("--methods", metavar="NAME,...", help="Methods to compare.", show_default="all five")
-    ] = "scratch,trainable,frozen,refit,residual",
+        str | None,
+        typer.Option("--methods", metavar="NAME,...", help=f"Methods to compare: {METHODS}.", show_default="all"),
+    ] = None,
     seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One transfer for each method and seed.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=0, metavar="N", help="Epochs of each transfer.")] = 50,
     source: Annotated[
@@ -208,7 +212,7 @@ def methods(
         high_frames,
         parts,
         out,
-        methods=[name.strip() for name in names.split(",")],
+        methods=None if names is None else [name.strip() for name in names.split(",")],
         seeds=chosen,
         source=source,
         epochs=epochs,

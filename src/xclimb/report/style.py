@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from xclimb.transfer.methods import METHODS
+
 INK, MUTED, GRID, SURFACE, EMPTY = "#1d2430", "#667085", "#e4e7ec", "#fefefe", "#eff1f4"
-COLOURS = {
-    "scratch": "#c2410c", "trainable": "#b7860b", "frozen": "#7c4dbd", "refit": "#12876f", "residual": "#2563c9",
-    "head": "#c2417c", "lora": "#4d7c0f", "delta": "#0e7490", "multifidelity": "#9f1239",
-}  # fmt: skip
+_PALETTE = ("#c2410c", "#b7860b", "#7c4dbd", "#12876f", "#2563c9", "#c2417c", "#4d7c0f", "#0e7490", "#9f1239")
+COLOURS = dict(zip(METHODS, _PALETTE, strict=False))  # of methods; those beyond the palette share colours, see colour()
 BASELINE = "#7a8496"
 ON_MIDDLE, ON_STRONG = "#1b2230", "#ffffff"  # words on a coloured cell; on a pale one: INK
-_OTHERS = tuple(COLOURS.values())
 _SCALE = {"low": "#2458a8", "low2": "#9dbfec", "zero": "#eef1f5", "high2": "#efb391", "high": "#b5401b"}
 DARK = {
     INK: "#e6e9ef", MUTED: "#98a2b3", GRID: "#2c323d", SURFACE: "#171b22", EMPTY: "#20252e", BASELINE: "#8d97a8",
@@ -32,7 +31,7 @@ def colour(model: str) -> str:
     """The colour of a method, the same in every figure; baselines are grey, unknown methods get one by their name."""
     if model in COLOURS:
         return COLOURS[model]
-    return BASELINE if "-" in model or "+" in model else _OTHERS[sum(model.encode()) % len(_OTHERS)]
+    return BASELINE if "-" in model or "+" in model else _PALETTE[sum(model.encode()) % len(_PALETTE)]
 
 
 def figure(height: int, narrow: dict | None = None, **layout) -> go.Figure:

@@ -30,18 +30,6 @@ QUANTITIES = {
     "magmom_rmse": Quantity("Magmom RMSE", "µB", 3),
 }
 
-METHODS = {
-    "scratch": "new random weights, references fitted to the target",
-    "trainable": "source weights; source references kept and trained along",
-    "frozen": "source weights; source references kept and frozen",
-    "refit": "source weights; references refitted to the target energies, frozen",
-    "residual": "source weights; references fitted to what the network leaves over, frozen",
-    "head": "source weights; only the readout trained",
-    "lora": "source weights; low-rank updates trained",
-    "delta": "source potential plus a trained difference",
-    "multifidelity": "both functionals trained together",
-}
-
 
 @dataclass(frozen=True)
 class ModelErrors:

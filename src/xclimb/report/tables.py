@@ -7,7 +7,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from xclimb.report.comparisons import leading
 from xclimb.report.folder import References, Row, RunFolder, number
-from xclimb.report.summary import METHODS, MISSING, QUANTITIES, ModelErrors, by_model, duration, signed, with_spread, written
+from xclimb.report.summary import MISSING, QUANTITIES, ModelErrors, by_model, duration, signed, with_spread, written
+from xclimb.transfer.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def errors(rows: Sequence[Row], split: str, predictions: dict | None = None) -> 
 
 def descriptions(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """What the named methods among the rows are."""
-    return [(name, METHODS[name]) for name in dict.fromkeys(row.model for row in rows) if name in METHODS]
+    return [(name, METHODS[name].summary) for name in dict.fromkeys(row.model for row in rows) if name in METHODS]
 
 
 def _error_cell(model: ModelErrors, name: str, marked: bool) -> Cell:

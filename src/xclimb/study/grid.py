@@ -135,8 +135,7 @@ def _is_trained(path: Path, config: TransferConfig, sets: Sets) -> bool:
     if record.get("state") != "finished" or not (path / "checkpoints" / "best").exists():
         return False
     # a setting that an older xclimb did not know had, in effect, its default
-    former = TransferConfig.model_construct().model_dump(mode="json") | record["settings"]
-    former["loss"] = TransferConfig.model_construct().loss.model_dump(mode="json") | former["loss"]
+    former = TransferConfig.build(record["settings"], str(path / "run.json")).model_dump(mode="json")
     other = [name for name, value in config.model_dump(mode="json").items() if former[name] != value]
     if other or record["data"]["train"]["sha256"] != describe_data(sets.train)["sha256"]:
         what = f"with another {other[0]}" if other else "on other training frames"

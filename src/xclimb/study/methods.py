@@ -17,7 +17,7 @@ import torch
 
 from xclimb.analysis.metrics import Metrics, compare_labels, evaluate
 from xclimb.analysis.shift import shift
-from xclimb.config import TransferConfig
+from xclimb.config import TransferConfig, nest
 from xclimb.data.frames import Frames
 from xclimb.data.splits import Split
 from xclimb.errors import ConfigError, DataError
@@ -49,7 +49,7 @@ def study_methods(
     high: Frames,
     split: Split | Sequence,
     out: str | Path,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     source: str | Path | Potential = "chgnet-0.3.0",
     epochs: int = 50,
@@ -69,7 +69,7 @@ def study_methods(
         high: frames at the target functional.
         split: a Split, or the frame ids of (train, val, test).
         out: study folder; the same call on the same folder continues where it ended.
-        methods: names of methods.
+        methods: names of methods; None: all of the registry.
         seeds: one transfer for each method and seed.
         source: zoo name, path or Potential to start from.
         epochs: of every transfer.
@@ -79,15 +79,16 @@ def study_methods(
         overwrite: run again what is finished.
         progress: show a progress bar, if the output is a terminal.
         say: called with a sentence when a stage has a result.
-        settings: any other field of :class:`xclimb.config.TransferConfig`, for all methods alike; ``references_lr``
-            goes to the methods that train references only.
+        settings: any other field of :class:`xclimb.config.TransferConfig`, for all methods alike; those under
+            ``method`` go to the methods that have them.
 
     Raises:
-        ConfigError, DataError, TheoryError: as :func:`xclimb.transfer.fit.transfer`, before anything is run.
+        ConfigError, DataError, TheoryError: as :func:`xclimb.transfer`, before anything is run.
         KeyboardInterrupt: after Ctrl-C; repeat the call to continue.
     """
     say = say or (lambda sentence: None)
     name = source.name if isinstance(source, Potential) else str(source)
+    methods = list(METHODS) if methods is None else methods
     cells = _cells(name, methods, seeds, epochs, settings)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
@@ -141,7 +142,7 @@ def _add_baselines(book: "_Book", source: Potential, folder: Path, say: Callable
 
 def _add_runs(book: "_Book", cells: Sequence[Cell], folder: Path, first_seed: int) -> None:
     for cell in cells:
-        method, seed = cell.config.method, cell.config.seed
+        method, seed = cell.config.method.name, cell.config.seed
         run = folder / "runs" / cell.name
         best = load(run, dtype=cell.config.dtype)
         book.add(method, seed, "method", best, read_json(run / "evaluation.json"))
@@ -158,20 +159,23 @@ def _cells(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: in
         raise ConfigError("a study needs at least one method and one seed")
     if len(set(methods)) < len(methods) or len(set(seeds)) < len(seeds):
         raise ConfigError("a method or seed is given twice: name each once")
-    for reserved in ("method", "seed"):
-        if reserved in settings:
+    settings = TransferConfig.upgrade(nest(settings))  # type: ignore[operator]
+    given = settings.pop("method", {})
+    for reserved, there in (("method", isinstance(given, str) or "name" in given), ("seed", "seed" in settings)):
+        if there:
             raise ConfigError(f"{reserved} has no effect in a study: give {reserved}s=[...]")
-    own = {setting for name in methods for setting in get_method(name).settings}
-    special = {setting for method in METHODS.values() for setting in method.settings}
+    own = {name: get_method(name).settings.model_fields for name in methods}
     cells = []
     for seed in seeds:
         for name in methods:
-            # a setting of one method goes to that method; if none of the methods has it, check() says so
-            skipped = {key for key in settings if key in own and key in special - get_method(name).settings}
-            mine = {key: value for key, value in settings.items() if key not in skipped}
-            config = TransferConfig.build({"source": source, "method": name, "epochs": epochs, "seed": seed, **mine})
-            get_method(name).check(config)
-            cells.append(Cell(f"{name}-{seed}", config))
+            # a setting of one method goes to that method; one that none of the methods has is refused by the first
+            mine = {
+                key: value
+                for key, value in given.items()
+                if key in own[name] or not any(key in fields for fields in own.values())
+            }
+            common = {"source": source, "method": {"name": name, **mine}, "epochs": epochs, "seed": seed}
+            cells.append(Cell(f"{name}-{seed}", TransferConfig.build(common | settings)))
     return cells
 
 

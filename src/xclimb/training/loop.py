@@ -49,6 +49,7 @@ def train_step(
     reference_shift: Tensor | None = None,
     gradient_clip: float | None = None,
     asked: bool = False,
+    penalty: Callable[[], Tensor | None] | None = None,
 ) -> Step:
     """One optimiser step: the gradients of some batches, of all processes, added up.
 
@@ -62,6 +63,7 @@ def train_step(
         reference_shift: trainable change of the references, eV/atom ``[K]``.
         gradient_clip: largest norm of all gradients together.
         asked: whether this process was asked to stop; told to all.
+        penalty: scalar of the parameters that is added to the loss of the step; None, or a result of None, adds nothing.
     """
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     for parameter in trained:
@@ -75,6 +77,11 @@ def train_step(
             part.backward()
         loss += part.detach().to(loss)
         sums.add(errors)
+    extra = penalty() if penalty is not None else None
+    if extra is not None:
+        extra = extra / engine.world  # each process has the same one
+        extra.backward()
+        loss += extra.detach().to(loss)
     told = torch.full_like(loss, float(asked))
     engine.add_up([*(p.grad for p in trained), loss, told, sums.table])
     # the norm is also the check: one NaN anywhere makes it NaN

@@ -2,37 +2,64 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError
+from xclimb.training.adaptation import ParameterGroup
 
 
-def make_optimizer(config: TransferConfig, model: nn.Module, shift: nn.Parameter | None = None) -> torch.optim.Optimizer:
-    """The optimiser over the network's trainable parameters and, with their own rate and no decay, the references.
+def make_optimizer(
+    config: TransferConfig, groups: Sequence[ParameterGroup], shift: nn.Parameter | None = None, shift_rate: float | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimiser over the trainable parameters and, with their own rate and no decay, the references.
+
+    Args:
+        config: all settings.
+        groups: of parameters of the network; those that need no gradient are left out.
+        shift: trainable change of the references.
+        shift_rate: its learning rate.
 
     Raises:
-        ConfigError: if the optimiser's package is not installed.
+        ConfigError: if nothing is trained, a group has a weight decay that the optimiser has not, or its package is missing.
     """
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad], "lr": config.learning_rate}]
+    options = [options for group in groups if (options := _options(config, group))["params"]]
     if shift is not None:
-        groups.append({"params": [shift], "lr": config.references_lr or config.learning_rate, "weight_decay": 0.0})
-    for group in groups:
+        options.append({"params": [shift], "lr": shift_rate, "weight_decay": 0.0})
+    if not options:
+        raise ConfigError(
+            f"method {config.method.name!r} trains no parameter with these settings and labels: change its settings"
+        )
+    for group in options:
         group["first_lr"] = group["lr"]
     if config.optimizer == "schedulefree":
         try:
             from schedulefree import AdamWScheduleFree
         except ImportError:
             raise ConfigError("optimizer 'schedulefree' needs a package: pip install 'xclimb[schedulefree]'") from None
-        free = AdamWScheduleFree(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        free = AdamWScheduleFree(options, lr=config.learning_rate, weight_decay=config.weight_decay)
         free.train()
         return free
     # fused: one kernel a step, which can also leave the step out without asking the host, see take_step
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-    return torch.optim.Adam(groups, fused=True)
+        return torch.optim.AdamW(options, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.Adam(options, fused=True)
+
+
+def _options(config: TransferConfig, group: ParameterGroup) -> dict[str, Any]:
+    """A group as torch's optimisers take it."""
+    options: dict[str, Any] = {
+        "params": [p for p in group.parameters if p.requires_grad],
+        "lr": config.learning_rate * group.rate,
+    }
+    if group.weight_decay is None:
+        return options
+    if config.optimizer == "adam":
+        raise ConfigError(f"method {config.method.name!r} has a weight decay, optimizer 'adam' has none: use optimizer 'adamw'")
+    return options | {"weight_decay": group.weight_decay}
 
 
 def take_step(optimizer: torch.optim.Optimizer, usable: Tensor) -> None:

@@ -1,5 +1,6 @@
 """One training in memory: what is trained, its optimiser, its history and the best so far. No files, no signals."""
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from xclimb.data.frames import Frames
 from xclimb.errors import DataError
 from xclimb.models.potential import Potential, dtype_of
 from xclimb.references import AtomRef
+from xclimb.training.adaptation import Adaptation, adapt
 from xclimb.training.batches import BatchSource, TrainingBatch, ahead
 from xclimb.training.engine import Engine
 from xclimb.training.loop import Step, evaluate, train_step
@@ -66,7 +68,7 @@ class Trainer:
         train: training frames.
         val: validation frames; the best epoch is the one with the lowest weighted loss on them.
         engine: device and processes.
-        train_references: whether the references of the elements in ``train`` are trained with the weights.
+        method: how the network is trained, with ``config.method`` as its settings.
     """
 
     def __init__(
@@ -76,11 +78,13 @@ class Trainer:
         train: Frames,
         val: Frames,
         engine: Engine,
-        train_references: bool = False,
+        method: Adaptation,
     ):
-        self.config, self.start, self.engine = config, start, engine
-        network = start.copy().model.requires_grad_(True).to(engine.device)
-        self.elements = train.elements if train_references else None
+        self.config, self.start, self.engine, self.method = config, start, engine, method
+        network = start.copy().model.to(engine.device)
+        groups = adapt(network, method, config.method, config.seed)
+        rate = method.references_rate(config.method, config.learning_rate)
+        self.elements = train.elements if rate is not None else None
         shift: nn.Parameter | None = None
         if self.elements is not None:
             shift = nn.Parameter(torch.zeros(len(self.elements), dtype=dtype_of(config.dtype), device=engine.device))
@@ -89,7 +93,7 @@ class Trainer:
             network.magmom.requires_grad_(False)  # a head that nothing teaches is not to decay either
         self.trained = Trained(network, shift)
         engine.copy_first(list(self.trained.state_dict().values()))
-        self.optimizer = make_optimizer(config, network, shift)
+        self.optimizer = make_optimizer(config, groups, shift, rate)
         self.average: AveragedModel | None = None
         if config.ema_decay is not None:
             self.average = AveragedModel(self.trained, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
@@ -159,6 +163,7 @@ class Trainer:
                 self.trained.shift,
                 self.config.gradient_clip,
                 asked=bool(asked and asked()),
+                penalty=self._penalty,
             )
             if self.average is not None:
                 self.average.update_parameters(self.trained)
@@ -166,6 +171,9 @@ class Trainer:
             self.place, self.step = self.place + 1, self.step + 1
             self.seconds, began = self.seconds + time.perf_counter() - began, time.perf_counter()
             yield Taken(self.step, rate, frames, int(self.train_data.frames.n_atoms[frames].sum()), step)
+
+    def _penalty(self) -> Tensor | None:
+        return self.method.penalty(self.trained.network, self.start.model, self.config.method)
 
     def _build(self, step: list[np.ndarray]) -> list[TrainingBatch]:
         return list(self.train_data.batches(step))
@@ -260,13 +268,13 @@ class Trainer:
         return self.potential(self.last_weights)
 
     def potential(self, weights: dict[str, Tensor]) -> Potential:
-        """A potential of its own with these weights, the trained change of the references folded in."""
-        made = self.start.copy()
-        network = {name.removeprefix("network."): value for name, value in weights.items() if name != "shift"}
-        made.model.load_state_dict(network)
+        """A potential of its own with these weights, exported, the trained change of the references folded in."""
+        network = copy.deepcopy(self.trained.network)
+        network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items() if name != "shift"})
+        references = self.start.references
         if self.elements is not None:
-            made.references = shifted(made.references, self.elements, weights["shift"].double().cpu().numpy())
-        return made
+            references = shifted(references, self.elements, weights["shift"].double().cpu().numpy())
+        return Potential(self.method.export(network), references, self.start.theory, self.start.name)
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

@@ -9,9 +9,10 @@ and the modules of this package as its attributes: ``xclimb.transfer`` is an ord
 import sys
 from types import ModuleType
 
-from xclimb.transfer import fit
+from xclimb.transfer import api
 
 _package = {"__path__": __path__, "__spec__": __spec__, "__package__": __package__, "__file__": __file__}
 _modules = {name: value for name, value in globals().items() if isinstance(value, ModuleType) and name != "sys"}
-vars(fit.transfer).update(_package | _modules)
-sys.modules[__name__] = fit.transfer  # type: ignore[assignment]
+vars(api.transfer).update(_package | _modules)
+api.transfer.__name__ = __name__  # "from xclimb.transfer import session" looks for the module of this name
+sys.modules[__name__] = api.transfer  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""``xclimb.transfer``: from a pre-trained potential and a few frames of a better functional to a transferred potential."""
+"""One transfer: from a pre-trained potential and a few frames of a better functional to a run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -16,69 +16,11 @@ from xclimb.training.run import Run, RunFolder, read_run
 from xclimb.transfer.audit import take_zeros_as_missing
 from xclimb.transfer.checks import check_data, check_no_effect, material_frames, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
-from xclimb.transfer.methods import get_method
 from xclimb.transfer.resume import check_same_run, go_on
 from xclimb.transfer.session import Session, no_room
 from xclimb.transfer.start import start
 
-__all__ = ["Run", "run_transfer", "transfer"]
-
-
-def transfer(
-    source: str | Path | Potential = "chgnet-0.3.0",
-    train: FramesLike | None = None,
-    val: FramesLike | None = None,
-    method: str = "residual",
-    out: str | Path | None = None,
-    epochs: int = 50,
-    seed: int = 0,
-    *,
-    test: FramesLike | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: bool = True,
-    on_epoch: OnEpoch | None = None,
-    **settings: Any,
-) -> Run:
-    """Transfer a pre-trained potential to the level of theory of the training frames.
-
-    Args:
-        source: zoo name, path of a potential or run folder, or a Potential; ``scratch`` takes only its architecture.
-        train: labelled frames, or a list of ASE atoms with labels; labels that are missing are masked.
-        val: frames to choose the best epoch by, at the same level of theory; None puts a tenth of ``train`` aside, by
-            material, or in blocks of frames where there are too few (``validation={"by": "frame", "fraction": 0.2}``).
-        method: ``scratch``, ``trainable``, ``frozen``, ``refit`` (Methods 1 to 4 of arXiv 2504.05565) or ``residual``.
-        out: run folder, new or empty; ``runs/<method>-<seed>`` by default.
-        epochs: passes over the training frames; 0 only exchanges the references.
-        seed: of new weights, of the order of the frames and of the split; same seed, machine and number of threads, same
-            numbers.
-        test: frames that neither training nor the choice of the epoch sees; evaluated once, at the end: ``Run.test``.
-        overwrite: replace a run that is in the folder already.
-        resume: go on with the run in the folder, interrupted or killed, from its last saved state; settings and frames must
-            be the same. On one process what comes out is, bit for bit, what the run would have given undisturbed.
-        progress: show a progress bar, if the output is a terminal.
-        on_epoch: called with each line of metrics.jsonl as it is written.
-        settings: any other field of :class:`xclimb.config.TransferConfig`, nested ones as ``loss={"energy": 2}``.
-
-    Returns:
-        The run. Its potential is the best epoch by the weighted validation loss, which may be epoch 0: the potential is
-        never worse, by that measure, than the source with the references of the method. After Ctrl-C or SIGTERM, which save
-        the state first, the run so far with ``interrupted`` set.
-
-    Raises:
-        ConfigError: on settings that are unknown, of the wrong kind or without effect, a folder that is in use, or settings
-            that are not those of the run to go on with.
-        DataError: on empty sets, no energies, unsupported elements, frames in two sets, or a loss that is not finite.
-        TrainingError: if a process is lost, memory is out, or the folder can no longer be written to.
-        TheoryError: if the functional of the frames is not known, or the two sets are at different levels of theory.
-        ReferencesError: if the references cannot be fitted or do not cover the frames.
-    """
-    name = source.name if isinstance(source, Potential) else str(source)
-    config = TransferConfig.build({"source": name, "method": method, "epochs": epochs, "seed": seed, **settings})
-    potential = source if isinstance(source, Potential) else None
-    more: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "progress": progress, "on_epoch": on_epoch}
-    more["test"] = test
-    return run_transfer(config, train, val, out, potential, **more)
+__all__ = ["Run", "run_transfer"]
 
 
 def run_transfer(
@@ -95,11 +37,12 @@ def run_transfer(
     inputs: dict[str, Any] | None = None,
     test: FramesLike | None = None,
 ) -> Run:
-    """The same with all settings in one object; ``source`` replaces loading ``config.source``. See :func:`transfer`.
+    """Carry out a transfer with all settings in one object; ``source`` replaces loading ``config.source``.
+
+    Other arguments and errors are those of :func:`xclimb.transfer`.
 
     ``inputs`` says in run.json where the frames came from, for whoever resumes.
     """
-    get_method(config.method).check(config)
     device_of(config.device)
     check_logs(config)
     if on_epoch is not None and config.devices > 1:
@@ -107,7 +50,7 @@ def run_transfer(
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
     frames, held_out, tested, notes = _prepared(train, val, test, config, source, progress and first_process())
-    path = Path(out) if out is not None else Path("runs") / f"{config.method}-{config.seed}"
+    path = Path(out) if out is not None else Path("runs") / f"{config.method.name}-{config.seed}"
     job = Job(config, frames, held_out, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, tested)
     if first_process():
         folder = RunFolder(path, overwrite, resume)

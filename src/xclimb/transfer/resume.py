@@ -68,7 +68,8 @@ def _finished(folder: RunFolder, job: Job) -> str:
     """More epochs are another run: the learning rates of this one were planned to its end."""
     was = former_settings(folder.path)
     more = job.config.epochs - was.epochs if job.config.epochs > was.epochs else was.epochs
-    method = "trainable" if was.method == "trainable" else "frozen"  # which leaves references as the run made them
+    trained = get_method(was.method.name).references_rate(was.method, was.learning_rate) is not None
+    method = "trainable" if trained else "frozen"  # which leaves references as the run made them
     changed = f"--source {folder.path} --method {method} --epochs {more} --out {folder.path}-more"
     return (
         f"the run in {folder.path} is finished: its learning rates were planned to its end, so more epochs are a new run, "
@@ -112,8 +113,7 @@ def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> t
         CheckpointError: if the state is not one of this run.
     """
     potential = load(job.path / "checkpoints" / "start", device=str(engine.device), dtype=job.config.dtype)
-    trains_references = get_method(job.config.method).trains_references
-    trainer = Trainer(job.config, potential, job.train, job.val, engine, trains_references)
+    trainer = Trainer(job.config, potential, job.train, job.val, engine, get_method(job.config.method.name))
     restore(trainer, saved.tensors, saved.card["trainer"])
     engine.wait()  # before anything is written, all have read what is there
     if folder is None:

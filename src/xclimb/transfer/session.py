@@ -35,7 +35,7 @@ class Session:
 
     def __init__(self, job: Job, trainer: Trainer, folder: RunFolder | None, saved: Saved | None = None):
         self._job, self._trainer, self._folder = job, trainer, folder
-        self._bar = EpochBar(job.config.method, job.config.epochs, job.progress and folder is not None)
+        self._bar = EpochBar(job.config.method.name, job.config.epochs, job.progress and folder is not None)
         self._logs = open_logs(job.config, job.path, trainer.step) if folder is not None else []
         self._guard = Guard(job.config, trainer, self._tell, self._log_step)
         if saved is not None:

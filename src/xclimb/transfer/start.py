@@ -27,10 +27,10 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
     Raises:
         ReferencesError: if the references cannot be fitted or do not cover the frames.
     """
-    config, method = job.config, get_method(job.config.method)
+    config, method = job.config, get_method(job.config.method.name)
     source = load(job.source or config.source, device=str(engine.device), dtype=config.dtype)
-    potential = method.start(source, job.train, config.seed)
-    trainer = Trainer(config, potential, job.train, job.val, engine, method.trains_references)
+    potential = method.prepare(source, job.train, config.method, config.seed)
+    trainer = Trainer(config, potential, job.train, job.val, engine, method)
     deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
     notes = [*job.notes, *coverage_notes(potential, job.train, job.val), *over_budget(trainer.train_data, config)]
     if job.test is not None:
@@ -75,7 +75,7 @@ def _record(job: Job) -> dict[str, Any]:
     return {
         "versions": versions(),
         "xclimb": versions()["xclimb"],
-        "method": job.config.method,
+        "method": job.config.method.name,
         "source": job.config.source,
         "seed": job.config.seed,
         "data": {name: describe_data(frames) for name, frames in job.sets.items()},

@@ -1,7 +1,8 @@
 """Check whether the kernels can compute a network.
 
 The kernels read the weights of layers without calling them. A layer that is wrapped, of another type or shape, or hooked
-would be ignored in silence, so a network must have the layers that its configuration describes, and no others.
+would be ignored in silence, so a network must have the layers that its configuration describes, and no others. A weight
+that is a function of parameters (``torch.nn.utils.parametrize``) is read like any other, as its value.
 """
 
 from functools import cache
@@ -10,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from xclimb.backends.chgnet_cpu.vectors import WIDTH
 from xclimb.models.chgnet.network import CHGNet, CHGNetConfig
@@ -73,12 +75,18 @@ def _expected(config: CHGNetConfig) -> dict[str, tuple]:
 
 def _parts(network: CHGNet) -> dict[str, nn.Module]:
     """The network and those of its parts that the kernels compute, by name."""
-    return {name: part for name, part in network.named_modules(remove_duplicate=False) if name.partition(".")[0] not in _CALLED}
+    return {
+        name: part
+        for name, part in network.named_modules(remove_duplicate=False)
+        if name.partition(".")[0] not in _CALLED and "parametrizations" not in name.split(".")
+    }
 
 
 def _signature(part: nn.Module) -> tuple:
     shapes = {name: None if value is None else value.shape for name, value in part._parameters.items()}
-    return type(part), shapes, part.__dict__.get("eps"), _altered(part)
+    if is_parametrized(part):
+        shapes |= {name: getattr(part, name).shape for name in part.parametrizations}
+    return type_before_parametrizations(part), shapes, part.__dict__.get("eps"), _altered(part)
 
 
 def _altered(part: nn.Module) -> bool:

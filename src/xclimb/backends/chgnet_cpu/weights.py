@@ -67,7 +67,7 @@ def packed_weights(model: CHGNet) -> Packed:
     """The weights of a network, packed anew whenever a parameter has changed or was exchanged."""
     known = _packed.get(model)
     if known is not None and all(
-        parameters[name] is value and value._version == version for parameters, name, value, version in known[0]
+        parameters.get(name) is value and value._version == version for parameters, name, value, version in known[0]
     ):
         return known[1]
     state = [

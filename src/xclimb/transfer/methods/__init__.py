@@ -1,0 +1,67 @@
+"""Methods of transfer: the registry, filled by every module of this folder.
+
+Importing it imports no torch: help texts, reports and settings read it.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from xclimb.config import MethodSettings, TransferConfig, near_miss
+from xclimb.errors import ConfigError
+from xclimb.transfer.methods.base import METHODS, Method, register, registered
+
+__all__ = ["METHODS", "Method", "get_method", "register", "registered", "settings_of", "settings_rows"]
+
+DEFAULT: str = TransferConfig.model_fields["method"].default
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+# those of the paper by their numbers, the default, then by name
+_sorted = sorted(METHODS.values(), key=lambda method: (method.paper or len(METHODS), method.name != DEFAULT, method.name))
+METHODS |= {method.name: METHODS.pop(method.name) for method in _sorted}
+
+
+def get_method(name: str) -> Method:
+    """Look up a method by name.
+
+    Raises:
+        ConfigError: on an unknown name, with the nearest and the list.
+    """
+    if name not in METHODS:
+        listed = ", ".join(METHODS)
+        hint = near_miss(name, METHODS)
+        known = "" if listed in hint else f" (known: {listed})"
+        raise ConfigError(f"unknown method {name!r}: {hint}{known}")
+    return METHODS[name]
+
+
+def settings_of(values: str | Mapping[str, Any] | MethodSettings) -> MethodSettings:
+    """Validate a name, or settings with the name under ``"name"``, as settings of that method.
+
+    Raises:
+        ConfigError: on an unknown method or setting, a setting of another method, or a wrong value.
+    """
+    if isinstance(values, MethodSettings):
+        return values
+    given = {"name": values} if isinstance(values, str) else {"name": DEFAULT} | dict(values)
+    if not isinstance(given["name"], str):
+        raise ConfigError(f"the name of a method is text, got {given['name']!r}: known are {', '.join(METHODS)}")
+    method = get_method(given["name"])
+    for setting in given.keys() - method.settings.model_fields.keys():
+        owners = ", ".join(repr(other.name) for other in METHODS.values() if setting in other.settings.model_fields)
+        if owners:
+            effect = f"method.{setting} has no effect with method {method.name!r}"
+            raise ConfigError(f"{effect}, it is a setting of {owners}: leave it out")
+    return method.settings.build(given, f"method {method.name!r}")
+
+
+def settings_rows() -> list[tuple[str, str, Any, str]]:
+    """List the settings of all methods as rows (method, dotted name, default, description)."""
+    return [
+        (method.name, row, default, about)
+        for method in METHODS.values()
+        for row, default, about in method.settings.describe("method.")
+        if row != "method.name"
+    ]
