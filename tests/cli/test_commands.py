@@ -62,8 +62,8 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     assert json.loads((tmp_path / "shift.json").read_text())["n_pairs"] == 18
 
     fitted = xclimb_cli("references", "fit", "store", "-p", "chgnet-0.3.0", "--out", "refs.json")
-    assert "without data, kept from before" in fitted.out
-    assert "refs.json: residual, r2SCAN" in fitted.flat
+    assert "prior and neighbours" in fitted.out
+    assert "refs.json: informed, r2SCAN" in fitted.flat
     shown = xclimb_cli("references", "fit", "store")
     assert "store: raw, r2SCAN" in shown.flat
     assert "no potential was given" in re.sub(r"\s+", " ", shown.err)
