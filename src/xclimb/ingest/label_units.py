@@ -6,7 +6,7 @@ import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError
-from xclimb.ingest.sources import Source
+from xclimb.formats.base import Source
 from xclimb.units import LABEL_UNITS, label_unit
 
 OPTIONS = {"energy": "energy_unit", "forces": "force_unit", "stress": "stress_unit"}

@@ -15,6 +15,8 @@ from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter, disk_full, finish_commit
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, TheoryError
+from xclimb.formats.base import Source
+from xclimb.formats.detect import check_stores, files_of, find_sources
 from xclimb.ingest.audit import Limits, resolve_checks
 from xclimb.ingest.executor import run_tasks, workers_of
 from xclimb.ingest.label_units import LabelUnits
@@ -24,7 +26,6 @@ from xclimb.ingest.reading import every_task, levels_there
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_stores, files_of, find_sources
 from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading
 

@@ -15,11 +15,11 @@ from xclimb.data.store import open_store
 from xclimb.data.stored_split import named_part
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
-from xclimb.ingest.audit import Reject
+from xclimb.formats.base import Reject, Source
+from xclimb.formats.detect import check_stores, files_of
 from xclimb.ingest.label_units import LabelUnits
 from xclimb.ingest.levels import count_levels, listed, resolve_theory, several_levels
 from xclimb.ingest.names import Names
-from xclimb.ingest.sources import Source, check_stores, files_of
 from xclimb.ingest.tasks import Reading, Task, iter_parts, iter_tasks, run_task
 
 _ONLY_SOUND = {"duplicate": "off", "element": "off"}  # checks of a read, where nothing can be kept with a warning
@@ -112,7 +112,7 @@ def _tasks_of(path: str | os.PathLike | Sequence[Any], reading: Reading) -> tupl
         return os.fspath(path), sources, every_task(sources, reading)
     from ase import Atoms
 
-    from xclimb.ingest.ase_files import part_of_atoms
+    from xclimb.formats.ase import part_of_atoms
 
     many = [path] if isinstance(path, Atoms) else list(path)
     if not many or not all(isinstance(one, Atoms) for one in many):

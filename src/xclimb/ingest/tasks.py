@@ -11,13 +11,12 @@ from xclimb.data.label_keys import LabelKeys
 from xclimb.data.store import iter_store
 from xclimb.data.theory import functional_name
 from xclimb.errors import DataError, TheoryError
-from xclimb.ingest.audit import NO_LABEL, Limits, Reject, audit
-from xclimb.ingest.json_spans import Chunk
+from xclimb.formats.base import Part, Reject, Source
+from xclimb.formats.materials_project.spans import Chunk
+from xclimb.ingest.audit import NO_LABEL, Limits, audit
 from xclimb.ingest.label_units import LabelUnits, states_units
 from xclimb.ingest.levels import FAMILIES, is_other_level, wanted_parts
 from xclimb.ingest.names import fingerprints
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
 
 _WHOLE = 16_000_000  # bytes of a file that a worker reads by itself, at most
 _HELD = 512_000_000  # bytes of frames that it holds then: a compressed file may be larger than it seems
@@ -102,7 +101,7 @@ def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
         return
     try:
         if source.kind == "records":
-            from xclimb.ingest.mp_json import iter_record_chunks
+            from xclimb.formats.materials_project import iter_record_chunks
 
             for chunk in iter_record_chunks(source):
                 yield replace(plain, chunk=chunk)
@@ -123,27 +122,27 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
                 yield Part(some, first)
                 first += len(some)
     elif source.kind == "parquet":
-        from xclimb.ingest.parquet import iter_parquet
+        from xclimb.formats.parquet import iter_parquet
 
         yield from iter_parquet(source, reading.only or reading.functional, reading.keys, reading.energy)
     elif source.kind == "records":
-        from xclimb.ingest.mp_json import iter_records
+        from xclimb.formats.materials_project import iter_records
 
         yield from iter_records(source, reading.energy, reading.steps)
     elif source.kind == "vasp-xml":
-        from xclimb.ingest.vasp import iter_vasprun
+        from xclimb.formats.vasp.vasprun import iter_vasprun
 
         yield from iter_vasprun(source, reading.energy, reading.steps)
     elif reading.labels == "ignored":
-        from xclimb.ingest.ase_files import iter_structures
+        from xclimb.formats.ase import iter_structures
 
         yield from iter_structures(source)
     elif source.kind == "vasp-out":
-        from xclimb.ingest.vasp_outcar import iter_outcar
+        from xclimb.formats.vasp.outcar import iter_outcar
 
         yield from iter_outcar(source, reading.energy, reading.steps)
     else:
-        from xclimb.ingest.ase_files import iter_ase
+        from xclimb.formats.ase import iter_ase
 
         yield from iter_ase(source, reading.keys, reading.functional)
 
@@ -186,7 +185,7 @@ def _bounded(parts: Iterator[Part], source: Source) -> Iterator[Part]:
 
 def _decoded(task: Task) -> Iterator[Part]:
     if task.chunk is not None:
-        from xclimb.ingest.mp_json import decode
+        from xclimb.formats.materials_project import decode
 
         yield from decode(task.chunk, task.source, task.reading.energy, task.reading.steps)
     elif task.part is not None:

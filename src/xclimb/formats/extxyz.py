@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xclimb.ingest.compressed import open_compressed
+from xclimb.formats.compressed import open_compressed
 
 if TYPE_CHECKING:
     from ase import Atoms

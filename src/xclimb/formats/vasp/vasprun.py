@@ -15,13 +15,11 @@ import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
-from xclimb.ingest.audit import Reject
-from xclimb.ingest.compressed import BROKEN, open_compressed
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
-from xclimb.ingest.vasp_oszicar import OszicarStep, beside, of_this_run, read_oszicar
-from xclimb.ingest.vasp_tags import vasprun_theory
-from xclimb.ingest.vasp_xml import iter_xml
+from xclimb.formats.base import Part, Reject, Source
+from xclimb.formats.compressed import BROKEN, open_compressed
+from xclimb.formats.vasp.oszicar import OszicarStep, beside, of_this_run, read_oszicar
+from xclimb.formats.vasp.tags import vasprun_theory
+from xclimb.formats.vasp.xml import iter_xml
 from xclimb.units import vasp_kbar_to_ev_a3
 
 _MAGNETIZATION = re.compile(rb"magnetization \(x\)(.*?)\n\s*tot ", re.DOTALL)

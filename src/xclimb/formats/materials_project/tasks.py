@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from xclimb.data.theory import LevelOfTheory
-from xclimb.ingest.vasp import energy_of_step
-from xclimb.ingest.vasp_theory import hubbard_of, theory_of
+from xclimb.formats.vasp.theory import hubbard_of, theory_of
+from xclimb.formats.vasp.vasprun import energy_of_step
 
 # run types of the Materials Project and emmet -> functional
 RUN_TYPES = {

@@ -5,9 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from xclimb.data.theory import LevelOfTheory
-from xclimb.ingest.compressed import BROKEN, open_compressed
-from xclimb.ingest.vasp_oszicar import beside
-from xclimb.ingest.vasp_theory import hubbard_of, theory_of
+from xclimb.formats.compressed import BROKEN, open_compressed
+from xclimb.formats.vasp.oszicar import beside
+from xclimb.formats.vasp.theory import hubbard_of, theory_of
 
 _HEAD = 4_000_000  # characters: everything before the first ionic step
 _TAG = r"^[ \t]*([A-Z][A-Z0-9_]*)[ \t]*=[ \t]*([^;#!\n]*?)[ \t]*(?:[;#!\n]|$)"

@@ -11,12 +11,10 @@ from xclimb.data.frames import Frames
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.label_schema import LabelSchema, parse_key
 from xclimb.errors import DataError
-from xclimb.ingest.audit import Reject
-from xclimb.ingest.compressed import check_unpacked
-from xclimb.ingest.extxyz_stream import iter_extxyz
-from xclimb.ingest.parquet import first_line
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
+from xclimb.formats.base import Part, Reject, Source
+from xclimb.formats.compressed import check_unpacked
+from xclimb.formats.extxyz import iter_extxyz
+from xclimb.formats.parquet import first_line
 
 if TYPE_CHECKING:
     from ase import Atoms

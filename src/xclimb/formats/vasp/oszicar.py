@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xclimb.ingest.compressed import BROKEN, open_compressed
+from xclimb.formats.compressed import BROKEN, open_compressed
 
 _STEP = re.compile(rb"^\s*\d+ .*?F=\s*(\S+)\s+E0=\s*(\S+).*?(?:mag=\s*(.*))?$", re.MULTILINE)
 _COMPRESSED = (".gz", ".bz2", ".xz")

@@ -3,13 +3,13 @@
 import glob
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from xclimb.data.store import is_store, verify_store
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import BROKEN, head_of, open_compressed, read_on
-from xclimb.ingest.json_spans import record_depth
+from xclimb.formats.base import Source
+from xclimb.formats.compressed import BROKEN, head_of, open_compressed, read_on
+from xclimb.formats.materials_project.spans import record_depth
 
 _HEAD = 4096
 _RECORDS = 1_000_000  # bytes in which the first JSON record has to begin
@@ -19,31 +19,6 @@ _VASP = ("vasp-xml", "vasp-out", "vasp-xdatcar", "vasp")
 # suffixes that every kind of file has: in a folder, such a file counts only if its content tells the format
 _AMBIGUOUS = (".md", ".out", ".log", ".txt", ".in", ".dat", ".data", ".xml", ".run", ".inp")
 _LMDB = b"\xde\xc0\xef\xbe"  # the magic number of an LMDB file, behind its page header
-_DATABASES = ("db", "json", "aselmdb")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file (or store) with structures.
-
-    Args:
-        path: where it is.
-        kind: ``"records"`` (JSON), ``"parquet"``, ``"store"`` or the name of one of ASE's formats.
-        stem: its name in frame ids: the path below the folder that was asked for, without suffixes.
-        layout: of JSON records: how deep they lie and of which kind, see :func:`xclimb.ingest.json_spans.record_depth`.
-        problem: why not even its format can be told, of a file that cannot be opened; its kind is ``"unreadable"``.
-    """
-
-    path: Path
-    kind: str
-    stem: str
-    layout: tuple[int, str] | None = None
-    problem: str | None = None
-
-    @property
-    def database(self) -> bool:
-        """Whether the file is an ASE database."""
-        return self.kind in _DATABASES
 
 
 class _UnreadableError(DataError):

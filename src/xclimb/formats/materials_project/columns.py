@@ -1,8 +1,8 @@
 """Records of MPtrj, MP-r2SCAN and MatPES straight into columns by Arrow's JSON reader, without a Python object an atom.
 
-What is read here is what files are made of: whole crystals, labels of the right shape or missing. A record that is otherwise
-goes through :mod:`xclimb.ingest.json_records` one by one, which says what is wrong with it or knows what it means; so does a
-whole chunk that Arrow cannot read, or whose records are of another kind. The two agree on every record.
+Whole crystals with labels of the right shape, or none, are decoded here: most of every file. A record that is otherwise goes
+through :mod:`xclimb.formats.materials_project.records` one by one, which knows what it means or names what is wrong with it; so
+does a whole chunk that Arrow cannot read, or whose records are of another kind. The two agree on every record.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from xclimb.data.frames import Frames
 from xclimb.data.store import from_arrow
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import TheoryError
-from xclimb.ingest.json_records import USED, atomic_numbers, decode_some
-from xclimb.ingest.json_spans import Chunk, keys_of
-from xclimb.ingest.parts import Part
+from xclimb.formats.base import Part
+from xclimb.formats.materials_project.records import USED, atomic_numbers, decode_some
+from xclimb.formats.materials_project.spans import Chunk, keys_of
 from xclimb.units import vasp_kbar_to_ev_a3, voigt_to_full
 
 _NUMBERS = pa.list_(pa.float64())
@@ -63,7 +63,7 @@ _MATPES = _Kind("matpes_id", {"uncorrected": "energy"}, "forces", _NUMBERS, "bad
 
 
 def decode_columns(chunk: Chunk, kind: str, energy: str, stem: str, file: str) -> Part | None:
-    """The records of a chunk as frames; arguments as for :func:`xclimb.ingest.json_records.decode_chunk`.
+    """The records of a chunk as frames; arguments as for :func:`xclimb.formats.materials_project.records.decode_chunk`.
 
     Returns:
         None if the chunk holds records of another kind, or anything that Arrow does not read.

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import read_on
+from xclimb.formats.compressed import read_on
 
 BLOCK = 4_000_000  # bytes read in one go
 LONGEST = 256_000_000  # bytes: a record beyond that is a file with a brace missing

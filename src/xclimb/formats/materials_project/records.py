@@ -3,7 +3,7 @@
 Kinds of records that hold a pymatgen structure and labels: those of MPtrj and MP-r2SCAN (``uncorrected_total_energy``,
 ``force``, ``stress``, ``magmom``), of MatPES (``energy``, ``forces``, ``stress``, ``functional``), pymatgen's
 ComputedStructureEntry (``energy``, ``correction``, ``parameters``), a bare Structure, whose labels are properties, and those
-that :mod:`xclimb.ingest.json_tasks` makes into such: mlearn's (``outputs``), and task documents.
+that :mod:`xclimb.formats.materials_project.tasks` makes into such: mlearn's (``outputs``), and task documents.
 """
 
 import json
@@ -18,10 +18,9 @@ import orjson
 
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.theory import LevelOfTheory, functional_name
-from xclimb.ingest.audit import Reject
-from xclimb.ingest.json_spans import Chunk, keys_of
-from xclimb.ingest.json_tasks import RUN_TYPES, is_task, iter_steps, mlearn_record
-from xclimb.ingest.parts import Part
+from xclimb.formats.base import Part, Reject
+from xclimb.formats.materials_project.spans import Chunk, keys_of
+from xclimb.formats.materials_project.tasks import RUN_TYPES, is_task, iter_steps, mlearn_record
 from xclimb.units import vasp_kbar_to_ev_a3, voigt_to_full
 
 ENERGIES = ("uncorrected", "corrected")
@@ -66,7 +65,7 @@ def decode_chunk(chunk: Chunk, kind: str, energy: str, stem: str, file: str, ste
 
     Args:
         chunk: where they are.
-        kind: ``"entry"``, ``"task"`` or ``"structure"``, from :func:`xclimb.ingest.json_spans.record_depth`.
+        kind: ``"entry"``, ``"task"`` or ``"structure"``, from :func:`xclimb.formats.materials_project.spans.record_depth`.
         energy: ``"uncorrected"`` or ``"corrected"``: which of the file's energies are the labels; of tasks ``"e_0"`` or
             ``"free"``.
         stem: frames without a name are called ``"<stem>#<n>"``.

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import Unpacked, open_compressed
-from xclimb.ingest.json_columns import decode_columns
-from xclimb.ingest.json_records import ENERGIES, decode_chunk
-from xclimb.ingest.json_spans import Chunk, iter_chunks
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
-from xclimb.ingest.vasp import energy_flavour
+from xclimb.formats.base import Part, Source
+from xclimb.formats.compressed import Unpacked, open_compressed
+from xclimb.formats.materials_project.columns import decode_columns
+from xclimb.formats.materials_project.records import ENERGIES, decode_chunk
+from xclimb.formats.materials_project.spans import Chunk, iter_chunks
+from xclimb.formats.vasp.vasprun import energy_flavour
 
 
 def iter_record_chunks(source: Source) -> Iterator[Chunk]:
@@ -25,7 +24,7 @@ def iter_record_chunks(source: Source) -> Iterator[Chunk]:
 
 
 def decode(chunk: Chunk, source: Source, energy: str | None, steps: str = "all") -> list[Part]:
-    """The records of a chunk as frames; see :func:`xclimb.ingest.json_records.decode_chunk`."""
+    """The records of a chunk as frames; see :func:`xclimb.formats.materials_project.records.decode_chunk`."""
     chunk = chunk.filled(source.path)
     kind = _layout(source)[1]
     which = energy_flavour(energy) if kind == "task" else which_energy(energy)

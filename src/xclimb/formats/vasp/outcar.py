@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from xclimb.data.label_keys import LabelKeys
-from xclimb.ingest.ase_files import iter_ase
-from xclimb.ingest.compressed import BROKEN, open_compressed
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
-from xclimb.ingest.vasp import energy_flavour
-from xclimb.ingest.vasp_tags import outcar_theory
+from xclimb.formats.ase import iter_ase
+from xclimb.formats.base import Part, Source
+from xclimb.formats.compressed import BROKEN, open_compressed
+from xclimb.formats.vasp.tags import outcar_theory
+from xclimb.formats.vasp.vasprun import energy_flavour
 
 _ITERATION = re.compile(rb"Iteration\s+(\d+)\(\s*(\d+)\)")
 _NELM = re.compile(rb"^\s*NELM\s*=\s*(\d+)")
@@ -23,7 +22,7 @@ _LONGEST = 10_000  # bytes of a line that are looked at
 
 def iter_outcar(source: Source, energy: str | None = None, steps: str = "all") -> Iterator[Part]:
     """Ionic steps as frames, with ``"converged"`` of the electrons as an extra; arguments as for
-    :func:`xclimb.ingest.vasp.iter_vasprun`.
+    :func:`xclimb.formats.vasp.vasprun.iter_vasprun`.
 
     Raises:
         DataError: if the file has no whole ionic step, or breaks off (the whole steps have been given by then).

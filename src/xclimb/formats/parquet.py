@@ -8,10 +8,9 @@ import pyarrow.parquet as pq
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.parquet import LabelColumns, frames_from_table, label_columns, to_parquet
 from xclimb.errors import DataError
-from xclimb.ingest.json_records import decode_records
-from xclimb.ingest.mp_json import which_energy
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
+from xclimb.formats.base import Part, Source
+from xclimb.formats.materials_project import which_energy
+from xclimb.formats.materials_project.records import decode_records
 
 __all__ = ["first_line", "iter_parquet", "to_parquet"]
 ROWS = 20_000  # a batch: some ten MB for crystals of 10 to 100 atoms
@@ -29,7 +28,7 @@ def iter_parquet(
         source: the file.
         functional: which functional's labels, where the file has those of several.
         keys: names of the label columns, where the user gives them.
-        energy: which energy of records, see :func:`xclimb.ingest.mp_json.which_energy`.
+        energy: which energy of records, see :func:`xclimb.formats.materials_project.which_energy`.
 
     Raises:
         DataError: if the file is damaged, has no rows, lacks a column, or holds several functionals and none is chosen.

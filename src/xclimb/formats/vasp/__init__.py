@@ -1,0 +1,1 @@
+"""VASP: vasprun.xml, OUTCAR, and the files beside them."""
