@@ -83,7 +83,7 @@ def read(
         return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, checks=_ONLY_SOUND, units=units, only=only, labels=labels)
+    reading = Reading(functional, keys, energy, steps, only, labels, checks=_ONLY_SOUND, units=units)
     name, sources, tasks = _tasks_of(path, reading)
     try:
         sets, rejects, use = _collected(tasks, theory, strict)
@@ -167,7 +167,7 @@ def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
 def every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
     """The tasks of all sources, one after the other."""
     for source in sources:
-        if source.kind != "store" and source.problem is None:
+        if not source.is_store and source.problem is None:
             reading.units.check(source)
         yield from iter_tasks(source, reading)
 

@@ -1,14 +1,18 @@
-"""JSON files of the Materials Project, MatPES and pymatgen, plain or compressed, streamed record by record."""
+"""JSON of the Materials Project, MatPES, mlearn and pymatgen, plain or compressed, streamed record by record."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from xclimb.errors import DataError
-from xclimb.formats.base import Part, Source
-from xclimb.formats.compressed import Unpacked, open_compressed
+from xclimb.formats.base import Format, Part, ReadOptions, Source, register
+from xclimb.formats.compressed import Unpacked, head_of, open_compressed
 from xclimb.formats.materials_project.columns import decode_columns
-from xclimb.formats.materials_project.records import ENERGIES, decode_chunk
-from xclimb.formats.materials_project.spans import Chunk, iter_chunks
+from xclimb.formats.materials_project.records import ENERGIES, UNITS, decode_chunk, which_energy
+from xclimb.formats.materials_project.spans import BLANK, Chunk, iter_chunks, record_depth
 from xclimb.formats.vasp.vasprun import energy_flavour
+
+_HEAD = 1_000_000  # bytes in which the first record has to begin
 
 
 def iter_record_chunks(source: Source) -> Iterator[Chunk]:
@@ -17,35 +21,66 @@ def iter_record_chunks(source: Source) -> Iterator[Chunk]:
     Raises:
         DataError: if the file breaks off, or cannot be decompressed; all records before have been given by then.
     """
-    depth, kind = _layout(source)
+    layout = record_depth(head_of(source.path, _HEAD))
+    if layout is None:
+        raise DataError(f"{source.path} has no record with a structure at its beginning: is it another file?")
+    depth, kind = layout
     with open_compressed(source.path) as file:
-        plain = not isinstance(file, Unpacked)
-        yield from iter_chunks(file, depth, str(source.path), by_place=plain, recover=kind != "task")
+        by_place = not isinstance(file, Unpacked)
+        for chunk in iter_chunks(file, depth, str(source.path), by_place=by_place, recover=kind != "task"):
+            yield replace(chunk, kind=kind)
 
 
-def decode(chunk: Chunk, source: Source, energy: str | None, steps: str = "all") -> list[Part]:
+def decode(chunk: Chunk, source: Source, options: ReadOptions) -> list[Part]:
     """The records of a chunk as frames; see :func:`xclimb.formats.materials_project.records.decode_chunk`."""
     chunk = chunk.filled(source.path)
-    kind = _layout(source)[1]
-    which = energy_flavour(energy) if kind == "task" else which_energy(energy)
-    part = decode_columns(chunk, kind, which, source.stem, str(source.path))
-    return [part] if part is not None else decode_chunk(chunk, kind, which, source.stem, str(source.path), steps)
+    which = energy_flavour(options.energy) if chunk.kind == "task" else which_energy(options.energy)
+    part = decode_columns(chunk, chunk.kind, which, source.stem, str(source.path))
+    return [part] if part is not None else decode_chunk(chunk, chunk.kind, which, source.stem, str(source.path), options.steps)
 
 
-def iter_records(source: Source, energy: str | None, steps: str = "all") -> Iterator[Part]:
+def iter_records(source: Source, options: ReadOptions) -> Iterator[Part]:
     """The records of a file as frames, some megabytes at a time."""
     for chunk in iter_record_chunks(source):
-        yield from decode(chunk, source, energy, steps)
+        yield from decode(chunk, source, options)
 
 
-def which_energy(energy: str | None) -> str:
-    """``"uncorrected"`` unless another of a record's energies is asked for."""
-    if energy not in (None, *ENERGIES):
-        raise DataError(f"energy={energy!r} is none that JSON records have: give {' or '.join(ENERGIES)}")
-    return energy or ENERGIES[0]
+def _kind(head: bytes, path: Path) -> str | None:
+    if head.lstrip(BLANK)[:1] not in (b"{", b"["):
+        return None
+    depth = record_depth(head) or record_depth(head_of(path, _HEAD))
+    return None if depth is None else "records"
 
 
-def _layout(source: Source) -> tuple[int, str]:
-    if source.layout is None:
-        raise DataError(f"{source.path} has no record with a structure at its beginning: is it another file?")
-    return source.layout
+register(
+    Format(
+        "records",
+        reads={
+            "MPtrj, MP-r2SCAN (nested JSON)": (
+                "structure, `uncorrected_total_energy` or `corrected_total_energy`, `force`, `stress` (kbar, VASP's sign), "
+                "`magmom`; other scalars become extra columns"
+            ),
+            "MatPES (JSON)": (
+                "`energy`, `forces`, `stress` (6 in the order xx yy zz yz xz xy, kbar, VASP's sign), magnetic moments of the "
+                "sites, else `bader_magmoms`; `functional`"
+            ),
+            "pymatgen: ComputedStructureEntry, Structure (JSON)": (
+                "energy (with or without its correction), site moments and forces; `run_type` and `hubbards` of the parameters"
+            ),
+            "mlearn, maml (JSON)": (
+                "labels of `outputs`; `virial_stress` is kbar in VASP's sign, in the order of an OUTCAR (xx yy zz xy yz xz)"
+            ),
+            "Materials Project and emmet task documents (JSON)": (
+                "every ionic step of `calcs_reversed` with energy, forces and stress (kbar, VASP's sign), moments of the last; "
+                "else `output`; level of theory from the tags of each calculation, else `run_type` or `calc_type`"
+            ),
+        },
+        iter=iter_records,
+        sniff=_kind,
+        units=UNITS,
+        energies=ENERGIES,
+        program="JSON",
+        chunks=iter_record_chunks,
+        decode=decode,
+    )
+)

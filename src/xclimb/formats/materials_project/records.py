@@ -18,12 +18,14 @@ import orjson
 
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.theory import LevelOfTheory, functional_name
-from xclimb.formats.base import Part, Reject
+from xclimb.errors import DataError
+from xclimb.formats.base import EV_UNITS, Part, Reject
 from xclimb.formats.materials_project.spans import Chunk, keys_of
 from xclimb.formats.materials_project.tasks import RUN_TYPES, is_task, iter_steps, mlearn_record
 from xclimb.units import vasp_kbar_to_ev_a3, voigt_to_full
 
 ENERGIES = ("uncorrected", "corrected")
+UNITS = EV_UNITS | {"stress": "-kbar"}  # as VASP prints it
 _NESTED = {"uncorrected_total_energy", "force", "mp_id"}  # any of these: MPtrj or MP-r2SCAN
 # keys of the kinds whose stress is VASP's: MPtrj, MP-r2SCAN, MatPES, mlearn, task documents
 _STATED_IN_KBAR = _NESTED | {"matpes_id", "functional", "cohesive_energy_per_atom", "outputs", "theory"}
@@ -35,6 +37,17 @@ Keys = tuple[str | None, str | None]  # of the object around a record, and its o
 
 
 _NO_TASK: dict[str, Any] = {"task": "without an ionic step or an output"}
+
+
+def which_energy(energy: str | None) -> str:
+    """``"uncorrected"`` unless another of a record's energies is asked for.
+
+    Raises:
+        DataError: if records have none of that name.
+    """
+    if energy not in (None, *ENERGIES):
+        raise DataError(f"energy={energy!r} is none that JSON records have: give {' or '.join(ENERGIES)}")
+    return energy or ENERGIES[0]
 
 
 class _UnusableError(Exception):

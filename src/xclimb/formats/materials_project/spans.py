@@ -25,7 +25,7 @@ LONGEST = 256_000_000  # bytes: a record beyond that is a file with a brace miss
 _QUOTE, _OPEN, _CLOSE, _BACKSLASH = b'"{}\\'
 _RECORD_KEYS = (("entry", re.compile(rb'"structure"\s*:\s*\{')), ("structure", re.compile(rb'"lattice"\s*:\s*\{')))
 _TASK_KEY = re.compile(rb'"(?:calcs_reversed|orig_inputs|input|output)"\s*:\s*[\[{]')
-_BLANK = b"\xef\xbb\xbf \t\r\n"
+BLANK = b"\xef\xbb\xbf \t\r\n"
 _KEYS = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\{?')
 _LAST_KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\Z')
 _STRING = rb'"(?:[^"\\]|\\.)*"'
@@ -46,6 +46,7 @@ class Chunk:
         material: key of the object around the first record, if it was opened earlier.
         first: number of the first record in the file.
         begin: where the text begins in the (decompressed) file.
+        kind: of the records, from :func:`record_depth`.
     """
 
     text: bytes
@@ -53,6 +54,7 @@ class Chunk:
     material: str | None
     first: int
     begin: int = 0
+    kind: str = "entry"
 
     def filled(self, path: Path) -> "Chunk":
         """The chunk with its text, read from an uncompressed file if need be."""
@@ -74,7 +76,7 @@ def record_depth(head: bytes) -> tuple[int, str] | None:
     Returns:
         None if no record begins there.
     """
-    if head.lstrip(_BLANK)[:1] not in (b"{", b"["):
+    if head.lstrip(BLANK)[:1] not in (b"{", b"["):
         return None
     task = _task_depth(head)
     if task is not None:
@@ -127,7 +129,7 @@ def iter_chunks(
     while True:
         more, broken = read_on(file, max(block, len(text)))  # a long record: twice as much each time
         text += more
-        opening = opening or text.lstrip(_BLANK)[:1]
+        opening = opening or text.lstrip(BLANK)[:1]
         found = find_records(text, depth, level)
         pattern = pattern or (beginning(text, found.spans) if recover else None)
         if pattern is not None and (place := off_course(text, found, depth, pattern, more == b"", 2 * block)) is not None:
@@ -143,7 +145,7 @@ def iter_chunks(
             break
         if len(text) > LONGEST:
             raise DataError(f"{name} has no whole record in {len(text):,} bytes after record {first}: a brace is missing there")
-    open_ended = (opening == b"[" or depth > 1) and text.strip(_BLANK)[-1:] not in (b"]", b"}")
+    open_ended = (opening == b"[" or depth > 1) and text.strip(BLANK)[-1:] not in (b"]", b"}")
     if found.level != 0 or open_ended:
         raise DataError(f"{name} breaks off after record {first}, {len(text):,} bytes are left over: fetch or write it again")
 
@@ -181,7 +183,7 @@ def find_records(text: bytes, depth: int, level: int) -> Found:
     outer = places[(levels == depth - 1) & (steps > 0)]
     outer = outer[outer < end[-1]] if len(end) else outer[:0]
     low = places[levels < min(depth - 1, 1)]
-    under = int(low[0]) if len(low) and text[low[0] + 1 :].strip(_BLANK + b"]") else None
+    under = int(low[0]) if len(low) and text[low[0] + 1 :].strip(BLANK + b"]") else None
     last = int(levels[-1]) if len(levels) else level
     return Found(np.stack([begin, end], axis=1), int(outer[-1]) if len(outer) else None, last, under)
 

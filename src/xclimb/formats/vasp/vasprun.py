@@ -15,13 +15,14 @@ import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
-from xclimb.formats.base import Part, Reject, Source
+from xclimb.formats.base import Part, ReadOptions, Reject, Source
 from xclimb.formats.compressed import BROKEN, open_compressed
 from xclimb.formats.vasp.oszicar import OszicarStep, beside, of_this_run, read_oszicar
 from xclimb.formats.vasp.tags import vasprun_theory
 from xclimb.formats.vasp.xml import iter_xml
 from xclimb.units import vasp_kbar_to_ev_a3
 
+ENERGIES = ("e_0", "free")  # extrapolated to zero smearing, and the free energy
 _MAGNETIZATION = re.compile(rb"magnetization \(x\)(.*?)\n\s*tot ", re.DOTALL)
 _BLOCK, _MARK = 8_000_000, 40  # bytes of an OUTCAR read in one go; of the words that begin a table
 _DIRECTIONS = re.compile(rb"magnetization \([yz]\)")
@@ -31,18 +32,18 @@ class _StepError(Exception):
     """An ionic step without what a frame needs."""
 
 
-def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") -> Iterator[Part]:
+def iter_vasprun(source: Source, options: ReadOptions) -> Iterator[Part]:
     """Ionic steps of a run as frames; extras: ``"converged"`` of the electrons, ``"total_magmom"`` (µB) from the OSZICAR.
 
     Args:
         source: the ``vasprun.xml``.
-        energy: ``"e_0"`` (extrapolated to zero smearing, the usual) or ``"free"``; the level of theory says which.
-        steps: ``"all"`` or ``"last"``.
+        options: the energy, ``"e_0"`` (extrapolated to zero smearing, the usual) or ``"free"``, which the level of theory
+            records; and all ionic steps or the last.
 
     Raises:
         DataError: if the file has no whole ionic step, or breaks off (the whole steps have been given by then).
     """
-    flavour = energy_flavour(energy)
+    flavour = energy_flavour(options.energy)
     theory = vasprun_theory(source.path, flavour)
     found: list[dict | _StepError] = []
     broken = None
@@ -55,7 +56,7 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
     if not found:
         raise DataError(f"{source.path} has no whole ionic step ({broken or 'none was calculated'}): run it again")
     moments, summed = _magmoms(source.path, found), of_this_run(oszicar, _free_energies(found))
-    first = len(found) - 1 if steps == "last" else 0
+    first = len(found) - 1 if options.steps == "last" else 0
     frames, rejects, places = [], [], []
     for n in range(first, len(found)):
         step = found[n]
@@ -77,9 +78,9 @@ def energy_flavour(energy: str | None) -> str:
     Raises:
         DataError: if VASP has none of that name.
     """
-    if energy not in (None, "e_0", "free"):
-        raise DataError(f"energy={energy!r} is none that VASP runs have: give e_0 or free")
-    return energy or "e_0"
+    if energy not in (None, *ENERGIES):
+        raise DataError(f"energy={energy!r} is none that VASP runs have: give {' or '.join(ENERGIES)}")
+    return energy or ENERGIES[0]
 
 
 def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list) -> "Iterator[dict | _StepError]":
