@@ -214,7 +214,15 @@ def corpus_table() -> str:
     return table()
 
 
+def formats_table() -> str:
+    """Markdown table of the formats that an ingest reads."""
+    from xclimb.formats import table
+
+    return table()
+
+
 TABLES = {
+    "formats": formats_table,
     "corpus": corpus_table,
     "study": study_table,
     "bench": bench_table,
