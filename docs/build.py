@@ -221,6 +221,18 @@ def formats_table() -> str:
     return table()
 
 
+def few_table() -> str:
+    """Markdown table of the learning curve of references, and the time of a large fit."""
+    found = json.loads((BENCH.parent / "references_few.json").read_text())
+    lines = ["| materials in the fit | raw | residual | informed | rms pull | beyond 2 |", "|---|---|---|---|---|---|"]
+    for row in found["dft_pairs.parquet r2SCAN"]:
+        cells = ["—" if row[kind] is None else f"{row[kind]:,.0f}" for kind in ("raw", "residual", "informed")]
+        lines.append(f"| {row['n']} | {' | '.join(cells)} | {row['rms_pull']:.2f} | {100 * row['beyond_2']:.0f} % |")
+    large = found["large"]
+    took = f"{large['frames']:,} frames take {large['seconds']:.0f} s and {large['peak_gb']:.1f} GB beside the frames."
+    return "\n".join([*lines, "", took])
+
+
 TABLES = {
     "formats": formats_table,
     "corpus": corpus_table,
@@ -233,6 +245,7 @@ TABLES = {
     "ingest": ingest_table,
     "store": store_table,
     "kills": kills_line,
+    "references_few": few_table,
 }
 
 

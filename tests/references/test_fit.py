@@ -48,10 +48,10 @@ def test_what_the_network_leaves_over(rng, kind):
     np.testing.assert_allclose(fake.interaction_energy(frames) + refs.energy(frames), frames.energy, atol=1e-4)
 
 
-def test_the_kind_left_out_is_residual_with_a_potential_and_raw_with_a_note_without(rng):
+def test_the_kind_left_out_is_informed_with_a_potential_and_raw_with_a_note_without(rng):
     fake, frames = potential_for(planted(rng), TRUTH)
     refs = fit_references(frames, potential=fake)
-    assert (refs.kind, refs.notes) == ("residual", fit_references(frames, fake, "residual").notes)
+    assert (refs.kind, refs.notes) == ("informed", fit_references(frames, fake, "informed").notes)
     alone = fit_references(frames)
     assert alone.kind == "raw"
     assert "no potential was given" in alone.notes[-1]
@@ -102,7 +102,7 @@ def test_counts_behind_each_element():
 
 @pytest.mark.parametrize(
     ("kind", "error", "told"),
-    [("residual", ReferencesError, "give potential="), ("best", ConfigError, "choose one of raw, residual, robust")],
+    [("residual", ReferencesError, "give potential="), ("best", ConfigError, "choose one of informed, raw, residual, robust")],
 )
 def test_refusals(rng, kind, error, told):
     with pytest.raises(error, match=told):

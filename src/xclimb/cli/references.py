@@ -34,8 +34,8 @@ def fit(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="residual: to what the potential leaves over; robust: bears wrong energies; raw: to the energies themselves.",
-            show_default="residual with --potential, else raw",
+            help="informed: prior over the periodic table and data; residual, robust: least squares; raw: to the energies.",
+            show_default="informed with --potential, else raw",
         ),
     ] = None,
     potential: Annotated[
@@ -73,6 +73,38 @@ def fit(
         fitted.save(out)
     show_references(console(), fitted, str(out or data))
     for sentence in fitted.notes:
+        note(sentence)
+
+
+@references_app.command("prior")
+def prior(
+    low: Annotated[str, typer.Argument(metavar="LOW", help="Functional of the potential: PBE, ...", show_default=False)],
+    high: Annotated[str, typer.Argument(metavar="HIGH", help="Functional wanted: r2SCAN, ...", show_default=False)],
+    potential: Annotated[
+        str, typer.Option("--potential", "-p", metavar="POTENTIAL", help="Potential whose references are shifted.")
+    ] = "chgnet-0.3.0",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file to write.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show what is known of the references at another functional before any calculation, with its uncertainty.
+
+    [bold]Example:[/bold] xclimb references prior PBE r2SCAN
+    """
+    from xclimb.cli.show import show_references
+    from xclimb.data.theory import LevelOfTheory
+    from xclimb.models.zoo import load
+    from xclimb.references import prior_references
+
+    if out is not None:
+        fresh_file(out, overwrite)
+    loaded = load(potential)
+    known = prior_references(loaded, LevelOfTheory(low), LevelOfTheory(high))
+    if out is not None:
+        known.save(out)
+    show_references(console(), known, str(out or potential))
+    for sentence in known.notes:
         note(sentence)
 
 

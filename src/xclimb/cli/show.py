@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _ELEMENTS_A_ROW, _ELEMENT = 10, 11  # at most; columns that each takes
 _BARS, _FEW_BARS, _NARROW = 40, 20, 110  # of a histogram; what is narrow, in columns
 
+PRIOR_COUNTS = 0.01  # share of the variance before the data from which the prior is named beside them
+
 
 def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
     """What ``inspect`` found."""
@@ -208,12 +210,17 @@ def show_references(screen: "Console", references: "AtomRef", title: str) -> Non
         fit, held_out = number(references.fit_mae, 1), number(references.held_out_mae, 1)
         screen.print(f"{told}: {fit} meV/atom left over, {held_out} on materials held out")
     table = make_table("element", "energy\neV/atom", "std\neV", "materials", "from", left=(0, 4))
-    known, std, materials = references.energies, references.std, references.materials
+    known, std, materials, share = references.energies, references.std, references.materials, references.prior_share
     undetermined = {symbol for group in references.undetermined for symbol in group}
     kept = [symbol for symbol in known if symbol not in std]
     for symbol in (symbol for symbol in known if symbol in std):
-        origin = "data, fixed proportions only" if symbol in undetermined else "data"
-        table.add_row(symbol, number(known[symbol], 4), number(std[symbol], 4), str(materials[symbol] or NONE), origin)
+        if symbol not in materials:
+            origin = "prior and neighbours"
+        elif symbol in undetermined:
+            origin = "data, fixed proportions only"
+        else:
+            origin = "data" if share[symbol] < PRIOR_COUNTS else f"data, {share[symbol]:.0%} of the variance before them left"
+        table.add_row(symbol, number(known[symbol], 4), number(std[symbol], 4), str(materials.get(symbol) or NONE), origin)
     screen.print(table)
     name_gaps(screen, references, kept)
 

@@ -10,13 +10,15 @@ from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import ConfigError, ReferencesError, counted
-from xclimb.references.linear import Design, FractionFit, build_design, fit_fractions
+from xclimb.errors import ConfigError, ReferencesError, TheoryError, counted
+from xclimb.references.informed import empty_design, informed_references
+from xclimb.references.linear import Design, FractionFit, design_of, fit_fractions
+from xclimb.references.prior import same_family
 from xclimb.references.table import AtomRef, element_symbols, unknown_values, zero_counts
 from xclimb.units import MEV_PER_EV
 
-KINDS = ("raw", "residual", "robust")
-DEFAULT_KIND = "residual"  # with a potential; without one only the energies themselves can be fitted
+KINDS = ("informed", "raw", "residual", "robust")
+DEFAULT_KIND = "informed"  # with a potential; without one only the energies themselves can be fitted
 _RAW_BY_DEFAULT = (
     "Fitted to the energies themselves (raw), since no potential was given: fitted to what a potential's network leaves over, "
     "references predict other materials better."
@@ -33,7 +35,9 @@ class HasInteraction(Protocol):
         """Energies of the network alone, eV ``[S]``."""
 
 
-def fit_references(frames: FramesLike, potential: HasInteraction | None = None, kind: str | None = None) -> AtomRef:
+def fit_references(
+    frames: FramesLike, potential: HasInteraction | None = None, kind: str | None = None, shifts: AtomRef | None = None
+) -> AtomRef:
     """Fit elemental reference energies to labelled frames.
 
     Args:
@@ -44,14 +48,18 @@ def fit_references(frames: FramesLike, potential: HasInteraction | None = None, 
         kind: ``"raw"``: least squares of the energies per atom on composition fractions, no intercept (the paper's AtomRef).
             ``"residual"``: least squares on what the potential's network leaves over; directions that the data do not determine
             stay at the potential's references. ``"robust"``: Huber's loss on what the network leaves over, or on the energies
-            if there is no potential; stands 10-20 % of wrong energies. None: :data:`DEFAULT_KIND` with a potential, ``"raw"``
-            without one, which a note of the references then says.
+            if there is no potential; stands 10-20 % of wrong energies. ``"informed"``: Bayesian regression on what the
+            potential's network leaves over, with a prior over the periodic table (:mod:`xclimb.references.prior`): for few
+            materials, elements without data and wrong energies; values, correlations and uncertainties for every element.
+            None: :data:`DEFAULT_KIND` with a potential, ``"raw"`` without one, which a note of the references then says.
+        shifts: of ``"informed"``: shifts of the elements of the user's own (eV, high - low), from elemental calculations or
+            isolated atoms at both levels, as one more table that the evidence may choose.
 
     Every frame counts once in the values, as in the paper; a material in many frames counts more. The standard deviations
     treat the frames of one material (``material_id``) as correlated.
 
     Raises:
-        ReferencesError: if no frame has an energy, or ``residual`` is asked for without a potential.
+        ReferencesError: if no frame has an energy, or ``residual`` or ``informed`` is asked for without a potential.
         ConfigError: on an unknown kind.
     """
     frames = labelled_frames(frames, "frames")
@@ -59,21 +67,44 @@ def fit_references(frames: FramesLike, potential: HasInteraction | None = None, 
     kind = kind or (DEFAULT_KIND if potential is not None else "raw")
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of references {kind!r}: choose one of {', '.join(KINDS)}")
-    if kind == "residual" and potential is None:
-        raise ReferencesError("residual references fit what a potential leaves over: give potential=..., or use kind='raw'")
+    if kind in ("informed", "residual") and potential is None:
+        raise ReferencesError(f"{kind} references fit what a potential leaves over: give potential=..., or use kind='raw'")
     usable = np.isfinite(frames.energy) & (frames.n_atoms > 0) & ~is_isolated_atom(frames)
     if not usable.any():
         raise ReferencesError(f"none of the {len(frames)} frames has an energy to fit references to: read labelled frames")
     used = frames if usable.all() else frames[usable]
-    design = build_design(used.composition(), used.material_id)
+    design = design_of(used)
     target, base = used.energy_per_atom, np.zeros(MAX_Z + 1)
     if potential is not None and kind != "raw":
         base = np.nan_to_num(potential.references.values)
         target = target - _interaction(potential, used) / used.n_atoms - (design.fractions @ base[design.elements])[design.row]
+    if kind == "informed" and potential is not None:
+        n_ignored = len(frames) - len(used)
+        return informed_references(design, target, potential.references, frames.theory, shifts, n_ignored)
     fit = fit_fractions(design, target, robust=kind == "robust")
     refs = _collect(fit, design, base, kind, frames.theory, n_ignored=len(frames) - len(used))
     refs = replace(refs, notes=refs.notes + notes)
     return refs if potential is None else refs.merged_over(potential.references)
+
+
+def prior_references(
+    potential: HasInteraction, low: LevelOfTheory, high: LevelOfTheory, shifts: AtomRef | None = None
+) -> AtomRef:
+    """References of a potential at another level of theory, from the prior over the periodic table alone: without a frame.
+
+    Args:
+        potential: whose references are shifted.
+        low: the level to shift them from, which must be that of the potential.
+        high: the level to shift them to.
+        shifts: as for :func:`fit_references`.
+
+    Raises:
+        TheoryError: if the potential is at another functional than ``low``.
+    """
+    own = potential.references.theory
+    if low.functional is not None and not same_family(low.functional, own.functional):
+        raise TheoryError(f"the potential is at {own.functional}, not at {low.functional}: give one that is, or its functional")
+    return informed_references(empty_design(), np.zeros(0), potential.references, high, shifts)
 
 
 def _interaction(potential: HasInteraction, frames: Frames) -> np.ndarray:

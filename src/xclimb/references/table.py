@@ -43,13 +43,52 @@ def zero_counts() -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
+class ReferencePosterior:
+    """Belief behind ``informed`` references.
+
+    Args:
+        covariance: of the values, eV^2 ``[119, 119]``; NaN beyond Pu.
+        noise: standard deviation of a material's energy beyond its references, eV/atom.
+        tables: probability of each prior table, after the data.
+        widths: standard deviations of the parts of the prior, eV.
+        prior_share: variance of each value over its variance before the data ``[119]``: 1 rests on the prior, 0 on data.
+    """
+
+    covariance: np.ndarray
+    noise: float
+    tables: dict[str, float]
+    widths: dict[str, float]
+    prior_share: np.ndarray
+
+    def to_dict(self) -> dict:
+        """Plain dictionary for JSON; the lower triangle of the covariance, to six digits."""
+        lower = [[float(f"{value:.6g}") for value in row[: z + 1]] for z, row in enumerate(self._table(self.covariance))]
+        share = self.prior_share[1 : TABLE_MAX_Z + 1].tolist()
+        return {"covariance": lower, "noise": self.noise, "tables": self.tables, "widths": self.widths, "prior_share": share}
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "ReferencePosterior":
+        """The inverse of :meth:`to_dict`."""
+        covariance: np.ndarray = np.full((MAX_Z + 1, MAX_Z + 1), np.nan)
+        for z, row in enumerate(fields["covariance"], start=1):
+            covariance[z, 1 : z + 1] = covariance[1 : z + 1, z] = row
+        share = unknown_values()
+        share[1 : TABLE_MAX_Z + 1] = fields["prior_share"]
+        return cls(covariance, fields["noise"], dict(fields["tables"]), dict(fields["widths"]), share)
+
+    @staticmethod
+    def _table(covariance: np.ndarray) -> list[list[float]]:
+        return covariance[1 : TABLE_MAX_Z + 1, 1 : TABLE_MAX_Z + 1].tolist()
+
+
+@dataclass(frozen=True, eq=False)
 class AtomRef:
     """Reference energies of the elements, flat by atomic number.
 
     Args:
         values: eV/atom ``[119]``, NaN where unknown.
         covered: whether data determined the value ``[119]``; a known value that is not covered was kept from elsewhere.
-        kind: ``"raw"``, ``"residual"``, ``"robust"``, or ``"table"`` for values that were given.
+        kind: ``"informed"``, ``"raw"``, ``"residual"``, ``"robust"``, or ``"table"`` for values that were given.
         theory: level of theory of the energies.
         stds: standard deviations, eV ``[119]``; inf for an undetermined element, NaN where none can be stated.
         undetermined: groups of elements that occur only in fixed proportions: combinations of their references are determined,
@@ -63,6 +102,7 @@ class AtomRef:
         fit_rmse: root mean square of the same, meV/atom.
         held_out_mae: mean absolute error of frames whose material was left out of the fit, meV/atom; NaN for robust fits.
         notes: what a reader of these numbers should know, a sentence each.
+        posterior: of ``informed`` references: correlations, and what they rest on.
 
     Raises:
         ReferencesError: on arrays of another length than 119.
@@ -83,6 +123,7 @@ class AtomRef:
     fit_rmse: float = math.nan
     held_out_mae: float = math.nan
     notes: tuple[str, ...] = ()
+    posterior: ReferencePosterior | None = None
 
     def __post_init__(self):
         for name, dtype in _COLUMNS.items():
@@ -121,8 +162,14 @@ class AtomRef:
 
     @property
     def std(self) -> dict[str, float]:
-        """Standard deviations of the elements with data, eV; inf where undetermined, NaN where none can be stated."""
-        return self._by_symbol(self.stds, self.covered)
+        """Standard deviations, eV; inf where undetermined, NaN where none can be stated; ``informed``: of all elements."""
+        return self._by_symbol(self.stds, self.covered | np.isfinite(self.stds))
+
+    @property
+    def prior_share(self) -> dict[str, float]:
+        """Variance of each value over its variance before the data: 1 rests on the prior, 0 (as every other fit) on data."""
+        share = self.posterior.prior_share if self.posterior is not None else zero_counts()
+        return self._by_symbol(share, self.covered | np.isfinite(self.stds))
 
     @property
     def materials(self) -> dict[str, int]:
@@ -164,6 +211,19 @@ class AtomRef:
                 "these elements, or fill the gaps with references.merged_over(other)"
             )
         return np.bincount(frames.system, of_atoms, len(frames)).astype(np.float64)
+
+    def energy_std(self, frames: Frames) -> np.ndarray:
+        """Standard deviation of the reference energies of frames, eV ``[S]``, with their correlations.
+
+        Raises:
+            ReferencesError: if these references are not ``informed``: then only single elements have one, in ``std``.
+        """
+        if self.posterior is None:
+            raise ReferencesError(f"{self.kind} references keep no correlations: fit them with kind='informed'")
+        elements = frames.elements
+        counts = frames.composition()[:, elements].astype(np.float64)  # [S, K]
+        covariance = self.posterior.covariance[elements[:, None], elements]  # [K, K]
+        return np.sqrt(np.einsum("sk,kl,sl->s", counts, covariance, counts))
 
     def merged_over(self, base: "AtomRef") -> "AtomRef":
         """These references with unknown elements filled from another table; filled elements stay in ``uncovered``."""
@@ -214,7 +274,8 @@ class AtomRef:
         plain = {name: _finite(getattr(self, name)) for name in _COUNTS + _ERRORS}
         groups = {"uncovered": list(self.uncovered), "undetermined": [list(group) for group in self.undetermined]}
         head = {"format": _FORMAT, "kind": self.kind, "theory": self.theory.to_dict()}
-        return head | by_symbol | groups | plain | {"notes": list(self.notes)}
+        belief = {"posterior": self.posterior.to_dict()} if self.posterior is not None else {}
+        return head | by_symbol | groups | plain | {"notes": list(self.notes)} | belief
 
     @classmethod
     def from_dict(cls, fields: dict) -> "AtomRef":
@@ -232,13 +293,18 @@ class AtomRef:
             columns["values"][_number(symbol)] = value
         for symbol, value in fields["std"].items():
             z = _number(symbol)
-            columns["covered"][z], columns["stds"][z] = True, np.nan if value is None else value
-            columns["material_counts"][z], columns["frame_counts"][z] = fields["materials"][symbol], fields["frames"][symbol]
+            columns["stds"][z] = np.nan if value is None else value
+        for symbol, count in fields["materials"].items():  # only elements with data are counted
+            z = _number(symbol)
+            columns["covered"][z] = True
+            columns["material_counts"][z], columns["frame_counts"][z] = count, fields["frames"][symbol]
         columns["stds"][[_number(symbol) for group in undetermined for symbol in group]] = np.inf
         plain: dict[str, Any] = {name: int(fields[name]) for name in _COUNTS}
         plain |= {name: math.nan if fields[name] is None else float(fields[name]) for name in _ERRORS}
         theory, notes = LevelOfTheory.from_dict(fields["theory"]), tuple(fields["notes"])
-        return cls(**columns, **plain, kind=fields["kind"], theory=theory, undetermined=undetermined, notes=notes)
+        belief = ReferencePosterior.from_dict(fields["posterior"]) if "posterior" in fields else None
+        head = {"kind": fields["kind"], "theory": theory, "undetermined": undetermined, "notes": notes, "posterior": belief}
+        return cls(**columns, **plain, **head)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; the file appears whole or not at all."""
