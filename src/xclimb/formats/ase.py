@@ -183,7 +183,7 @@ def _kind(head: bytes, path: Path) -> str | None:
 
 
 def _kind_by_name(path: Path) -> str | None:
-    """ASE's format for a name, or for a suffix that is the name of a format; else plain xyz by its first lines."""
+    """ASE's format for a name, or for a suffix that is the name of a format; else simple xyz by its first lines."""
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
     for guess in (True, False):

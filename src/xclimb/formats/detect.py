@@ -83,10 +83,10 @@ def files_of(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[li
     Raises:
         DataError: if there is nothing to read.
     """
-    found = [find_sources(path) for path in expanded(paths)]
-    sources = [source for files, _ in found for source in files]
+    searched = [find_sources(path) for path in expanded(paths)]
+    sources = [source for files, _ in searched for source in files]
     check_readable(sources)
-    return sources, tuple(path for _, others in found for path in others)
+    return sources, tuple(path for _, others in searched for path in others)
 
 
 def check_readable(sources: Sequence[Source]) -> None:

@@ -1,4 +1,4 @@
-"""JSON of the Materials Project, MatPES, mlearn and pymatgen, plain or compressed, streamed record by record."""
+"""JSON of the Materials Project, MatPES, mlearn and pymatgen, compressed or not, streamed record by record."""
 
 from collections.abc import Iterator
 from dataclasses import replace

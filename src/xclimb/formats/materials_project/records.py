@@ -121,7 +121,7 @@ def decode_records(
 
 
 def _parsed(text: bytes) -> Any:
-    """A record, or what is wrong with its text. NaN, which is no JSON but is found in files, is read by Python's own parser."""
+    """A record, or the error in its text. NaN, which is no JSON but occurs in files, is read by Python's own parser."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -137,8 +137,8 @@ def _unfolded(record: Any, kind: str, energy: str, name: str, steps: str) -> lis
         return [(record, name)]
     if not is_task(record):
         return [(record if isinstance(record, Exception) else _NO_TASK, name)]
-    found = [(one, one["frame_id"]) for one in iter_steps(record, name, energy, steps)]
-    return found or [(_NO_TASK, name)]
+    steps_of_task = [(one, one["frame_id"]) for one in iter_steps(record, name, energy, steps)]
+    return steps_of_task or [(_NO_TASK, name)]
 
 
 # -- one record -----------------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def _text(record: dict, keys: tuple[str, ...]) -> str | None:
 
 
 def _theory(record: dict, energy: str, kbar: bool) -> LevelOfTheory:
-    """What a record says of its level of theory; the functional stays unknown where it says nothing."""
+    """The level of theory that a record states; the functional stays unknown where it states none."""
     parameters = record.get("parameters")
     parameters = parameters if isinstance(parameters, dict) else {}
     stated = record.get("functional") or RUN_TYPES.get(str(parameters.get("run_type")))
@@ -275,14 +275,14 @@ def _theory(record: dict, energy: str, kbar: bool) -> LevelOfTheory:
 
 def _extras(record: dict, structure: dict, kind: str) -> dict[str, Any]:
     """Further scalars of a record, and the charge of a charged cell."""
-    found = {}
+    extras = {}
     if kind != "structure":
-        found = {
+        extras = {
             key: value
             for key, value in record.items()
             if key not in USED and not key.startswith("@") and key != "energy" and isinstance(value, str | int | float)
         }
-    return found | (
+    return extras | (
         {"charge": structure["charge"]} if isinstance(structure.get("charge"), int | float) and structure["charge"] else {}
     )
 

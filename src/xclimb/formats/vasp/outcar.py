@@ -52,8 +52,8 @@ def _converged(path: Path) -> list[bool]:
     most = 0
     with suppress(*BROKEN), open_compressed(path) as file:
         while line := file.readline(_LONGEST):
-            if b"Iteration" in line and (found := _ITERATION.search(line)):
-                counts[int(found[1])] = int(found[2])
-            elif not most and b"NELM" in line and (found := _NELM.match(line)):
-                most = int(found[1])
+            if b"Iteration" in line and (match := _ITERATION.search(line)):
+                counts[int(match[1])] = int(match[2])
+            elif not most and b"NELM" in line and (match := _NELM.match(line)):
+                most = int(match[1])
     return [not (most and counts[step] >= most) for step in sorted(counts)]
