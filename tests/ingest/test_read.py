@@ -211,7 +211,7 @@ VASPRUN = """<?xml version="1.0"?>
 )
 @pytest.mark.parametrize("opener", [open, gzip.open])
 def test_what_a_vasprun_states(tmp_path, incar, expected, opener):
-    from xclimb.ingest.vasp_tags import vasprun_theory
+    from xclimb.formats.vasp.tags import vasprun_theory
 
     path = tmp_path / "vasprun.xml"
     with opener(path, "wt") as file:

@@ -33,7 +33,7 @@ def ingest(
     functional: Functional = None,
     energy: Annotated[
         str | None,
-        typer.Option(metavar="WHICH", help="uncorrected or corrected (JSON), e_0 or free (VASP).", show_default=False),
+        typer.Option(metavar="WHICH", help="Which energy of a file that has several.", show_default=False),
     ] = None,
     mix: Annotated[
         str,

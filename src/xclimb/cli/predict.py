@@ -93,7 +93,7 @@ def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> 
 
     from xclimb.data.frames import LABELS, Frames
     from xclimb.data.theory import LevelOfTheory
-    from xclimb.ingest.sources import expanded
+    from xclimb.formats.detect import expanded
 
     files = [str(path) for name in files for path in expanded(name)]
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}

@@ -17,11 +17,10 @@ from xclimb.data.store_writer import StoreWriter
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.files import to_csv
-from xclimb.ingest.audit import Reject, resolve_checks
+from xclimb.formats.base import Part, Reject, Source
+from xclimb.ingest.audit import resolve_checks
 from xclimb.ingest.names import Names
-from xclimb.ingest.parts import Part
 from xclimb.ingest.second_look import ZERO_CHECKS, Files, Look, rejects_of, without_labels
-from xclimb.ingest.sources import Source
 from xclimb.ingest.tasks import Done, Reading
 
 REJECTS, WARNINGS = "rejects.csv", "warnings.csv"
