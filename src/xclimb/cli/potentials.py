@@ -180,8 +180,8 @@ def transfer(
     if run.test:
         rows = [(f"test, {when} training", metrics) for when, metrics in run.test.items()]
         screen.print(metrics_table(rows, first="test set, evaluated once"))
-    told = f"run folder: {run.path}\nuse it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}"
-    screen.print(told, soft_wrap=True)  # to be copied whole
+    text = f"run folder: {run.path}\nuse it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}"
+    screen.print(text, soft_wrap=True)  # to be copied whole
     if run.interrupted:
         error_console().print(
             f"interrupted: {run.path} holds the best epoch so far; go on with: xclimb transfer --resume {run.path}",
