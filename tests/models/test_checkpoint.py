@@ -97,13 +97,13 @@ def test_a_folder_of_something_else_is_not_touched(small, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("step", ["os.fsync", "xclimb.files.exchange"])
 def test_a_failed_save_leaves_the_old_one(small, saved, monkeypatch, step):
     def full(*_):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"os.{step}", full)
+        patch.setattr(step, full)
         with pytest.raises(OSError, match="disk full"):
             fresh(small, seed=5).save(saved)
     assert same(load(saved).predict(SALT), small.predict(SALT))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xclimb.data.frames import LABELS
+from xclimb.data.columns import LABELS
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.theory import functional_name, is_known_functional
 from xclimb.errors import DataError

@@ -136,11 +136,13 @@ def _prepared(
         check_no_effect(config)
         held_out, more = material_frames(val, "validation")
     tested, on_test = (None, []) if test is None else material_frames(test, "test")
-    notes += [*more, *on_test, *check_data(frames, held_out, tested)]
+    notes += [*more, *on_test]
+    checked = check_data(frames, held_out, tested)
     if config.audit_frames:
         frames, held_out, zeros = _without_zeros(config, frames, held_out, source)
-        notes = [*zeros, *notes]
-    return frames, held_out, tested, notes
+        if zeros:  # labels that are missing now
+            checked = [*zeros, *check_data(frames, held_out, tested)]
+    return frames, held_out, tested, [*checked, *notes]
 
 
 def _without_zeros(
