@@ -65,7 +65,7 @@ def test_wrong_units_and_signs_are_named(predicted, functional, label, wrong, fa
     [one] = told(made, predicted, np.sort(np.random.default_rng(0).permutation(len(frames))[:80]))
     assert (one.label, one.per_atom) == (label, "per atom" in words)
     assert one.factor == pytest.approx(factor, rel=1e-2)
-    assert words in one.told
+    assert words in one.evidence
 
 
 def test_stress_of_a_few_frames_or_noise_tell_nothing(predicted):

@@ -1,4 +1,4 @@
-"""``ingest``, ``inspect``, ``split``, ``export``: data in, what they hold, parts, data out."""
+"""``ingest``, ``inspect``, ``split``, ``export``: data in, contents, parts, data out."""
 
 import os
 import shlex
@@ -242,8 +242,8 @@ def split(
     how = split_settings(by, group, no_cover, gap) | {"progress": error_console().is_terminal}
     in_store = len(data) == 1 and out is None and is_store(data[0])
     if in_store:
-        found = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
-        named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in found.parts else "")
+        parts = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
+        named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in parts.parts else "")
         if open_store(data[0]).theory.functional is None and functional is None:
             more += " -f FUNCTIONAL"
     else:
@@ -251,16 +251,16 @@ def split(
             raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")
         file = out or Path(data[0]).with_suffix(".split.json")
         frames = read_joined(data, functional, keys)
-        found = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
+        parts = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
         level = "" if functional is None else f" -f {functional}"
         level += "".join(f" --{name.replace('_', '-')} {key}" for name, key in keys.arguments().items() if key is not None)
         named, more = "", f"{shlex.join(data)}{level} --split {shlex.quote(str(file))}"
     table = make_table("part", "frames", "materials")
-    for name, index in found.parts.items():
-        table.add_row(f"{named}{name}", count(len(index)), count(found.materials[name]))
+    for name, index in parts.parts.items():
+        table.add_row(f"{named}{name}", count(len(index)), count(parts.materials[name]))
     console().print(table)
-    if found.split.names:
-        console().print(f"moved to train, for their elements: {listed(found.split.names)}", soft_wrap=True)
+    if parts.split.names:
+        console().print(f"moved to train, for their elements: {listed(parts.split.names)}", soft_wrap=True)
     if not in_store:
         console().print(f"split:    {file}", soft_wrap=True)
     console().print(f"train:    xclimb transfer {more}", soft_wrap=True)
@@ -296,13 +296,13 @@ def inspect(
     from xclimb.cli.show import show_overview
 
     page = fresh_file(out, overwrite) if out is not None else None
-    found = overview(read_data(data, functional, keys, strict=False, labels="optional"))
+    parts = overview(read_data(data, functional, keys, strict=False, labels="optional"))
     if json:
-        write_whole(fresh_file(json, overwrite=True), to_json(found))
+        write_whole(fresh_file(json, overwrite=True), to_json(parts))
     if page is not None:
         from xclimb.report.data_page import data_page
 
-        write_whole(page, data_page(data, found))
-    show_overview(console(), data, found)
+        write_whole(page, data_page(data, parts))
+    show_overview(console(), data, parts)
     if page is not None:
         console().print(f"page: {page}", soft_wrap=True)

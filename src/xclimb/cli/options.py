@@ -164,8 +164,8 @@ def read_ends(
     try:
         energies = read_json(Path(source))
     except (OSError, ValueError) as problem:
-        told = problem.strerror if isinstance(problem, OSError) else "no JSON"
-        raise ConfigError(f'cannot read end points from {source} ({told}): write {{"Li": -1.9, ...}}, eV/atom') from None
+        text = problem.strerror if isinstance(problem, OSError) else "no JSON"
+        raise ConfigError(f'cannot read end points from {source} ({text}): write {{"Li": -1.9, ...}}, eV/atom') from None
     if not isinstance(energies, dict):
         raise ConfigError(f'{source} holds no end points: write {{"Li": -1.9, ...}}, eV/atom')
     return energies

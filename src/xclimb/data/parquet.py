@@ -32,7 +32,7 @@ _ROWS = 10_000  # frames of a row group
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Which columns of a table are the labels to read.
+    """Columns of a table that hold the labels to read.
 
     Args:
         columns: label (or ``"virial"``) -> name of its column.
@@ -83,20 +83,22 @@ def label_columns(
         return _under("", stored, every, given)
     if functional is not None:
         raise TheoryError(
-            f"{name} has no labels of {functional_name(functional)}; it has {_told(named)}: choose with functional=..."
+            f"{name} has no labels of {functional_name(functional)}; it has {_listed_names(named)}: choose with functional=..."
         )
     if len(prefixes) > 1:
         plain = " and unnamed ones (energy_key='energy')" if "" in prefixes else ""
-        raise DataError(f"{name} holds labels of {_told(named)}{plain}: say which to read, functional={next(iter(named))!r}")
+        raise DataError(
+            f"{name} holds labels of {_listed_names(named)}{plain}: say which to read, functional={next(iter(named))!r}"
+        )
     only, prefix = next(iter(named.items()))
     return _under(prefix, _state(stored, only), every, given)
 
 
 def _prefixes(names: list[str]) -> list[str]:
-    """What stands before ``energy``, where it is a functional's name or forces / stress / magmoms stand beside it."""
-    found = [name.removesuffix("energy") for name in names if name == "energy" or name.endswith("_energy")]
+    """Prefix of ``energy``, where it is a functional's name or forces / stress / magmoms stand beside it."""
+    prefixes = [name.removesuffix("energy") for name in names if name == "energy" or name.endswith("_energy")]
     siblings = ("forces", "stress", "magmoms")
-    return [p for p in found if not p or is_known_functional(p.rstrip("_")) or any(p + label in names for label in siblings)]
+    return [p for p in prefixes if not p or is_known_functional(p.rstrip("_")) or any(p + label in names for label in siblings)]
 
 
 def _check_given(given: dict[str, str], names: list[str], name: str) -> None:
@@ -138,7 +140,7 @@ def _under(prefix: str, theory: LevelOfTheory, every: frozenset[str], given: dic
     return LabelColumns(columns, theory, every | frozenset(columns.values()))
 
 
-def _told(named: dict[str, str]) -> str:
+def _listed_names(named: dict[str, str]) -> str:
     return ", ".join(f"{functional} ({prefix}energy)" for functional, prefix in named.items())
 
 

@@ -212,7 +212,7 @@ class _Job:
             beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
             receiver.flush()
             shutil.copyfile(writer.work / REJECTS, beside)
-            left = f"; {unread}" if (unread := receiver.use.told_left()) else ""
+            left = f"; {unread}" if (unread := receiver.use.describe_unused()) else ""
             raise DataError(f"none of the {receiver.n_rejected} frames can be used ({receiver.why()}{left}), see {beside}")
         if self.look is not None:
             receiver.look_again(self.look, self.reading)

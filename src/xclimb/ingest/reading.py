@@ -94,7 +94,7 @@ def read(
         way = "make a store of each with xclimb ingest --by-theory (in Python also: read one of them with only='NAME')"
         raise several_levels(error, levels_there(sources, reading), f"{name} holds", way) from None
     if use.left and sets:
-        warnings.warn(f"{name}: {use.told_left()}", XclimbWarning, stacklevel=2)
+        warnings.warn(f"{name}: {use.describe_unused()}", XclimbWarning, stacklevel=2)
     if rejects:
         _tell(rejects, sum(map(len, sets)), strict, name)
     if not sets:

@@ -163,7 +163,7 @@ def _audited(part: Part, task: Task) -> Part:
         part = replace(part, frames=part.frames.replace(**dict.fromkeys(LABELS)))
     stated = states_units(task.source.kind)
     found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=checks, units_stated=stated)
-    why = part.use.told_left()
+    why = part.use.describe_unused()
     found = [replace(one, detail=why) if why and one.reason == NO_LABEL else one for one in found]
     sound = np.ones(len(part.frames), dtype=bool)
     sound[[reject.index for reject in found if reject.action == "reject"]] = False

@@ -102,12 +102,12 @@ def _without_zeros(
 
 def carry_out(engine: Engine, job: Job) -> int:
     """What every process of a transfer does; the first of them writes and talks. Gives the number of the process."""
-    folder = RunFolder(job.path, job.overwrite, job.resume) if engine.leads else None
+    folder = RunFolder(job.path, job.overwrite, job.resume) if engine.is_rank_zero else None
     saved = RunFolder(job.path, resume=True).states.newest() if job.resume else None
     try:
         trainer, notes = start(job, engine, folder) if saved is None else go_on(job, engine, folder, saved)
         Session(job, trainer, folder, saved).run(notes)
-        engine.wait()  # the folder is whole when any of them returns
+        engine.barrier()  # the folder is whole when any of them returns
     except OSError as error:  # before the session, which tells its own
         raise no_room(error, job.path, saved.card["step"] if saved else 0) from error
     finally:
