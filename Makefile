@@ -1,5 +1,5 @@
 # Needs only make and Python 3.11 or newer. The first target that needs it makes .venv; later calls reuse it.
-#   make demo | test | lint | study | bench | docs | pictures | clean
+#   make demo | test | lint | fuzz | study | bench | docs | pictures | clean
 #   make PYTHON=python3.12 ...                                        another interpreter
 #   make TORCH_INDEX=https://download.pytorch.org/whl/cpu ...        where pip should look for torch first, besides its usual index
 
@@ -15,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint study bench docs pictures clean
+.PHONY: demo test lint fuzz study bench docs pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/xclimb demo --out $(OUT)
@@ -29,6 +29,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# 1,000 mutated inputs of the command line; counts in docs/results/fuzz.json
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz 1000
 
 bench: $(VENV)/.installed
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file"; done

@@ -227,6 +227,13 @@ def corpus_table() -> str:
     return table()
 
 
+def formats_table() -> str:
+    """Markdown table of the formats that an ingest reads."""
+    from xclimb.formats import table
+
+    return table()
+
+
 def few_table() -> str:
     """Markdown table of the learning curve of references, and the time of a large fit."""
     found = json.loads((BENCH.parent / "references_few.json").read_text())
@@ -240,6 +247,7 @@ def few_table() -> str:
 
 
 TABLES = {
+    "formats": formats_table,
     "corpus": corpus_table,
     "study": study_table,
     "bench": bench_table,

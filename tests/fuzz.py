@@ -13,12 +13,13 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +29,38 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results" / "fuzz.json"
 ODD = ("", "=1+1", "../../x", "é\u202e漢", "nan", "1e999", "\x00", "-", "a" * 5000)
 STRANGE: tuple[Any, ...] = (None, True, -1, 0, 10**30, 1e308, -0.0, [], {}, [[]], {"a": [1]}, *ODD)
 
-# what is mutated -> the commands that read it
-POTENTIAL = ("evaluate", "predict")
+TRANSFER = "transfer {} -f r2SCAN -s toy --by frame --gap 0 --out {} --epochs {}"
+# what is mutated -> the commands that read it, each of which accepts it as it is
 COMMANDS = {
     **dict.fromkeys(
-        ("good.extxyz", "good.json", "good.parquet", "good.db", "records.json", "POSCAR", "vasprun.xml"),
-        ("inspect {} -f r2SCAN", "ingest {} -f r2SCAN --out new --workers 1 --potential none", "export {} new.extxyz",
-         "predict toy {}", "references fit {} --out new.json", "transfer {} -f r2SCAN -s toy --epochs 0 --out new"),
+        ("good.extxyz", "good.json", "good.parquet", "good.db", "records.json"),
+        ("inspect {}", "ingest {} --out new --workers 1 --potential none", "export {} new.extxyz", "predict toy {}",
+         "references fit {} --out new.json", TRANSFER.format("{}", "new", 0)),
     ),
-    "store": ("inspect store", "inspect store:train", "ingest store --out new --workers 1", "split store --overwrite",
-              "ingest good.extxyz --append --out store --workers 1", "export store new.parquet",
+    "vasprun.xml": ("inspect {}", "ingest {} --out new --workers 1 --potential none", "predict toy {}"),
+    "POSCAR": ("predict toy POSCAR", "predict toy POSCAR --out new.json"),
+    "store": ("inspect store", "inspect store:train", "ingest store --out new --workers 1",
+              "split store --by frame --gap 0 --overwrite", "export store new.parquet",
+              "ingest good.extxyz --append --out store --workers 1",
               "ingest --retry store/rejects.csv --workers 1"),
     "shift": ("report shift",),
     "refs.json": ("references show refs.json", "references compare refs.json chgnet-0.3.0"),
     "run": ("report run", "predict run good.extxyz", "transfer --resume run", "evaluate run good.extxyz", "report run --watch"),
     "study": ("report study",),
     "toy": ("predict toy good.extxyz", "references show toy"),
-    "config.yaml": ("transfer good.extxyz -f r2SCAN -s toy --config config.yaml --epochs 0 --out new",),
+    "config.yaml": (TRANSFER.format("good.extxyz", "new --config config.yaml", 0),),
 }  # fmt: skip
 LINES = (
     "inspect good.extxyz -f r2SCAN",
     "ingest good.extxyz -f r2SCAN --out new --workers 1 --limit force=50 --check outlier=off",
-    "split store --ratios 8:1:1 --seed 3 --subsets 2 --overwrite",
+    "split store --ratios 8:1:1 --by frame --gap 0 --seed 3 --subsets 2 --overwrite",
     "export store new.extxyz --format extxyz",
-    "transfer good.extxyz -f r2SCAN -s toy --epochs 0 --seed 1 --set loss.energy=2 --out new",
+    "transfer good.extxyz -f r2SCAN -s toy --by frame --gap 0 --epochs 0 --seed 1 --set loss.energy=2 --out new",
     "predict toy good.extxyz --out new.json",
     "references fit good.extxyz --kind raw --out new.json",
     "evaluate toy good.extxyz --dtype float64",
     "report shift --out new.html",
-    "study methods --sample dft_pairs --seeds x --out new",
+    "shift low.extxyz good.extxyz --out new",
 )
 WARMED = (
     "inspect good.extxyz", "inspect good.parquet", "ingest records.json --out new -f PBE --workers 1", "predict toy POSCAR",
@@ -65,37 +69,48 @@ WARMED = (
 
 
 def make_material(folder: Path) -> None:
-    """Small sound inputs of every kind."""
+    """Small sound inputs of every kind; the working folder becomes theirs."""
     from ase.io import write
 
     from ingest.test_mp_json import nested, record
+    from ingest.test_vasp import ELECTRONIC, HEAD, STEP
     from report import synthetic
     from training.tiny import rock_salts, toy
+    from transfer.disturbed import in_fork
     from xclimb.data.export import export
     from xclimb.data.store_writer import write_store
     from xclimb.data.stored_split import split_store
+    from xclimb.data.theory import LevelOfTheory
     from xclimb.references import fit_references
 
+    os.chdir(folder)
     frames = rock_salts(12)
-    frames = frames.replace(material_id=frames.frame_id)
     for name in ("good.extxyz", "good.parquet", "good.db"):
         export(frames, folder / name)
+    export(frames.replace(energy=frames.energy - 1, theory=LevelOfTheory("PBE")), folder / "low.extxyz")
     write(folder / "good.json", frames[:4].to_ase(), format="json")
     write(folder / "POSCAR", frames[:1].to_ase()[0], format="vasp")
+    vasprun = HEAD.format(incar="") + "".join(STEP.format(electronic=ELECTRONIC, z=0.5 + k / 100, force=0.5) for k in range(3))
+    (folder / "vasprun.xml").write_text(vasprun + "</modeling>\n")
     (folder / "records.json").write_text(json.dumps(nested(*[record(2, uncorrected_total_energy=-9.0 - k) for k in range(4)])))
     store = write_store(frames, folder / "store")
     (store / "rejects.csv").write_text("file,frame_id,index,reason,detail\ngood.extxyz,good#1,1,force,9 eV\n")
-    split_store(store, (8, 2, 2))
+    split_store(store, (8, 2, 2), by="frame", gap=0)
     fit_references(frames).save(folder / "refs.json")
     toy().save(folder / "toy")
-    synthetic.write_run(folder / "run", epochs=3)
-    toy().save(folder / "run" / "checkpoints" / "best")
-    synthetic.write_study(folder / "study", seeds=(0,))
-    (folder / "shift").mkdir()
-    import numpy as np
-
-    synthetic.dump(folder / "shift" / "shift.json", synthetic.shift_dict(np.random.default_rng(0), 30))
+    synthetic.write_study(folder / "study", methods=synthetic.METHODS[:2], seeds=(0,))
     (folder / "config.yaml").write_text("method: refit\nepochs: 0\nloss:\n  energy: 2.0\n  force: 1.0\nbatch_size: 4\n")
+    in_fork(lambda: stopped(TRANSFER.format("good.extxyz", "run", 2).split()))
+    assert run(["shift", "low.extxyz", "good.extxyz", "--out", "shift"]) == 0
+
+
+def stopped(words: list[str]) -> None:
+    """Train until the third step, and save the state there."""
+    from transfer.disturbed import kill_at
+    from xclimb.transfer import session
+
+    kill_at(session.Guard, "take", 3, signal.SIGTERM)
+    run(words)
 
 
 # -- mutations ----------------------------------------------------------------------------------------------------------
@@ -250,37 +265,58 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def _warm(sound: Path, home: Path) -> None:
-    """Do some sound work in this process, so that its forks import nothing."""
+def refused_as_they_are(sound: Path, home: Path) -> list[str]:
+    """The commands that refuse sound inputs: none, or a mutation would be refused for another reason than itself."""
+    faults = []
+    lines = [line.replace("{}", target) for target, lines in COMMANDS.items() for line in lines]
+    for line in (*lines, *LINES):
+        lay_out(sound, home)
+        kind, text = outcome(lambda: run(line.split()))  # noqa: B023 (called at once)
+        if kind != "done":
+            faults.append(f"{kind}, not mutated: xclimb {line}\n{text[-1500:]}")
+    return faults
+
+
+def lay_out(sound: Path, home: Path) -> None:
+    """Lay copies of the sound inputs into the working folder."""
+    shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(sound, home)
     os.chdir(home)
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        for line in WARMED:
-            run(line.split())
 
 
-def fuzz(count: int, seed: int = 0, first: int = 0) -> tuple[Counter, list[str]]:
-    """Outcomes of some inputs, and a paragraph for each that is a fault."""
+def fuzz(numbers: range, seed: int = 0, check: bool = False) -> tuple[Counter, list[str]]:
+    """Outcomes of some inputs, and a paragraph for each that is a fault.
+
+    Args:
+        numbers: which inputs.
+        seed: of their mutations.
+        check: let every command read its inputs as they are, too.
+    """
     counts: Counter = Counter()
-    faults = []
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         sound, home = Path(name, "sound"), Path(name, "home")
         sound.mkdir()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            make_material(sound)
         try:
-            _warm(sound, home)
-            for number in range(first, first + count):
-                shutil.rmtree(home, ignore_errors=True)
-                shutil.copytree(sound, home)
-                os.chdir(home)
+            with (
+                warnings.catch_warnings(),
+                open(os.devnull, "w") as nowhere,
+                redirect_stdout(nowhere),
+                redirect_stderr(nowhere),
+            ):
+                warnings.simplefilter("ignore")
+                make_material(sound)
+                lay_out(sound, home)
+                for line in WARMED:  # in this process, so that its forks import nothing
+                    run(line.split())
+            faults = refused_as_they_are(sound, home) if check else []
+            for number in numbers:
+                lay_out(sound, home)
                 words = case(number, seed, home)
                 kind, text = outcome(lambda: run(words))  # noqa: B023 (called at once)
                 counts[kind] += 1
-                if number % 50 == 49:
-                    print(f"{number + 1}: {dict(counts)}", file=sys.stderr, flush=True)
+                if counts.total() % 25 == 0:
+                    print(f"{number}: {dict(counts)}", file=sys.stderr, flush=True)
                 if kind in ("unexpected", "hang"):
                     faults.append(f"{kind}, input {number} of seed {seed}: xclimb {' '.join(words)[:300]}\n{text[-1500:]}")
                     print(faults[-1], flush=True)
@@ -292,10 +328,14 @@ def fuzz(count: int, seed: int = 0, first: int = 0) -> tuple[Counter, list[str]]
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    began = time.monotonic()
-    counts, faults = fuzz(count, seed)
+    parts = os.cpu_count() or 1
+    with ProcessPoolExecutor(parts, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(fuzz, range(part, count, parts), seed, check=part == 0) for part in range(parts)]
+        done = [job.result() for job in jobs]
+    counts = sum((counts for counts, _ in done), Counter())
+    faults = [fault for _, some in done for fault in some]
     found = {"inputs": count, "seed": seed, **{kind: counts[kind] for kind in ("done", "refused", "unexpected", "hang")}}
-    print(json.dumps(found), f"in {time.monotonic() - began:.0f} s")
+    print(*faults, json.dumps(found), sep="\n")
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     return int(bool(faults))
 

@@ -1,40 +1,51 @@
-"""Processes killed at a chosen file event: every opening for writing, write, flush, sync, rename, removal, mkdir, chmod.
+"""The files that a killed process leaves, at every file event: opening for writing, write, flush, sync, rename, removal, chmod.
 
-``python -m tests.kill_points`` stops ``ingest``, ``ingest --overwrite``, ``ingest --append`` and a short ``transfer`` before
-each of their events in turn, and compares what the same command makes of the rest with what an undisturbed one makes.
+``python -m tests.kill_points`` copies the folder of ``ingest``, ``ingest --overwrite``, ``ingest --append`` and a short
+``transfer`` before each of their events, since that is what a kill would leave, gives the same command again on every copy,
+and compares what it makes of it with what the undisturbed one made.
 """
 
+import hashlib
 import io
+import json
 import os
+import random
+import shutil
 import sys
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-KILLED = 137
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink")
 
 
-class _Events:
-    """Counts the file events of this process below a folder, and ends it before one of them.
+class _Recorder:
+    """Copies a folder before each file event of this process in it, where it differs from the copy before.
 
     Args:
         folder: events elsewhere do not count.
-        last: number of the event that does not happen any more; 0 lets all happen.
+        copies: an empty folder; each copy is named by the number of its event.
     """
 
-    def __init__(self, folder: Path, last: int):
-        self.folder, self.last, self.count = str(folder), last, 0
+    def __init__(self, folder: Path, copies: Path):
+        self.folder, self.copies = folder, copies
+        self.count, self.latest, self.copying = 0, "", threading.local()
 
-    def happens(self, before_end: Callable[[], object] = lambda: None) -> None:
+    def happens(self) -> None:
+        """Count an event, and copy the folder as it stands before it."""
         self.count += 1
-        if self.count == self.last:
-            before_end()
-            os._exit(KILLED)
+        self.copying.now = True  # what copying does is no event
+        digest = fingerprint(self.folder)
+        if digest != self.latest:
+            self.latest = digest
+            shutil.copytree(self.folder, self.copies / f"{self.count:05d}")
+        self.copying.now = False
 
     def concerns(self, path: object) -> bool:
-        return isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(self.folder)
+        inside = isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(str(self.folder))
+        return inside and not getattr(self.copying, "now", False)
 
     def audit(self, event: str, args: tuple) -> None:
         opened = event == "open" and args[2] is not None and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
@@ -42,44 +53,41 @@ class _Events:
             self.happens()
 
     def arm(self) -> None:
-        """Begin to count; for the rest of the process, since audit hooks stay."""
+        """Begin to record; for the rest of the process, since audit hooks stay."""
         import pyarrow as pa
 
-        real_open, real_sync, real_sink = io.open, os.fsync, pa.OSFile
+        real_open, real_sink = io.open, pa.OSFile
         sys.addaudithook(self.audit)
 
-        def open_counted(file, mode="r", *args, **more):
+        def open_recorded(file, mode="r", *args, **more):
+            writes = set(mode) & set("wax+") and self.concerns(file)
             opened = real_open(file, mode, *args, **more)
-            return _Counted(opened, self) if set(mode) & set("wax+") and self.concerns(file) else opened
-
-        def sync(descriptor):
-            self.happens()
-            real_sync(descriptor)
+            return _Recorded(opened, self) if writes else opened
 
         def sink(path, mode="r", **more):
             if mode != "r":  # opened below Python
                 self.happens()
             return real_sink(path, mode, **more)
 
-        io.open, os.fsync, pa.OSFile = open_counted, sync, sink
+        io.open, os.fsync, pa.OSFile = open_recorded, lambda _: self.happens(), sink
 
 
-class _Counted:
-    """A file whose writes and flushes are events; the write that is the last event is half done."""
+class _Recorded:
+    """A file whose writes and flushes are events; one is that half of a write is done."""
 
-    def __init__(self, file, events: _Events):
-        self._file, self._events = file, events
+    def __init__(self, file, recorder: _Recorder):
+        self._file, self._recorder = file, recorder
 
     def write(self, content):
-        def half():
-            self._file.write(content[: len(content) // 2])
-            self._file.flush()
-
-        self._events.happens(half)
-        return self._file.write(content)
+        half = len(content) // 2
+        self._file.write(content[:half])
+        self._file.flush()
+        self._recorder.happens()
+        self._file.write(content[half:])
+        return len(content)
 
     def flush(self):
-        self._events.happens()
+        self._recorder.happens()
         self._file.flush()
 
     def __enter__(self):
@@ -92,27 +100,22 @@ class _Counted:
         return getattr(self._file, name)
 
 
-def in_fork(action: Callable[[], object], folder: Path, last: int = 0) -> tuple[int, int]:
-    """Do something in a copy of this process until an event; its status (0 done, 137 killed, 1 an error) and its events."""
-    reading, writing = os.pipe()
+def in_fork(action: Callable[[], object]) -> bool:
+    """Do something in a copy of this process, without syncing files; whether it came to its end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and threads of others: the copy uses none
         child = os.fork()
     if child == 0:
-        status, events = 1, _Events(folder, last)
+        status = 1
         try:
-            events.arm()
+            os.fsync = lambda _: None
             action()
             status = 0
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
         finally:
-            os.write(writing, str(events.count).encode())
             os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading) as told:
-        count = told.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(count or 0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -120,8 +123,68 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-class Ingest:
-    """``xclimb ingest`` of two small files, killed at an event and given again.
+def fingerprint(folder: Path) -> str:
+    """Digest of the names, modes and contents of everything below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(f"{path.relative_to(folder)}\0{path.lstat().st_mode}\0".encode())
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
+
+
+class Job:
+    """A command that is given again on each state of its folder that a kill could leave.
+
+    Args:
+        home: an empty folder; the command works in ``home/work``.
+    """
+
+    def __init__(self, home: Path):
+        self.home, self.work, copies = home, home / "work", home / "copies"
+        self.work.mkdir(exist_ok=True)
+        copies.mkdir()
+        recorder = _Recorder(self.work, copies)
+
+        def recorded():
+            recorder.arm()
+            self.run()
+            (home / "events").write_text(str(recorder.count))
+
+        assert in_fork(recorded)
+        self.events = int((home / "events").read_text())
+        self.states = sorted(copies.iterdir())
+        self.undisturbed = self.result()
+
+    def run(self) -> None:
+        """Do the work, from wherever an earlier run of it was stopped."""
+        raise NotImplementedError
+
+    def result(self) -> object:
+        """What must be the same, to the bit."""
+        raise NotImplementedError
+
+    def unreadable(self) -> str:
+        """What a reader misses in the folder of a stopped run; nothing if all is well."""
+        raise NotImplementedError
+
+    def wrong(self, state: Path) -> str:
+        """What goes wrong from a state; nothing if all is well."""
+        shutil.rmtree(self.work)
+        shutil.copytree(state, self.work)
+        if problem := self.unreadable():
+            return f"event {state.name}: {problem}"
+        if not in_fork(self.run):
+            return f"event {state.name}: the same command failed"
+        return "" if self.result() == self.undisturbed else f"event {state.name}: another result, or something left behind"
+
+    def sweep(self, most: int | None = None) -> list[str]:
+        """What went wrong after a kill before each event, or before some, the same ones each time."""
+        count = len(self.states) if most is None else min(most, len(self.states))
+        return [problem for state in random.Random(0).sample(self.states, count) if (problem := self.wrong(state))]
+
+
+class Ingest(Job):
+    """``xclimb ingest`` of two small files.
 
     Args:
         home: an empty folder.
@@ -129,121 +192,77 @@ class Ingest:
     """
 
     def __init__(self, home: Path, kind: str):
-        import json
-
         from ingest.test_mp_json import nested, record
 
-        self.home, self.more = home, {} if kind == "new" else {kind: True}
         for file in range(3):
             frames = [record(2, uncorrected_total_energy=-9.0 - file - 0.1 * k) for k in range(4)]
             bad = record(force=[[1e9, 0.0, 0.0]] * 2)
-            self.place("data", f"f{file}.json").write_text(json.dumps(nested(*frames, bad, frames[0])))
-        self.run("before", ["f0.json"])  # in this process: the copies then import nothing
-        if kind != "new":
-            self.run("calm", ["f0.json"])
-        status, self.events = in_fork(lambda: self.run("calm", ["f1.json", "f2.json"], **self.more), home)
-        assert status == 0
+            (home / f"f{file}.json").write_text(json.dumps(nested(*frames, bad, frames[0])))
+        (home / "work").mkdir()
+        self.old = kind != "new"
+        self.inputs, self.more = [home / "f1.json", home / "f2.json"], {kind: True} if self.old else {}
+        ingest_quickly([home / "f0.json"], home / ("work" if self.old else ".") / "store")  # the forks import nothing
+        super().__init__(home)
 
-    def place(self, *names: str) -> Path:
-        path = self.home.joinpath(*names)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+    def run(self) -> None:
+        ingest_quickly(self.inputs, self.work / "store", **self.more)
 
-    def run(self, store: str, files: list[str], **more):
-        from xclimb.ingest import ingest, receiver
+    def result(self) -> dict[str, bytes]:
+        return content(self.work)
 
-        receiver._BETWEEN = 0.0  # a checkpoint after every file
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            paths = [self.place("data", name) for name in files]
-            return ingest(paths, self.place("stores", store, "store"), "r2SCAN", **more)
-
-    def wrong(self, last: int) -> str:
-        """What is wrong after a kill at an event; nothing if all is well."""
-        import shutil
-
+    def unreadable(self) -> str:
         from xclimb.data.store import open_store
 
-        home = self.place("stores", "killed", "store").parent
-        shutil.rmtree(home, ignore_errors=True)
-        if self.more:
-            shutil.copytree(self.place("stores", "before"), home)
-        else:
-            home.mkdir()
-        status, _ = in_fork(lambda: self.run("killed", ["f1.json", "f2.json"], **self.more), self.home, last)
-        if status != KILLED:
-            return f"event {last}: the ingest ended with {status}"
-        if self.more and not len(open_store(home / "store", verify=True)):
-            return f"event {last}: the old store cannot be read"
-        status, _ = in_fork(lambda: self.run("killed", ["f1.json", "f2.json"], **self.more), self.home)
-        if status:
-            return f"event {last}: the same command ended with {status}"
-        calm = content(self.place("stores", "calm"))
-        return "" if content(home) == calm else f"event {last}: another store, or something left behind"
+        if self.old and not len(open_store(self.work / "store", verify=True)):
+            return "the old store cannot be read"
+        return ""
 
 
-class Transfer:
-    """A transfer of six steps, killed at an event and resumed, or started again where it had not begun.
+def ingest_quickly(files: list[Path], store: Path, **more) -> None:
+    """Ingest with a checkpoint after every file."""
+    from xclimb.ingest import ingest, receiver
 
-    Args:
-        home: an empty folder.
-    """
+    receiver._BETWEEN = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ingest(files, store, "r2SCAN", **more)
 
-    def __init__(self, home: Path):
-        from transfer.disturbed import outcome
 
-        self.home = home
-        status, self.events = in_fork(lambda: self.run(home / "calm"), home)
-        assert status == 0
-        self.calm = outcome(home / "calm")
-        self.files = content(home / "calm").keys()
+class Transfer(Job):
+    """A transfer of six steps, resumed, or started again where it had not begun."""
 
-    def run(self, path: Path, **more):
+    def run(self) -> None:
         from transfer.disturbed import train
 
-        return train(path, **more)
+        path = self.work / "run"
+        train(path, resume=(path / "run.json").exists())
 
-    def wrong(self, last: int) -> str:
-        """What is wrong after a kill at an event; nothing if all is well."""
-        import shutil
-
+    def result(self) -> tuple[dict, set[str]]:
         from transfer.disturbed import outcome
 
-        path = self.home / "killed"
-        shutil.rmtree(path, ignore_errors=True)
-        status, _ = in_fork(lambda: self.run(path), self.home, last)
-        if status != KILLED:
-            return f"event {last}: the transfer ended with {status}"
-        begun = (path / "run.json").exists()
-        best = path / "checkpoints" / "best"
-        if begun and any((path / "checkpoints" / "last").glob("*")) and not (best / "potential.json").is_file():
-            return f"event {last}: the best potential is missing"
-        status, _ = in_fork(lambda: self.run(path, resume=begun), self.home)
-        if status:
-            return f"event {last}: {'--resume' if begun else 'the same command'} ended with {status}"
-        if outcome(path) != self.calm:
-            return f"event {last}: other numbers"
-        left = content(path).keys() ^ self.files
-        return f"event {last}: {', '.join(sorted(left))} left behind or missing" if left else ""
+        return outcome(self.work / "run"), set(content(self.work))
 
-
-def sweep(job: Ingest | Transfer, events: Iterable[int]) -> list[str]:
-    """What was wrong after a kill at each of some events."""
-    return [problem for problem in map(job.wrong, events) if problem]
+    def unreadable(self) -> str:
+        checkpoints = self.work / "run" / "checkpoints"
+        missing = any((checkpoints / "last").glob("*")) and not (checkpoints / "best" / "potential.json").is_file()
+        return "the best potential is missing" if missing else ""
 
 
 def main() -> int:
-    """Every event of every job; status 1 if anything is wrong."""
+    """Every state of every job; status 1 if anything is wrong."""
     problems = 0
+    kinds: dict[str, Callable[[Path], Job]] = {
+        **{f"ingest ({kind})": lambda home, kind=kind: Ingest(home, kind) for kind in ("new", "overwrite", "append")},
+        "transfer": Transfer,
+    }
     with tempfile.TemporaryDirectory() as name:
-        jobs = {f"ingest ({kind})": (Ingest, kind) for kind in ("new", "overwrite", "append")} | {"transfer": (Transfer,)}
-        for number, (title, (kind, *more)) in enumerate(jobs.items()):
-            home = Path(name, str(number))
-            home.mkdir()
-            job = kind(home, *more)
-            found = sweep(job, range(1, job.events + 1))
+        for title, make in kinds.items():
+            if title not in (sys.argv[1:] or kinds):
+                continue
+            job = make(Path(tempfile.mkdtemp(dir=name)))
+            found = job.sweep()
             problems += len(found)
-            print(f"{title}: {job.events} events, {len(found)} wrong", *found, sep="\n  ", flush=True)
+            print(f"{title}: {job.events} events, {len(job.states)} states, {len(found)} wrong", *found, sep="\n  ", flush=True)
     return int(problems > 0)
 
 

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer; the long one is ``python -m tests.fuzz 1000``."""
+"""A short run of the fuzzer; the long one is ``make fuzz``."""
 
 import os
 
@@ -9,6 +9,6 @@ from tests.fuzz import fuzz
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.filterwarnings("ignore")
 def test_mutated_inputs_end_in_one_sentence():
-    counts, faults = fuzz(25, seed=12)
+    counts, faults = fuzz(range(15), seed=12)
     assert faults == []
-    assert counts.total() == 25
+    assert counts.total() == 15

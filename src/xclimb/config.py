@@ -104,7 +104,7 @@ class LossSettings(Settings):
 
 
 class ValidationSettings(Settings):
-    """How validation frames are put aside where none are given."""
+    """Choice of validation frames where none are given."""
 
     by: Literal["material", "frame"] | None = Field(
         default=None,
@@ -395,5 +395,5 @@ def _sentence(cls: type[Settings], error: Any, where: str) -> str:
         same = [other for other in known if other.split(".")[-1] == path[-1]]
         hint = f"did you mean {same[0]!r}?" if same else near_miss(name, known)
         return f"unknown setting {name!r}{_in(where)}: {hint}"
-    told = "must be cpu, cuda, cuda:<n> or mps" if path == ["device"] else error["msg"].replace("Input should be", "must be")
-    return f"setting {name!r}{_in(where)} {told}, got {error['input']!r}"
+    message = "must be cpu, cuda, cuda:<n> or mps" if path == ["device"] else error["msg"].replace("Input should be", "must be")
+    return f"setting {name!r}{_in(where)} {message}, got {error['input']!r}"

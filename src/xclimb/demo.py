@@ -1,6 +1,6 @@
 """The demo: from the embedded PBE / r2SCAN calculations to transferred potentials and their report, step by step.
 
-Each step is a function that returns what it found; who calls them decides what to print.
+Each step is a function that returns its results; the caller decides what to print.
 """
 
 import json
@@ -27,7 +27,7 @@ BATCH_SIZE = 8  # small data: more steps an epoch
 
 @dataclass(frozen=True)
 class Plan:
-    """What a demo will do.
+    """Plan of a demo.
 
     Args:
         out: folder of the study and its report.

@@ -86,26 +86,26 @@ def build_batch(
     cells, volumes = _complete_cells(frames)  # [S, 3, 3], [S]
     system = frames.system  # [A]
     _check_crowded(frames, cells)
-    found = search(frames.positions, cells, frames.pbc, frames.offsets, cutoff, bond_cutoff)
-    close = _check_distances(frames, found, bond_cutoff)
-    short = slice(found.n_short)
-    first, second = find_angles(found.centres[short], found.neighbours[short], len(system))
+    bonds = search(frames.positions, cells, frames.pbc, frames.offsets, cutoff, bond_cutoff)
+    close = _check_distances(frames, bonds, bond_cutoff)
+    short = slice(bonds.n_short)
+    first, second = find_angles(bonds.centres[short], bonds.neighbours[short], len(system))
     columns = {
         "numbers": frames.numbers.astype(np.int64),
         "system": system,
         "n_atoms": frames.n_atoms,
         "volumes": volumes,
-        "vectors": found.vectors,
-        "centres": found.centres,
-        "neighbours": found.neighbours,
-        "bond_system": system[found.centres],
+        "vectors": bonds.vectors,
+        "centres": bonds.centres,
+        "neighbours": bonds.neighbours,
+        "bond_system": system[bonds.centres],
         "first": first,
         "second": second,
     }
     tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
     if torch.device(device).type == "mps":
         tensors |= {name: tensors[name].to(dtype) for name in ("volumes", "vectors")}
-    batch = Batch(**tensors, n_short=found.n_short, close=close)
+    batch = Batch(**tensors, n_short=bonds.n_short, close=close)
     return batch if torch.device(device).type == "cpu" else batch.to(device)
 
 
@@ -130,14 +130,14 @@ def _check_crowded(frames: Frames, cells: np.ndarray) -> None:
         )
 
 
-def _check_distances(frames: Frames, found: Bonds, bond_cutoff: float) -> str:
+def _check_distances(frames: Frames, bonds: Bonds, bond_cutoff: float) -> str:
     """Refuse atoms on top of each other; a sentence about atoms that are closer than any bond, empty without such."""
     radii = covalent_radii[frames.numbers]  # [A]
     widest = 2 * CLOSE * radii.max(initial=0.0)
-    if found.closest >= max(widest, CLOSEST):
+    if bonds.closest >= max(widest, CLOSEST):
         return ""
-    rows = slice(found.n_short if widest <= bond_cutoff else None)
-    i, j, vectors = found.centres[rows], found.neighbours[rows], found.vectors[rows]
+    rows = slice(bonds.n_short if widest <= bond_cutoff else None)
+    i, j, vectors = bonds.centres[rows], bonds.neighbours[rows], bonds.vectors[rows]
     lengths, sums = np.sqrt(np.einsum("bi,bi->b", vectors, vectors)), radii[i] + radii[j]
     ratio = np.where(lengths < CLOSEST, 0.0, lengths / sums)
     b = int(ratio.argmin())

@@ -82,9 +82,9 @@ class VerletList:
     def __call__(self, positions, cells, pbc, offsets, cutoff: float, bond_cutoff: float) -> Bonds:
         """As :func:`find_bonds`."""
         if not self._holds(positions, cells, pbc, offsets, cutoff):
-            found = find_bonds(positions, cells, pbc, offsets, cutoff + self.skin, 0.0)
-            self._i, self._j = found.centres, found.neighbours
-            self._images = found.vectors - (positions[self._j] - positions[self._i])  # [P, 3], the same until the cell changes
+            bonds = find_bonds(positions, cells, pbc, offsets, cutoff + self.skin, 0.0)
+            self._i, self._j = bonds.centres, bonds.neighbours
+            self._images = bonds.vectors - (positions[self._j] - positions[self._i])  # [P, 3], the same until the cell changes
             self._made_for = tuple(np.copy(column) for column in (positions, cells, pbc, offsets, cutoff))
             self.n_searches += 1
         compiled = _compiled()
@@ -152,7 +152,7 @@ def _memory(room: int) -> tuple[np.ndarray, np.ndarray]:
 def _by_vesin(positions, cells, pbc, offsets, cutoff: float, bond_cutoff: float) -> Bonds:
     """The other search of :func:`find_bonds`, crystal by crystal."""
     finder = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=torch.get_num_threads())
-    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))]
+    bonds = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))]
     for cell, periodic, start, stop in zip(cells, pbc, offsets[:-1], offsets[1:], strict=True):
         if stop > start:
             here = positions[start:stop]
@@ -161,8 +161,8 @@ def _by_vesin(positions, cells, pbc, offsets, cutoff: float, bond_cutoff: float)
             i, j, vectors = finder.compute(here, cell, periodic, "ijD", copy=False)  # views, until the next
             # ordered by centre, so that what a bond needs is near what the bond before it needed, in the cache
             order = np.argsort(i, kind="stable")
-            found.append((i[order].astype(np.int64) + start, j[order].astype(np.int64) + start, vectors[order]))
-    centres, neighbours, vectors = (np.concatenate(column) for column in zip(*found, strict=True))
+            bonds.append((i[order].astype(np.int64) + start, j[order].astype(np.int64) + start, vectors[order]))
+    centres, neighbours, vectors = (np.concatenate(column) for column in zip(*bonds, strict=True))
     return _short_first(centres, neighbours, vectors, cutoff, bond_cutoff)
 
 

@@ -7,8 +7,8 @@ import pytest
 from analysis.pairs import DFT_PAIRS, read_pairs
 from analysis.planted import STEPS, plant
 from analysis.test_stability import frames_of
-from xclimb.analysis.corrections import mp2020_corrections, why_not
-from xclimb.analysis.end_points import find_end_points
+from xclimb.analysis.corrections import inapplicable_reason, mp2020_corrections
+from xclimb.analysis.elemental_references import resolve_elemental_references
 from xclimb.analysis.importance import element_importance, explain_difference, sampled_shapley
 from xclimb.analysis.pairing import pair_frames
 from xclimb.analysis.shift import ShiftReport, shift
@@ -62,11 +62,11 @@ def test_the_element_that_was_planted_is_found():
 def test_formation_energies_take_end_points_where_there_are_enough():
     low, high = plant(np.random.default_rng(3), n_materials=60, frames_each=1)
     pairs = pair_frames(low, high)
-    fitted = element_importance(pairs, find_end_points(low, high))
+    fitted = element_importance(pairs, resolve_elemental_references(low, high))
     assert fitted["target"] == "difference of energies after least-squares references"
     names = ("H", "Li", "O", "Cl", "Fe", "Zn")
     steps = dict(zip(names, STEPS, strict=True))
-    found = element_importance(pairs, find_end_points(low, high, dict.fromkeys(names, 0.0), steps | {"H": 5.0}))
+    found = element_importance(pairs, resolve_elemental_references(low, high, dict.fromkeys(names, 0.0), steps | {"H": 5.0}))
     assert found["target"] == "difference of formation energies"
     for ranking in ("importance", "shapley"):  # H is 5 eV off, the rest is noise
         shares = found["plain"][ranking]
@@ -90,12 +90,12 @@ def test_corrections_are_those_of_the_scheme():
 
 
 def test_levels_of_theory_without_corrections_say_so():
-    assert why_not(LevelOfTheory("PBE")) is None
-    assert why_not(LevelOfTheory("GGA/GGA+U", corrections="MP2020")) is None
-    assert "low side is r2SCAN" in why_not(LevelOfTheory("r2SCAN"))
-    assert "unknown functional" in why_not(LevelOfTheory())
-    assert "other corrections (pymatgen)" in why_not(LevelOfTheory("PBE", corrections="pymatgen"))
-    assert "U values are not known" in why_not(LevelOfTheory("PBE+U"))
+    assert inapplicable_reason(LevelOfTheory("PBE")) is None
+    assert inapplicable_reason(LevelOfTheory("GGA/GGA+U", corrections="MP2020")) is None
+    assert "low side is r2SCAN" in inapplicable_reason(LevelOfTheory("r2SCAN"))
+    assert "unknown functional" in inapplicable_reason(LevelOfTheory())
+    assert "other corrections (pymatgen)" in inapplicable_reason(LevelOfTheory("PBE", corrections="pymatgen"))
+    assert "U values are not known" in inapplicable_reason(LevelOfTheory("PBE+U"))
 
 
 def test_corrections_that_the_energies_contain_are_taken_off():
@@ -109,7 +109,7 @@ def test_corrections_that_the_energies_contain_are_taken_off():
     assert len(first) == len(low)
     for mine, theirs in ((low, corrected), (corrected, low)):
         pairs, other = pair_frames(mine, high), pair_frames(theirs, high)
-        ends = find_end_points(mine, high)
+        ends = resolve_elemental_references(mine, high)
         found, again = element_importance(pairs, ends), element_importance(other, ends)
         for name in ("plain", "corrected"):
             assert found[name]["n_compounds"] == 47
@@ -118,10 +118,12 @@ def test_corrections_that_the_energies_contain_are_taken_off():
 
 def test_what_cannot_be_told_says_why(monkeypatch):
     low, high = plant(np.random.default_rng(4), n_materials=20, frames_each=1)
-    few = element_importance(pair_frames(low, high), find_end_points(low, high))
+    few = element_importance(pair_frames(low, high), resolve_elemental_references(low, high))
     assert "needs 30 compounds; the pairs hold 20" in few["absent"]
     low, high = plant(np.random.default_rng(4), n_materials=40, frames_each=1)
-    other = element_importance(pair_frames(low.with_theory(LevelOfTheory("SCAN")), high), find_end_points(low, high))
+    other = element_importance(
+        pair_frames(low.with_theory(LevelOfTheory("SCAN")), high), resolve_elemental_references(low, high)
+    )
     assert "low side is SCAN" in other["corrected"]["absent"]
     assert other["plain"]["n_compounds"] > 30
     load = builtins.__import__
@@ -132,7 +134,7 @@ def test_what_cannot_be_told_says_why(monkeypatch):
         return load(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "xclimb[analysis]" in element_importance(pair_frames(low, high), find_end_points(low, high))["absent"]
+    assert "xclimb[analysis]" in element_importance(pair_frames(low, high), resolve_elemental_references(low, high))["absent"]
 
 
 def test_importance_is_part_of_a_shift():

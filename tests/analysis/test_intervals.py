@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from analysis.planted import ELEMENTS, STEPS, plant
-from xclimb.analysis.intervals import bootstrap, corrected_for_the_fit
-from xclimb.analysis.label_sums import label_sums, measure_labels
-from xclimb.analysis.pair_sums import energy_sums, measure
+from xclimb.analysis.intervals import bootstrap, widen_for_fit
+from xclimb.analysis.label_statistics import label_statistics, measure_labels
+from xclimb.analysis.paired_statistics import energy_statistics, measure
 from xclimb.analysis.pairing import pair_frames
 from xclimb.analysis.shift import shift
 from xclimb.references.influence import influence, student
@@ -50,16 +50,16 @@ def drawn_intervals(seed: int, n_materials: int, labels: bool = False):
     design = build_design(low.composition(), low.material_id)
     x, y = low.energy_per_atom, high.energy_per_atom
     fit = fit_fractions(design, y - x)
-    sums = energy_sums(x, y, (least_squares(design, x)[1], least_squares(design, y)[1]), fit)
+    sums = energy_statistics(x, y, (least_squares(design, x)[1], least_squares(design, y)[1]), fit)
     offset = float(y.mean() - x.mean())
     centre = measure({name: column.sum(keepdims=True) for name, column in sums.items()}, offset)
-    of_labels = label_sums(pair_frames(low, high))[0] if labels else {}
+    of_labels = label_statistics(pair_frames(low, high))[0] if labels else {}
 
     def numbers(totals):
         return measure(totals, offset) | (measure_labels(totals) if labels else {})
 
     found = bootstrap(sums | of_labels, design.material[design.row], numbers, draws=200)
-    return corrected_for_the_fit(found, centre, n_materials, len(ELEMENTS))
+    return widen_for_fit(found, centre, n_materials, len(ELEMENTS))
 
 
 SCATTER = 1e3 * np.sqrt(2 / np.pi) * np.hypot(0.05, 0.01)  # meV/atom: what plant() adds to the elemental shift

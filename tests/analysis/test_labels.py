@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.pairs import DFT_PAIRS, read_pairs
-from xclimb.analysis.label_sums import STILL
+from xclimb.analysis.label_statistics import STILL
 from xclimb.analysis.pairing import pair_frames
 from xclimb.analysis.shift import measure_pairs
 from xclimb.units import ev_a3_to_gpa

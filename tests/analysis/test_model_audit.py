@@ -65,7 +65,7 @@ def test_wrong_units_and_signs_are_named(predicted, functional, label, wrong, fa
     [one] = told(made, predicted, np.sort(np.random.default_rng(0).permutation(len(frames))[:80]))
     assert (one.label, one.per_atom) == (label, "per atom" in words)
     assert one.factor == pytest.approx(factor, rel=1e-2)
-    assert words in one.told
+    assert words in one.evidence
 
 
 def test_stress_of_a_few_frames_or_noise_tell_nothing(predicted):
@@ -199,7 +199,7 @@ def test_an_energy_far_from_all_others(tmp_path, action):
     assert (frames.frame_id[77] in stored.frame_id.tolist()) == (action != "reject")
     if action != "off":
         table = (summary.path / ("warnings.csv" if action == "warn" else "rejects.csv")).read_text()
-        assert f'a.parquet,{frames.frame_id[77]},-1,energy is an outlier,"+5.04 eV/atom from what chgnet-0.3.0' in table
+        assert f'a.parquet,{frames.frame_id[77]},-1,energy is an outlier,"5.04 eV/atom above what chgnet-0.3.0' in table
 
 
 def test_units_of_files_that_do_not_state_them(tmp_path):

@@ -7,7 +7,7 @@ from ase.data import atomic_numbers
 from ase.formula import Formula
 
 from analysis.pairs import DFT_PAIRS, read_pairs
-from xclimb.analysis.end_points import elemental_energies, find_end_points
+from xclimb.analysis.elemental_references import elemental_energies, resolve_elemental_references
 from xclimb.analysis.hull import chemical_systems, decomposition_energies
 from xclimb.analysis.shift import ShiftReport, shift
 from xclimb.analysis.stability import stability
@@ -151,7 +151,7 @@ def test_elemental_energies_of_any_frames():
     found = elemental_energies(frames.replace(energy=energy))
     assert {z: found[z] for z in np.flatnonzero(np.isfinite(found)).tolist()} == {3: -1.5, 8: -4.0}
     assert not np.isfinite(elemental_energies(frames[:0])).any()
-    ends = find_end_points(frames, frames, {"Li": -7.0})
+    ends = resolve_elemental_references(frames, frames, {"Li": -7.0})
     assert (ends.low[3], ends.high[3]) == (-7.0, -2.0)
 
 

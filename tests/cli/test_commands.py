@@ -62,8 +62,8 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     assert json.loads((tmp_path / "shift.json").read_text())["n_pairs"] == 18
 
     fitted = xclimb_cli("references", "fit", "store", "-p", "chgnet-0.3.0", "--out", "refs.json")
-    assert "without data, kept from before" in fitted.out
-    assert "refs.json: residual, r2SCAN" in fitted.flat
+    assert "prior and neighbours" in fitted.out
+    assert "refs.json: informed, r2SCAN" in fitted.flat
     shown = xclimb_cli("references", "fit", "store")
     assert "store: raw, r2SCAN" in shown.flat
     assert "no potential was given" in re.sub(r"\s+", " ", shown.err)
@@ -214,12 +214,20 @@ def test_commands_to_copy_are_never_broken(xclimb_cli, files, monkeypatch):
     run = f"{'long' * 20}/run"
     told = xclimb_cli("transfer", files / "r2SCAN.extxyz", "-f", "r2SCAN", "--epochs", 0, "--out", run).out
     assert f"use it:     xclimb predict {run} POSCAR\n" in told
+    assert f"report:     {run}/report.html\n" in told
     assert f"report: {run}/report.html\n" in xclimb_cli("report", run).out
+
+
+def test_a_state_that_was_kept_is_one_row(xclimb_cli, files):
+    told = xclimb_cli("transfer", files / "r2SCAN.extxyz", "-f", "r2SCAN", "--epochs", 0, "--out", "run").out
+    assert "before training" in told
+    assert "best epoch" not in told
 
 
 def test_a_store_without_functional_says_how_to_name_it(xclimb_cli, tmp_path):
     ase.io.write(tmp_path / "some.extxyz", tiny("r2SCAN").with_theory(LevelOfTheory()).to_ase())
     assert "give it with --functional" in xclimb_cli("ingest", "some.extxyz", "--out", "store").flat
+    assert xclimb_cli("split", "store").out.endswith("train:    xclimb transfer store:train --test store:test -f FUNCTIONAL\n")
     refused = xclimb_cli("transfer", "store", "--epochs", 0, status=2).err
     assert "say it where they are read, with --functional r2SCAN" in refused
     xclimb_cli("transfer", "store", "-f", "r2SCAN", "--epochs", 0, "--out", "run")

@@ -81,6 +81,15 @@ def test_damaged_files_of_ours(store, name):
     assert told in refused(*words)
 
 
+def test_a_table_of_rejects_that_is_none(store):
+    shutil.copytree("store", "sound")
+    for content in (b"\xac\xff", b"no,such,columns\n1,2,3\n"):
+        (store / "rejects.csv").write_bytes(content)
+        assert "rejects.csv is no table of rejects" in refused(
+            "ingest", "sound", "--append", "--out", "store", "--workers", "1"
+        )
+
+
 def test_a_shard_of_another_folder(store):
     text = (store / "manifest.json").read_text()
     shutil.copy(store / "atoms-00000.arrow", "atoms-00000.arrow")
@@ -128,7 +137,12 @@ def test_narrow_locales_and_closed_outputs(store):
     ascii_only = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     told = shell("xclimb inspect store && xclimb --help", **ascii_only)
     assert told.returncode == 0, told.stderr
-    for line, status in (("xclimb inspect store | true", (0, 141)), ("xclimb inspect store >&-", (0,))):
+    lines = {
+        "xclimb inspect store | true": (0, 141),
+        "xclimb transfer --help | head -1": (0, 141),
+        "xclimb inspect store >&-": (0,),
+    }
+    for line, status in lines.items():
         told = shell(line)
         assert told.returncode in status, told.stderr
         assert told.stderr == b"", line

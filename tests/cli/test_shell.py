@@ -164,6 +164,8 @@ def test_warnings_become_notes_once_and_those_of_others_are_hidden(monkeypatch):
         ("or overwrite=True (--overwrite) to", "or --overwrite to"),
         ("energy_key='REF_energy'", "--energy-key REF_energy"),
         ("virial_key='W'", "--virial-key W"),
+        ("more data, or cover=False to", "more data, or --no-cover to"),
+        ("use xclimb ingest (in Python also: strict=False)", "use xclimb ingest"),
         ("out=1 and loss.energy=2 stay", "out=1 and loss.energy=2 stay"),
     ],
 )

@@ -58,9 +58,9 @@ def test_they_are_in_no_part_of_a_split():
 
 def test_they_are_neither_trained_on_nor_fitted():
     frames = mixed()
-    train, notes = material_frames(frames, "training")
+    train, notes = material_frames(frames, "train")
     assert len(train) == 4
     assert notes == ["4 isolated atoms in the training set (H, O, Cu, O): left out of it."]
     with pytest.raises(DataError, match="validation set holds isolated atoms only"):
-        material_frames(frames[[1, 2]], "validation")
+        material_frames(frames[[1, 2]], "val")
     assert fit_references(frames).n_frames == 4

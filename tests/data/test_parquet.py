@@ -150,3 +150,23 @@ def test_extras_that_cannot_be_written(tmp_path):
     with pytest.raises(DataError, match="extra column 'axis' cannot be written"):
         to_parquet(frames, tmp_path / "x.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_of_another_program_are_recognised_by_their_names():
+    frames = crystals()
+    named = {"energy": "total_energy", "forces": "force", "stress": "dft_stress", "magmoms": "magnetic_moments"}
+    table = to_table(frames).replace_schema_metadata(None)
+    table = table.rename_columns([named.get(name, name) for name in table.column_names])
+    table = table.append_column("free_energy", pa.array([0.0, 0.0, 0.0])).append_column("forces_max", pa.array([1.0, 1.0, 1.0]))
+    found = back(table)
+    same(found.replace(extras={}), frames.replace(extras={}).with_theory(LevelOfTheory()))
+    assert "forces_max" in found.extras
+    stated = back(table.rename_columns(["energy_r2scan" if name == "total_energy" else name for name in table.column_names]))
+    assert stated.theory.functional == "r2SCAN"
+
+
+def test_of_labels_that_contradict_each_other_none_is_read():
+    frames = crystals()
+    table = to_table(frames).replace_schema_metadata(None)
+    table = table.rename_columns(["ref_energy" if name == "energy" else name for name in table.column_names])
+    assert not back(table.append_column("total_energy", pa.array([0.0, 0.0, 0.0]))).has("energy")

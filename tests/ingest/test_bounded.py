@@ -11,15 +11,19 @@ from ase.io import write
 
 from ingest.test_vasp import run
 from xclimb.errors import DataError
-from xclimb.ingest import compressed, extxyz_stream, ingest, read, tasks, vasp_xml
+from xclimb.formats import compressed, extxyz
+from xclimb.formats.vasp import xml
+from xclimb.ingest import ingest, read, tasks
 
 HEADER = b'2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 energy=-1.0\n'
 ATOMS = b"Cu 0 0 0\nCu 2 2 2\n"
 SCRIPT = """
 import resource, sys
 from xclimb.errors import DataError
-from xclimb.ingest import extxyz_stream, read, vasp_xml
-extxyz_stream.MAX_LINE, vasp_xml.MAX_BYTES, vasp_xml.MAX_ELEMENTS = 2_000_000, 20_000_000, 200_000
+from xclimb.formats import extxyz
+from xclimb.formats.vasp import xml
+from xclimb.ingest import read
+extxyz.MAX_LINE, xml.MAX_BYTES, xml.MAX_ELEMENTS = 2_000_000, 20_000_000, 200_000
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     read(sys.argv[1], "PBE")
@@ -82,7 +86,7 @@ def test_a_small_file_of_very_many_frames(tmp_path, monkeypatch):
 
 
 def test_the_order_and_values_of_an_honest_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(extxyz_stream, "_AT_ONCE", 300)
+    monkeypatch.setattr(extxyz, "_AT_ONCE", 300)
     many = []
     for n in range(7):
         atoms = bulk("Cu", cubic=True).repeat((1, 1, 1 + n % 2))
@@ -114,10 +118,10 @@ def test_tables_that_no_frame_needs_are_not_parsed(tmp_path, monkeypatch):
     tables += b"<array><r> & not XML </r></array></projected><eigenvalues><array/></eigenvalues>"
     energy = b'<energy><i name="e_fr_energy">-9.5'
     path.write_bytes(gzip.compress(text.replace(energy, tables + energy)))
-    monkeypatch.setattr(vasp_xml, "MAX_ELEMENTS", 200)
+    monkeypatch.setattr(xml, "MAX_ELEMENTS", 200)
     for block in (1_000_000, 100, 7):
-        monkeypatch.setattr(vasp_xml, "_BLOCK", block)
+        monkeypatch.setattr(xml, "_BLOCK", block)
         assert len(read(folder)) == 2
-    monkeypatch.setattr(vasp_xml, "MAX_ELEMENTS", 20)
+    monkeypatch.setattr(xml, "MAX_ELEMENTS", 20)
     with pytest.raises(DataError, match=r"vasprun.xml.gz has a part of more than 20 XML elements"):
         read(folder)

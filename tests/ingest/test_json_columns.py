@@ -8,9 +8,9 @@ import pytest
 from data.made import same
 from ingest.test_mp_json import matpes, nested, record
 from xclimb.data.frames import Frames
-from xclimb.ingest.json_columns import decode_columns
-from xclimb.ingest.json_records import decode_chunk
-from xclimb.ingest.json_spans import Chunk, find_records, record_depth
+from xclimb.formats.materials_project.columns import decode_columns
+from xclimb.formats.materials_project.records import decode_chunk
+from xclimb.formats.materials_project.spans import Chunk, find_records, record_depth
 
 
 def spoilt(site):

@@ -10,8 +10,9 @@ import pytest
 from ingest.test_mp_json import matpes, nested, record, write
 from xclimb.data.store import open_store
 from xclimb.errors import DataError
-from xclimb.ingest import ingest, json_spans
-from xclimb.ingest.json_spans import iter_chunks, record_depth
+from xclimb.formats.materials_project import spans as json_spans
+from xclimb.formats.materials_project.spans import iter_chunks, record_depth
+from xclimb.ingest import ingest
 
 N = 9
 

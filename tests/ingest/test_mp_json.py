@@ -8,8 +8,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from xclimb.errors import DataError, TheoryError
+from xclimb.formats.materials_project.spans import find_records, iter_chunks, record_depth
 from xclimb.ingest import ingest, read
-from xclimb.ingest.json_spans import find_records, iter_chunks, record_depth
 
 SKEW = [[4.0, 0.1, 0.0], [0.3, 4.2, 0.0], [0.0, -0.2, 5.0]]
 

@@ -12,7 +12,7 @@ import pytest
 from ingest.test_mp_json import nested, record, write
 from xclimb.data.store import open_store, read_manifest
 from xclimb.errors import DataError
-from xclimb.ingest import ingest
+from xclimb.ingest import Limits, ingest, retry
 from xclimb.ingest.tasks import run_task
 
 FILES = ["manifest.json", "systems-00000.arrow", "atoms-00000.arrow", "rejects.csv", "warnings.csv"]
@@ -66,6 +66,34 @@ def test_interrupted_anywhere_the_result_is_the_same(tmp_path, monkeypatch, stop
     assert summary.warned == {"duplicate": 6}
     assert content(tmp_path / "store") == content(tmp_path / "whole")
     assert not work.exists()
+
+
+def test_files_opened_after_the_last_checkpoint_do_not_count(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    frames = [record(2, uncorrected_total_energy=-9.0 - n) for n in range(3)]
+    for n, last in enumerate((frames[0], frames[1], frames[0])):  # only the last file opens warnings.csv
+        write(data / f"f{n}.json", nested(last, record(2, uncorrected_total_energy=-20.0 - n)))
+    with pytest.warns(UserWarning, match="frame id"):
+        ingest(data, tmp_path / "whole", "r2SCAN")
+    interrupt(monkeypatch, data, tmp_path / "store", stop_after=2)
+    work = tmp_path / ".store.unfinished"
+    assert not (work / "warnings.csv").exists()
+    for name in ("warnings.csv", "00001-energy.scratch", "00001-text.scratch"):
+        (work / name).write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="frame id"):
+        assert ingest(data, tmp_path / "store", "r2SCAN").resumed == 2
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+
+
+def test_names_that_a_spreadsheet_would_calculate_are_tried_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = [record(2, uncorrected_total_energy=-9.0), record(force=[[60.0, 0.0, 0.0]] * 2)]
+    write(Path("=1+1.json"), nested(*frames))
+    assert ingest("=1+1.json", "store", "r2SCAN", limits=Limits(force=50.0)).reasons == {"force too large": 1}
+    assert "'=1+1.json" in Path("store/rejects.csv").read_text()
+    again = retry("store/rejects.csv", limits=Limits(force=100.0))
+    assert (again.n_in, again.n_out, again.n_rejected) == (1, 1, 0)
 
 
 @pytest.mark.filterwarnings("ignore:.*frame id")
@@ -131,8 +159,6 @@ def test_append_and_retry(tmp_path):
     summary = ingest(data / "f1.json", store, "r2SCAN", append=True)
     assert (summary.n_out, summary.n_rejected) == (16, 2)
     assert [source["name"] for source in read_manifest(store)["provenance"]["sources"]] == ["f0.json", "f1.json"]
-    from xclimb.ingest import Limits, retry
-
     again = retry(store / "rejects.csv")
     assert (again.n_in, again.n_out, again.n_rejected) == (2, 0, 2)
     write(data / "f0.json", nested(*[record(2, uncorrected_total_energy=-9.0 - 0.1 * k) for k in range(9)]))

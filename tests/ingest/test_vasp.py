@@ -171,7 +171,7 @@ def test_other_cutoffs_and_potentials_mix_only_if_told_to(tmp_path):
 @real
 @pytest.mark.parametrize("name", ["no-magmoms", "with-magmoms"])
 def test_real_runs_agree_with_their_oszicar(name):
-    from xclimb.ingest.vasp_oszicar import read_oszicar
+    from xclimb.formats.vasp.oszicar import read_oszicar
 
     steps = read_oszicar(RUNS / name / "vasprun.xml.gz")
     frames = read(RUNS / name, steps="last")

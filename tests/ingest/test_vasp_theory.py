@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from xclimb.ingest.vasp_tags import outcar_theory, vasprun_theory
-from xclimb.ingest.vasp_theory import theory_of
+from xclimb.formats.vasp.tags import outcar_theory, vasprun_theory
+from xclimb.formats.vasp.theory import theory_of
 
 DATA = Path(os.environ.get("XCLIMB_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PAIRS = DATA / "real_pairs" / "atomate2_vasp"

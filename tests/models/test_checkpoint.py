@@ -97,13 +97,13 @@ def test_a_folder_of_something_else_is_not_touched(small, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("step", ["os.fsync", "xclimb.files.exchange"])
 def test_a_failed_save_leaves_the_old_one(small, saved, monkeypatch, step):
     def full(*_):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"os.{step}", full)
+        patch.setattr(step, full)
         with pytest.raises(OSError, match="disk full"):
             fresh(small, seed=5).save(saved)
     assert same(load(saved).predict(SALT), small.predict(SALT))
@@ -174,6 +174,10 @@ DAMAGE = {
     "a setting of the future": (
         lambda folder: rewrite_card(folder, network={"kind": "chgnet", "flux": 1}),
         "does not describe a potential",
+    ),
+    "sizes that no weights have": (
+        lambda folder: rewrite_card(folder, network={"kind": "chgnet", "width": 10**9}),
+        "width cannot be 1000000000 with",
     ),
     "no references": (lambda folder: rewrite_card(folder, references={}), "potential.json"),
     "no theory": (lambda folder: rewrite_card(folder, theory={"functionl": "PBE"}), "potential.json"),

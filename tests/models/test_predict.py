@@ -162,7 +162,7 @@ NAMED = {
     "unknown element": (spoiled(lambda atoms: atoms.set_atomic_numbers([11, 95])), "atomic number 95 is outside 1 to 94"),
     "no element": (spoiled(lambda atoms: atoms.set_atomic_numbers([0, 17])), "atomic number 0 is outside 1 to 94"),
     "NaN positions": (spoiled(_nan), "positions or cell are not finite"),
-    "overlapping atoms": (spoiled(_overlap), "two atoms are 0.017 Å apart, closer than 0.1 Å"),
+    "overlapping atoms": (spoiled(_overlap), r"two atoms \(Cl-Na\) are 0.017 Å apart"),
     "periodic without volume": (spoiled(_flat), "the cell is periodic but has no volume"),
 }
 

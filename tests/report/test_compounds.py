@@ -13,11 +13,11 @@ from analysis.planted import plant
 from analysis.test_stability import HIGH, LOW, frames_of
 from xclimb.analysis.shift import ShiftReport, shift
 from xclimb.data.theory import LevelOfTheory
-from xclimb.report.importance_figures import importance_figures, importance_told
+from xclimb.report.importance_figures import importance_figures, importance_notes
 from xclimb.report.shift_figures import angle_histogram, family_figure
 from xclimb.report.shift_files import csv_files
 from xclimb.report.shift_page import family_table, shift_page
-from xclimb.report.stability_figures import changed_table, stability_figures, stability_told
+from xclimb.report.stability_figures import changed_table, stability_caption, stability_figures
 
 
 @cache
@@ -55,7 +55,7 @@ def test_a_compound_that_changes_side_is_drawn_and_named():
 
 def test_real_pairs_without_all_end_points():
     plain = report().to_dict()
-    told = stability_told(plain)
+    told = stability_caption(plain)
     assert told.startswith("10 compounds of 9 chemical systems (all end points from the data)")
     assert changed_table(plain) is None
     assert "O (18 compounds)" in words(shift_page(plain))
@@ -70,15 +70,15 @@ def test_importance_is_drawn_with_and_without_corrections():
     drawn = importance_figures(plain)
     assert list(drawn) == ["importance_plain", "importance_corrected", "importance_check"]
     assert np.nansum(np.array(drawn["importance_plain"].data[1].z, dtype=float)) == pytest.approx(100.0)
-    told = " ".join(importance_told(plain))
+    told = " ".join(importance_notes(plain))
     assert "47 compounds; R² on compounds held out −" in told
     assert "44 compounds; 3 left out" in told
     assert "hardly anything: neither its importances" in told
     other = dict(plain, importance=dict(plain["importance"], corrected={"absent": "the low side is SCAN"}))
     assert list(importance_figures(other)) == ["importance_plain", "importance_check"]
-    assert "With MP2020 corrections: the low side is SCAN." in importance_told(other)
+    assert "With MP2020 corrections: the low side is SCAN." in importance_notes(other)
     better = dict(plain["importance"]["plain"], held_out_r2=0.8)
-    told = importance_told(dict(plain, importance=dict(plain["importance"], plain=better)))
+    told = importance_notes(dict(plain, importance=dict(plain["importance"], plain=better)))
     assert told[-1].startswith("The forest predicts hardly anything with MP2020 corrections:")
 
 

@@ -10,7 +10,8 @@ import pytest
 from report.browser import WIDTHS, needs_chromium, probe
 from report.synthetic import dump, metrics, write_run
 from report.test_report import words
-from xclimb.analysis.frame_errors import absolute_errors, paired_difference
+from xclimb.analysis.frame_errors import absolute_errors
+from xclimb.analysis.intervals import paired_difference
 from xclimb.analysis.metrics import compare_labels
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
@@ -18,7 +19,7 @@ from xclimb.errors import DataError
 from xclimb.references import AtomRef
 from xclimb.report import read_folder, write_report
 from xclimb.report.run_summary import changes
-from xclimb.training.run import plain
+from xclimb.training.run import to_builtin
 from xclimb.transfer.predictions import describe_predictions
 
 MATERIALS = 8
@@ -75,7 +76,7 @@ def add_sets(folder, *, test: bool, worse_forces: bool = False) -> dict:
         errors["test"]["after"]["forces_mae"] = 2.0 * errors["test"]["before"]["forces_mae"]
     dump(
         folder / "predictions.json",
-        plain(describe_predictions(before, after, AtomRef(np.zeros(119), np.ones(119, dtype=bool)), sets, 0)),
+        to_builtin(describe_predictions(before, after, AtomRef(np.zeros(119), np.ones(119, dtype=bool)), sets, 0)),
     )
     best = json.loads((folder / "run.json").read_text())["best_epoch"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -114,7 +115,7 @@ def test_errors_are_those_of_the_evaluation(run, page):
     assert f"energy {energy.before:.1f} to {energy.after:.1f} meV/atom ({100 * (energy.after / energy.before - 1):.0f}".replace(
         "(-", "(−"
     ) in words(page)
-    assert energy.ends[0] < energy.after - energy.before < energy.ends[1] < 0.0
+    assert energy.interval[0] < energy.after - energy.before < energy.interval[1] < 0.0
     assert energy.judged == "better"
 
 
@@ -204,7 +205,7 @@ def test_large_sets_are_sampled_with_a_seed(monkeypatch):
     monkeypatch.setattr("xclimb.transfer.predictions.MOST_COMPONENTS", 20)
     zero = AtomRef(np.zeros(119), np.ones(119, dtype=bool))
     one, again = (
-        plain(describe_predictions(Off(0.05, 1), Off(0.02, 2), zero, {"val": some_frames()}, 3))["val"] for _ in range(2)
+        to_builtin(describe_predictions(Off(0.05, 1), Off(0.02, 2), zero, {"val": some_frames()}, 3))["val"] for _ in range(2)
     )
     assert one == again
     assert one["n_frames"] == 24

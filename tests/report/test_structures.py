@@ -4,7 +4,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from analysis.planted import plant
-from xclimb.analysis.outlying import MOST_ATOMS, outlying_structures
+from xclimb.analysis.outliers import MOST_ATOMS, outlier_structures
 from xclimb.analysis.pairing import pair_frames
 from xclimb.report.structures import scene, scenes
 
@@ -69,7 +69,7 @@ def test_a_molecule_has_no_cell():
 def test_the_furthest_pairs_are_kept_and_large_cells_named():
     low, high = plant(np.random.default_rng(0), n_materials=30)
     left = np.random.default_rng(1).normal(size=len(low))
-    found = outlying_structures(pair_frames(low, high), left)
+    found = outlier_structures(pair_frames(low, high), left)
     order = np.argsort(-np.abs(left))
     assert [one["frame_id"] for one in found] == low.frame_id[order[:50]].tolist()
     assert found[0]["low"]["numbers"] == low.numbers[6 * order[0] : 6 * order[0] + 6].tolist()
@@ -82,13 +82,13 @@ def test_the_furthest_pairs_are_kept_and_large_cells_named():
         forces=np.zeros((size, 3)),
         magmoms=np.zeros(size),
     )
-    [named] = outlying_structures(pair_frames(big, big.replace(theory=high.theory)), np.ones(1))
+    [named] = outlier_structures(pair_frames(big, big.replace(theory=high.theory)), np.ones(1))
     assert (named["n_atoms"], named["low"], scenes([named])) == (size, None, [[]])
 
 
 def test_both_sides_of_a_relaxed_pair_are_kept():
     low, high = plant(np.random.default_rng(0), n_materials=4)
     pairs = pair_frames(low, high.replace(cells=1.05 * high.cells, positions=1.05 * high.positions))
-    first = outlying_structures(pairs, np.arange(len(low), dtype=float))[0]
+    first = outlier_structures(pairs, np.arange(len(low), dtype=float))[0]
     assert first["high"]["cell"][0] == pytest.approx(1.05 * first["low"]["cell"][0])
     assert len(scenes([first])[0]) == 2

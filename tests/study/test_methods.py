@@ -130,8 +130,10 @@ def test_summary_is_mean_and_deviation_over_seeds(folder):
 
 def test_finished_runs_are_not_repeated_and_unfinished_ones_are(folder, data, monkeypatch):
     ran = []
-    original = grid.run_cell
-    monkeypatch.setattr(grid, "run_cell", lambda cell, *rest, **more: ran.append(cell.name) or original(cell, *rest, **more))
+    original = grid.run_trial
+    monkeypatch.setattr(
+        grid, "run_trial", lambda trial, *rest, **more: ran.append(trial.name) or original(trial, *rest, **more)
+    )
     before = summary_table(folder)
     record, errors = (folder / "runs" / name for name in ("frozen-1/run.json", "residual-0/evaluation.json"))
     record.write_text(json.dumps(read_json(record) | {"state": "interrupted"}))  # and no state to go on from: from the start
@@ -146,8 +148,8 @@ def test_finished_runs_are_not_repeated_and_unfinished_ones_are(folder, data, mo
 def test_an_interrupted_cell_goes_on_in_the_middle(folder, data, tmp_path):
     _, high, ids = data
     sets = grid.Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
-    cell = grid.Cell("residual-0", TransferConfig(epochs=2, batch_size=8))
-    grid.run_grid([cell], sets, tmp_path / "calm")
+    trial = grid.Trial("residual-0", TransferConfig(epochs=2, batch_size=8))
+    grid.run_grid([trial], sets, tmp_path / "calm")
     epochs = []
 
     def press(name, line):
@@ -156,8 +158,8 @@ def test_an_interrupted_cell_goes_on_in_the_middle(folder, data, tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        grid.run_grid([cell], sets, tmp_path / "stopped", watch=press)
-    grid.run_grid([cell], sets, tmp_path / "stopped", watch=press)
+        grid.run_grid([trial], sets, tmp_path / "stopped", watch=press)
+    grid.run_grid([trial], sets, tmp_path / "stopped", watch=press)
     assert epochs == [0, 1, 2]  # no epoch twice
     for name in ("best", "last"):
         weights = [
@@ -178,9 +180,9 @@ def test_other_settings_are_refused(folder, data):
 def test_processes_give_the_same_numbers(folder, data, tmp_path):
     _, high, ids = data
     sets = grid.Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
-    cells = [grid.Cell(f"{name}-0", TransferConfig(method=name, epochs=1, batch_size=8)) for name in METHODS]
+    trials = [grid.Trial(f"{name}-0", TransferConfig(method=name, epochs=1, batch_size=8)) for name in METHODS]
     watched, done = [], []
-    grid.run_grid(cells, sets, tmp_path, workers=2, watch=lambda name, line: watched.append(name), done=done.append)
+    grid.run_grid(trials, sets, tmp_path, workers=2, watch=lambda name, line: watched.append(name), done=done.append)
     assert sorted(done) == ["frozen-0", "residual-0"]
     assert set(watched) <= set(done)
     for name in done:
@@ -221,10 +223,10 @@ def test_a_foreign_folder_is_not_touched(tmp_path, data):
 
 
 def test_references_lr_goes_to_the_method_that_has_it(data):
-    from xclimb.study.methods import _cells
+    from xclimb.study.methods import _trials
 
-    cells = _cells("chgnet-0.3.0", ("frozen", "trainable"), (0,), 1, {"references_lr": 0.1})
-    assert [cell.config.method.model_dump() for cell in cells] == [
+    trials = _trials("chgnet-0.3.0", ("frozen", "trainable"), (0,), 1, {"references_lr": 0.1})
+    assert [trial.config.method.model_dump() for trial in trials] == [
         {"name": "frozen"},
         {"name": "trainable", "references_lr": 0.1},
     ]

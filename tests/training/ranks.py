@@ -39,7 +39,7 @@ def gradients_and_weights(engine, devices: int, file: Path) -> None:
                 name: p.grad.numpy().copy() for name, p in trainer.trained.named_parameters() if p.grad is not None
             }
         trainer.close_epoch()
-    if engine.leads:
+    if engine.is_rank_zero:
         weights = {f"weight/{name}": value.numpy() for name, value in trainer.last_weights.items()}
         gradients = {f"gradient/{name}": value for name, value in first.items()}
         errors = [list(line[part].values()) for line in trainer.history[1:] for part in ("train", "val")]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from training.tiny import rock_salts
 from xclimb.config import TransferConfig
 from xclimb.graph import build_batch
-from xclimb.training.batches import BatchSource, ahead, over_budget, plan_batches, share
+from xclimb.training.batches import BatchSource, over_budget, plan_batches, prefetch, share
 from xclimb.units import GPA_PER_EV_A3
 
 
@@ -123,10 +123,10 @@ def test_items_are_made_ahead_in_order_and_errors_come_where_they_belong():
         made.append(item)
         return item * item
 
-    found = ahead(make, range(9), depth=2)
+    found = prefetch(make, range(9), depth=2)
     assert [next(found) for _ in range(5)] == [0, 1, 4, 9, 16]
     with pytest.raises(ValueError, match="five"):
         next(found)
-    found = ahead(make, iter(range(4)), depth=2)
+    found = prefetch(make, iter(range(4)), depth=2)
     assert next(found) == 0
     found.close()  # nothing hangs when the training ends early

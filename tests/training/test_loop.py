@@ -86,7 +86,7 @@ def test_steps_lower_the_loss():
         steps = steps_of(model, source, config, epoch)
     assert error_of(model, source, config).loss(config.loss) < before
     assert len(steps) == 3
-    assert all(step.taken for step in steps)
+    assert all(step.is_finite for step in steps)
 
 
 def test_derivatives_are_computed_only_where_wanted():
@@ -121,10 +121,10 @@ def test_a_step_that_is_not_finite_leaves_everything_as_it_was(label, optimizer)
     config = TransferConfig(optimizer=optimizer, schedule="constant")
     chosen = make_optimizer(config, [ParameterGroup(list(model.parameters()))])
     (sound,) = steps_of(model, source, config, plan=[np.array([0, 1])], optimizer=chosen)
-    assert sound.taken
+    assert sound.is_finite
     before = [value.clone() for value in (*model.parameters(), *_moments(chosen))]
     (broken,) = steps_of(model, source, config, plan=[np.array([2, 5])], optimizer=chosen)
-    assert not broken.taken
+    assert not broken.is_finite
     assert not torch.isfinite(broken.loss)
     assert torch.equal(broken.sums.table, torch.zeros_like(broken.sums.table))
     for now, then in zip((*model.parameters(), *_moments(chosen)), before, strict=True):

@@ -6,14 +6,14 @@ import pytest
 from training.tiny import rock_salts
 from xclimb.errors import CheckpointError, ConfigError
 from xclimb.files import write_json
-from xclimb.training.run import RunFolder, describe_data, plain, read_history, read_json, versions
+from xclimb.training.run import RunFolder, describe_data, read_history, read_json, to_builtin, versions
 
 
 def test_json_has_no_nan(tmp_path):
     value = {"a": np.float64("nan"), "b": np.array([1.0, np.inf]), "c": (np.int64(3), None, "x"), 4: np.bool_(True)}
-    assert plain(value) == {"a": None, "b": [1.0, None], "c": [3, None, "x"], "4": True}
+    assert to_builtin(value) == {"a": None, "b": [1.0, None], "c": [3, None, "x"], "4": True}
     write_json(tmp_path / "x.json", value)
-    assert read_json(tmp_path / "x.json") == plain(value)
+    assert read_json(tmp_path / "x.json") == to_builtin(value)
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 

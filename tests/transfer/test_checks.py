@@ -64,6 +64,10 @@ def test_settings_that_cannot_be_used(tmp_path, settings, kind, told):
     assert not (tmp_path / "x").exists()
 
 
+def test_equal_ids_of_other_structures_are_no_leak():
+    check_data(TRAIN, VAL.replace(frame_id=TRAIN.frame_id[: len(VAL)].copy()))
+
+
 def test_ids_that_were_only_counted_are_no_leak():
     theory = LevelOfTheory("r2SCAN")
     bare = [frames.replace(frame_id=None) for frames in (TRAIN, VAL)]

@@ -1,1 +1,1 @@
-"""What is compared: predictions with labels (``metrics``), functional with functional (``shift``)."""
+"""Comparison of predictions with labels (``metrics``) and of functional with functional (``shift``)."""

@@ -1,4 +1,4 @@
-"""Bulk modulus out of frames of one material at several volumes: what a difference of pressure means for volumes."""
+"""Bulk modulus out of frames of one material at several volumes: it turns a difference of pressure into one of volume."""
 
 import math
 

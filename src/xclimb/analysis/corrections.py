@@ -12,8 +12,8 @@ _MIXED = "GGA/GGA+U"  # +U where the Materials Project uses it
 _FAMILY = ("PBE", "PBE+U", _MIXED)
 
 
-def why_not(theory: LevelOfTheory) -> str | None:
-    """Why MP2020 corrections have no meaning for energies at a level of theory; None if they have."""
+def inapplicable_reason(theory: LevelOfTheory) -> str | None:
+    """Reason that MP2020 corrections have no meaning for energies at a level of theory; None if they have."""
     if theory.functional not in _FAMILY:
         named = theory.functional or "an unknown functional"
         return f"MP2020 corrections are made for GGA and GGA+U energies; the low side is {named}"
@@ -27,14 +27,14 @@ def why_not(theory: LevelOfTheory) -> str | None:
 def mp2020_corrections(frames: Frames) -> np.ndarray:
     """Correction of each frame, eV/atom ``[S]``; NaN where the scheme refuses it (a U value that is not the expected one).
 
-    Anions are told by guessed oxidation states, oxides from peroxides by distances (Wang et al., Sci. Rep. 11, 15496 (2021)).
+    Anions are recognised by guessed oxidation states, peroxides by distances (Wang et al., Sci. Rep. 11, 15496, 2021).
     ``"GGA/GGA+U"`` stands for +U where the Materials Project uses it. Pseudopotentials are not checked.
     """
     from pymatgen.analysis.compatibility import CompatibilityError, MaterialsProject2020Compatibility
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
     scheme = MaterialsProject2020Compatibility(check_potcar=False)
-    found = np.full(len(frames), np.nan)
+    result = np.full(len(frames), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about each composition whose oxidation states cannot be guessed
         for s, structure in enumerate(frames.to_pymatgen()):
@@ -42,10 +42,10 @@ def mp2020_corrections(frames: Frames) -> np.ndarray:
             parameters = {"run_type": "GGA+U" if hubbards else "GGA", "hubbards": hubbards, "software": "unknown"}
             entry = ComputedStructureEntry(structure, 0.0, parameters=parameters)
             try:
-                found[s] = sum(one.value for one in scheme.get_adjustments(entry)) / len(structure)
+                result[s] = sum(one.value for one in scheme.get_adjustments(entry)) / len(structure)
             except CompatibilityError:
                 continue
-    return found
+    return result
 
 
 def _hubbards(composition, theory: LevelOfTheory, expected: dict) -> dict[str, float]:

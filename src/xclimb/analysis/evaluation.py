@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from xclimb.analysis.frame_errors import absolute_errors, errors_by_element, errors_by_frame
 from xclimb.analysis.metrics import HasLabels, Metrics, compare_labels, predict_labels
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError
-from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
+from xclimb.units import MEV_PER_EV
 
 WORST = 20  # frames in the table of the worst
 TABLES = (".csv", ".parquet")
@@ -44,6 +45,11 @@ class FrameErrors:
         return compare_labels(self.predicted, self.labelled, self.notes)
 
     @cached_property
+    def errors(self) -> dict[str, np.ndarray]:
+        """Absolute errors by quantity; see :func:`xclimb.analysis.frame_errors.absolute_errors`."""
+        return absolute_errors(self.predicted, self.labelled)
+
+    @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """One entry a frame ``[S]``, NaN without a label.
 
@@ -51,19 +57,19 @@ class FrameErrors:
         component), ``stress_mae_GPa`` and ``magmom_mae_muB``, after ids, formula and size.
         """
         mine, given = self.predicted, self.labelled
-        forces = MEV_PER_EV * np.abs(mine.forces - given.forces)
-        stress = np.abs(ev_a3_to_gpa(mine.stress - given.stress)).reshape(len(given), -1)
-        magmoms = np.abs(np.abs(mine.magmoms) - np.abs(given.magmoms))
+        means = {name: values for name, (values, _) in errors_by_frame(self.errors, given).items()}
+        largest = np.full(len(given), np.nan)
+        np.fmax.at(largest, given.system, self.errors["forces"].max(axis=1, initial=0.0))
         columns = {"frame_id": given.frame_id, "material_id": given.material_id, "formula": given.formulas()}
         if "config_type" in given.extras:
             columns["config_type"] = given.extras["config_type"]
         return {name: np.asarray(values) for name, values in columns.items()} | {
             "n_atoms": given.n_atoms,
             "energy_error_meV_per_atom": MEV_PER_EV * (mine.energy - given.energy) / given.n_atoms,
-            "forces_mae_meV_per_A": _mean(forces.mean(axis=1), given.system, len(given)),
-            "forces_max_meV_per_A": _largest(forces.max(axis=1, initial=0.0), given.system, len(given)),
-            "stress_mae_GPa": stress.mean(axis=1),
-            "magmom_mae_muB": _mean(magmoms, given.system, len(given)),
+            "forces_mae_meV_per_A": means["forces"],
+            "forces_max_meV_per_A": largest,
+            "stress_mae_GPa": means["stress"],
+            "magmom_mae_muB": means["magmom"],
         }
 
     def rows(self, index: np.ndarray | None = None) -> Rows:
@@ -82,25 +88,17 @@ class FrameErrors:
 
     def by_element(self) -> Rows:
         """A row an element: energies of the frames that contain it, forces and moments of its atoms."""
-        mine, given = self.predicted, self.labelled
-        energy = np.abs(self.columns["energy_error_meV_per_atom"])
-        forces = MEV_PER_EV * np.abs(mine.forces - given.forces).mean(axis=1)
-        magmoms = np.abs(np.abs(mine.magmoms) - np.abs(given.magmoms))
-        rows = []
-        for z in given.elements.tolist():
-            atoms = np.flatnonzero(given.numbers == z)
-            frames = np.unique(given.system[atoms])
-            rows.append(
-                {
-                    "element": _symbol(z),
-                    "frames": len(frames),
-                    "atoms": len(atoms),
-                    "energy_mae_meV_per_atom": _finite_mean(energy[frames]),
-                    "forces_mae_meV_per_A": _finite_mean(forces[atoms]),
-                    "magmom_mae_muB": _finite_mean(magmoms[atoms]),
-                }
-            )
-        return rows
+        return [
+            {
+                "element": symbol,
+                "frames": int(row["frames"]),
+                "atoms": int(row["atoms"]),
+                "energy_mae_meV_per_atom": row["energy"],
+                "forces_mae_meV_per_A": row["forces"],
+                "magmom_mae_muB": row["magmom"],
+            }
+            for symbol, row in errors_by_element(self.errors, self.labelled).items()
+        ]
 
     def by_group(self, column: str = "config_type") -> dict[str, Metrics]:
         """Errors of the frames of each value of a further column; empty without the column, without groups of no label."""
@@ -185,27 +183,3 @@ def _write(rows: Rows, path: Path) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _symbol(z: int) -> str:
-    from ase.data import chemical_symbols
-
-    return chemical_symbols[z]
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _mean(atoms: np.ndarray, system: np.ndarray, size: int) -> np.ndarray:
-    """Mean over the atoms of each frame that have a value ``[S]``."""
-    known = np.isfinite(atoms)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.bincount(system[known], atoms[known], size) / np.bincount(system[known], minlength=size)
-
-
-def _largest(atoms: np.ndarray, system: np.ndarray, size: int) -> np.ndarray:
-    found = np.full(size, np.nan)
-    np.fmax.at(found, system, atoms)
-    return found

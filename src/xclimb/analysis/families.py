@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from xclimb.analysis.intervals import bootstrap, corrected_for_the_fit
-from xclimb.analysis.pair_sums import Sums, measure
+from xclimb.analysis.intervals import bootstrap, widen_for_fit
+from xclimb.analysis.paired_statistics import Sums, measure
 from xclimb.references.linear import Design
 from xclimb.references.table import element_symbols
 
@@ -61,12 +61,12 @@ def family_table(design: Design, sums: Sums, offset: float) -> list[dict]:
     Args:
         design: compositions of the pairs.
         sums: energy columns by pair ``[P]``.
-        offset: as in :func:`xclimb.analysis.pair_sums.measure`.
+        offset: as in :func:`xclimb.analysis.paired_statistics.measure`.
 
     Returns:
         ``{"family", "n_pairs", "n_materials", "mean", "std", "pearson_raw", "pearson_referenced", "left_over_mae",
         "held_out_mae", "scatter_mae", "intervals"}`` a family, in the units of the report; NaN where a family is too small.
-        ``intervals``: name -> ends at 95 %, by drawing the family's materials anew; empty below five materials.
+        ``intervals``: name -> 95 % interval, by drawing the family's materials anew; empty below five materials.
     """
     codes = family_codes(design.elements, design.fractions)
     of_pair = codes[design.row]
@@ -91,5 +91,5 @@ def _intervals(rows: np.ndarray, design: Design, sums: Sums, offset: float) -> d
     centre = measure({name: column.sum(keepdims=True) for name, column in own.items()}, offset)
     drawn = bootstrap(own, material, lambda totals: measure(totals, offset))
     share = len(rows) / len(design.row)  # of what the fit of all pairs took
-    found = corrected_for_the_fit(drawn, centre, int(material.max()) + 1, round(share * len(design.elements)))
-    return {name: list(ends) for name, ends in found.items() if name in _SHOWN}
+    result = widen_for_fit(drawn, centre, int(material.max()) + 1, round(share * len(design.elements)))
+    return {name: list(bounds) for name, bounds in result.items() if name in _SHOWN}

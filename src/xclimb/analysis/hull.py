@@ -53,7 +53,7 @@ def decomposition_energies(
         systems: as of :func:`chemical_systems`.
         chosen: the systems to calculate; compounds of others are NaN.
     """
-    found = np.full(len(fractions), np.nan)
+    result = np.full(len(fractions), np.nan)
     present = fractions > 0.0
     symbols = element_symbols()
     for s in chosen:
@@ -67,8 +67,8 @@ def decomposition_energies(
         with warnings.catch_warnings():  # pymatgen orders elements by electronegativity; noble gases have none
             warnings.filterwarnings("ignore", "No Pauling electronegativity", UserWarning)
             energies = _one_system(names, fractions[np.ix_(inside, columns)], formation[inside], np.flatnonzero(asked))
-        found[inside[asked]] = energies
-    return found
+        result[inside[asked]] = energies
+    return result
 
 
 def _one_system(names: list[str], fractions: np.ndarray, formation: np.ndarray, asked: np.ndarray) -> list[float]:

@@ -1,7 +1,7 @@
-"""Which elements decide how far two functionals are apart: a forest over compositions, checked by Shapley values.
+"""Importance of elements for the difference of two functionals: a forest over compositions, checked by Shapley values.
 
 Figure 1c-d of Huang et al., arXiv 2504.05565: importance of each element for the difference of formation energies, with and
-without the Materials Project's corrections. Where elemental end points are missing, references fitted to the difference stand
+without the Materials Project's corrections. Where elemental references are missing, references fitted to the difference stand
 for them.
 """
 
@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xclimb.analysis.corrections import NAME, mp2020_corrections, why_not
-from xclimb.analysis.end_points import EndPoints
-from xclimb.analysis.pair_sums import ranks
+from xclimb.analysis.corrections import NAME, inapplicable_reason, mp2020_corrections
+from xclimb.analysis.elemental_references import ElementalReferences
+from xclimb.analysis.paired_statistics import ranks
 from xclimb.analysis.pairing import Pairs
 from xclimb.analysis.stability import Compounds, compounds_of
 from xclimb.references.table import element_symbols
@@ -26,18 +26,18 @@ _EXPLAINED = 200  # held-out compounds whose predictions are shared out
 _DRAWS = 24
 
 
-def element_importance(pairs: Pairs, ends: EndPoints, seed: int = 0) -> dict:
-    """Importance of each element for the difference of formation energies between the two sides, high minus low.
+def element_importance(pairs: Pairs, elemental: ElementalReferences, seed: int = 0) -> dict:
+    """Importance of each element for the difference of formation energies between the two levels, high minus low.
 
     Args:
         pairs: the pairs; every compound counts once.
-        ends: energies of the elements. Where fewer than 30 compounds have all of theirs, least-squares references of the
+        elemental: energies of the elements. Where fewer than 30 compounds have all of theirs, least-squares references of the
             difference stand for them, and ``target`` says so.
         seed: of the forest and of what is drawn.
 
     Returns:
         ``{"target", "plain", "corrected"}``: what is explained; the result without corrections, and with them: a dictionary of
-        :func:`explain_difference`, or ``{"absent": reason}``. ``{"absent": reason}`` alone if nothing can be told.
+        :func:`explain_difference`, or ``{"absent": reason}``. ``{"absent": reason}`` alone if there are too few compounds.
     """
     try:
         import sklearn  # noqa: F401
@@ -46,13 +46,13 @@ def element_importance(pairs: Pairs, ends: EndPoints, seed: int = 0) -> dict:
     compounds = compounds_of(pairs)
     if len(compounds.first) < FEWEST:
         return {"absent": f"element importance needs {FEWEST} compounds; the pairs hold {len(compounds.first)}"}
-    whole = ~((compounds.fractions > 0.0) & ~ends.known[compounds.elements]).any(1)
-    by_ends = int(whole.sum()) >= FEWEST
-    rows = np.flatnonzero(whole) if by_ends else np.arange(len(whole))
+    whole = ~((compounds.fractions > 0.0) & ~elemental.known[compounds.elements]).any(1)
+    by_elements = int(whole.sum()) >= FEWEST
+    rows = np.flatnonzero(whole) if by_elements else np.arange(len(whole))
     rng = np.random.default_rng(seed)
     rows = rng.permutation(rows)[:MOST]
     corrections, reason = _corrections(pairs, compounds, rows)
-    step = ends.high - ends.low if by_ends else None
+    step = elemental.high - elemental.low if by_elements else None
     inside = NAME if pairs.low.theory.corrections else None
 
     def explained(wanted: str | None) -> dict:
@@ -64,24 +64,24 @@ def element_importance(pairs: Pairs, ends: EndPoints, seed: int = 0) -> dict:
             change = corrections if wanted else -corrections
         return _explained(compounds, rows, compounds.high[rows] - compounds.low[rows] - change, step, seed)
 
-    target = "difference of formation energies" if by_ends else "difference of energies after least-squares references"
+    target = "difference of formation energies" if by_elements else "difference of energies after least-squares references"
     return {"target": target, "plain": explained(None), "corrected": explained(NAME)}
 
 
 def _corrections(pairs: Pairs, compounds: Compounds, rows: np.ndarray) -> tuple[np.ndarray, str | None]:
     """MP2020 corrections of some compounds, eV/atom ``[n]``, or why there are none."""
-    reason = why_not(pairs.low.theory)
+    reason = inapplicable_reason(pairs.low.theory)
     asked = compounds.first[rows]
     if reason is None and not pairs.low.pbc[asked].all():
         reason = "MP2020 corrections are made for crystals; some frames are not periodic"
     if reason is not None:
         return np.zeros(0), reason
-    found = mp2020_corrections(pairs.low[asked])
-    if int(np.isfinite(found).sum()) < FEWEST:
-        refused = int(np.isnan(found).sum())
-        told = f"{refused} of {len(found)} compounds were refused, as the scheme expects other U values"
-        return np.zeros(0), f"element importance needs {FEWEST} compounds with MP2020 corrections; {told}"
-    return found, None
+    corrections = mp2020_corrections(pairs.low[asked])
+    if int(np.isfinite(corrections).sum()) < FEWEST:
+        refused = int(np.isnan(corrections).sum())
+        text = f"{refused} of {len(corrections)} compounds were refused, as the scheme expects other U values"
+        return np.zeros(0), f"element importance needs {FEWEST} compounds with MP2020 corrections; {text}"
+    return corrections, None
 
 
 def _explained(compounds: Compounds, rows: np.ndarray, difference: np.ndarray, step: np.ndarray | None, seed: int) -> dict:
@@ -91,8 +91,8 @@ def _explained(compounds: Compounds, rows: np.ndarray, difference: np.ndarray, s
     there = np.flatnonzero((fractions > 0.0).any(0))
     fractions, elements = fractions[:, there], compounds.elements[there]
     steps = np.linalg.lstsq(fractions, difference, rcond=None)[0] if step is None else step[elements]
-    found = explain_difference(elements, fractions, difference - fractions @ steps, seed)
-    return found | {"n_refused": int((~usable).sum())}
+    result = explain_difference(elements, fractions, difference - fractions @ steps, seed)
+    return result | {"n_refused": int((~usable).sum())}
 
 
 def explain_difference(elements: np.ndarray, fractions: np.ndarray, target: np.ndarray, seed: int = 0) -> dict:

@@ -1,4 +1,4 @@
-"""Which structure of one set is which of another when ids say nothing: pymatgen's StructureMatcher, formula by formula."""
+"""Matching of structures of two sets without common ids: pymatgen's StructureMatcher, formula by formula."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ class Matches:
     Args:
         low: rows of the first set ``[P]``.
         high: rows of the second set ``[P]``.
-        notes: how it was found, what was ambiguous, what was left over, a sentence each.
+        notes: the method, ambiguous and unmatched structures, a sentence each.
     """
 
     low: np.ndarray
@@ -28,7 +28,7 @@ class Matches:
 
 @dataclass
 class _Tally:
-    """What a matching has to tell."""
+    """Counts of a matching, for its notes."""
 
     comparisons: int = 0
     ambiguous: list[str] = field(default_factory=list)
@@ -53,14 +53,14 @@ def match_structures(
         progress: show a bar on the terminal.
     """
     rows_low, rows_high = rows_low[low.pbc[rows_low].all(1)], rows_high[high.pbc[rows_high].all(1)]
-    tally, found = _Tally(), []
+    tally, matches = _Tally(), []
     for formula, mine, theirs in tracked(_by_formula(low, high, rows_low, rows_high), "matching structures", progress):
         if tally.comparisons + len(mine) * len(theirs) > most:
             tally.skipped.append(formula)
             continue
         tally.comparisons += len(mine) * len(theirs)
-        found += _one_formula(low, high, mine, theirs, tally)
-    pairs = np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+        matches += _one_formula(low, high, mine, theirs, tally)
+    pairs = np.array(sorted(matches), dtype=np.int64).reshape(-1, 2)
     notes = _notes(tally, len(pairs), len(rows_low), len(rows_high))
     return Matches(pairs[:, 0], pairs[:, 1], tuple(notes))
 
@@ -75,7 +75,7 @@ def representatives(frames: Frames, rows: np.ndarray) -> np.ndarray:
 
 
 def _by_formula(low: Frames, high: Frames, rows_low: np.ndarray, rows_high: np.ndarray) -> list[tuple]:
-    """Formulas that both sides have, with their rows, few candidates first."""
+    """Formulas that both levels have, with their rows, few candidates first."""
     mine, theirs = low[rows_low].formulas(), high[rows_high].formulas()
     shared = np.intersect1d(mine, theirs)
     groups = [(str(name), rows_low[mine == name], rows_high[theirs == name]) for name in shared]

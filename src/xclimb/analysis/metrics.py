@@ -16,7 +16,7 @@ from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
 
 @runtime_checkable
 class HasLabels(Protocol):
-    """What an evaluation needs of a potential: its labels for frames, and their level of theory."""
+    """Protocol of a potential for an evaluation: labels for frames, and their level of theory."""
 
     theory: LevelOfTheory
 
@@ -43,7 +43,7 @@ class Metrics:
         n_forces: atoms whose forces were compared.
         n_stress: frames whose stress was compared.
         n_magmoms: atoms whose magnetic moment was compared.
-        notes: what a reader of these numbers should know, a sentence each.
+        notes: remarks on these numbers, a sentence each.
     """
 
     energy_mae: float
@@ -72,7 +72,7 @@ class Metrics:
         )
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON; NaN becomes null."""
+        """Dictionary for JSON; NaN becomes null."""
         fields = asdict(self) | {"notes": list(self.notes)}
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()
@@ -93,7 +93,7 @@ def evaluate(pot: HasLabels, frames: FramesLike, *, fit_references: bool = False
     Args:
         pot: the potential.
         frames: structures with labels, or a list of ASE atoms; missing ones (NaN) are left out, label by label.
-        fit_references: compare energies after elemental references are fitted to what the potential leaves over, those of each
+        fit_references: compare energies after elemental references are fitted to the residual of the potential, those of each
             frame to the other materials (leave one material out), so that no energy helps to predict itself.
 
     Raises:
@@ -109,14 +109,16 @@ def predict_labels(pot: HasLabels, frames: Frames, fit_references: bool = False)
     _require_labels(frames)
     notes = []
     if frames.theory.functional is None and pot.theory.functional is not None:
-        told = f"that of the potential is {pot.theory.functional}"
+        detail = f"that of the potential is {pot.theory.functional}"
         notes.append(
-            f"The functional of the labels is not known, {told}: name it with functional=... to be told how they differ."
+            f"The functional of the labels is not known, {detail}: name it with functional=... to be told how they differ."
         )
     elif differences := pot.theory.differences(frames.theory):
-        told = "; ".join(f"{name}: {mine or 'none'} against {theirs or 'none'}" for name, (mine, theirs) in differences.items())
+        detail = "; ".join(
+            f"{name}: {mine or 'none'} against {theirs or 'none'}" for name, (mine, theirs) in differences.items()
+        )
         contained = "errors of forces, stress and moments contain" if fit_references else "errors contain"
-        notes.append(f"The potential and the labels are at different levels of theory ({told}): {contained} that difference.")
+        notes.append(f"The potential and the labels are at different levels of theory ({detail}): {contained} that difference.")
     predicted = pot.label(frames)
     if fit_references:
         energy, note = _refitted(predicted, frames)
@@ -154,12 +156,12 @@ def _count(value: int, noun: str) -> str:
 def compare_labels(predicted: Frames, reference: Frames, notes: tuple[str, ...] = ()) -> Metrics:
     """Errors of one set of labels against another, over the labels that are finite in both.
 
-    A label without a prediction is left out and told in ``notes``.
+    A label without a prediction is left out and reported in ``notes``.
 
     Args:
         predicted: frames with predicted labels.
         reference: the same structures, in the same order, with the labels to compare with.
-        notes: sentences to put before those found here.
+        notes: sentences to put before those added here.
 
     Raises:
         DataError: if there are no frames, none has a label, or the structures are not the same.
@@ -173,18 +175,20 @@ def compare_labels(predicted: Frames, reference: Frames, notes: tuple[str, ...] 
         "stress": (ev_a3_to_gpa(predicted.stress), ev_a3_to_gpa(reference.stress)),
         "magmoms": (np.abs(predicted.magmoms), np.abs(reference.magmoms)),
     }
-    found: dict[str, Any] = {}
-    told = list(notes)
+    errors: dict[str, Any] = {}
+    messages = list(notes)
     for label, (value, truth) in pairs.items():
         name = "magmom" if label == "magmoms" else label
         labelled, compared = np.isfinite(truth), np.isfinite(truth) & np.isfinite(value)
         error = (value - truth)[compared]
-        found[f"{name}_mae"] = float(np.abs(error).mean()) if len(error) else math.nan
-        found[f"{name}_rmse"] = float(np.sqrt(np.mean(error**2))) if len(error) else math.nan
-        found[f"n_{label}"] = _rows(compared)
+        errors[f"{name}_mae"] = float(np.abs(error).mean()) if len(error) else math.nan
+        errors[f"{name}_rmse"] = float(np.sqrt(np.mean(error**2))) if len(error) else math.nan
+        errors[f"n_{label}"] = _rows(compared)
         if missing := _rows(labelled & ~compared):
-            told.append(f"{missing} of {_rows(labelled)} labelled rows of {label} have no finite prediction and are left out.")
-    return Metrics(**found, n_frames=len(reference), n_atoms=reference.total_atoms, notes=tuple(told))
+            messages.append(
+                f"{missing} of {_rows(labelled)} labelled rows of {label} have no finite prediction and are left out."
+            )
+    return Metrics(**errors, n_frames=len(reference), n_atoms=reference.total_atoms, notes=tuple(messages))
 
 
 def _rows(mask: np.ndarray) -> int:

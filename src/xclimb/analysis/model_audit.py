@@ -22,20 +22,20 @@ from xclimb.references.linear import design_of, fit_fractions
 from xclimb.references.table import unknown_values
 
 _FITTED = 20_000  # frames that elemental references are fitted to
-_CANDIDATES, _FAR = 64, 6.0  # frames looked at as outliers, at most; robust deviations from the references
+_CANDIDATES, _FAR = 64, 6.0  # frames checked as outliers, at most; robust deviations from the references
 _OUT = 12.0  # robust deviations from what the potential says
 _MAD_TO_SIGMA = 1.4826
 
 
 @dataclass
 class ModelAudit:
-    """Compare the labels of a seeded sample with what a potential predicts; a look for :func:`xclimb.ingest.ingest`.
+    """Comparison of the labels of a seeded sample with predictions of a potential, for :func:`xclimb.ingest.ingest`.
 
     Data at another functional than the potential's pass: forces and stress hardly differ, and energies are compared after
     elemental references are fitted.
 
     Args:
-        potential: a name, a folder, or a potential; loaded when there is enough to look at.
+        potential: a name, a folder, or a potential; loaded when there is enough to check.
         frames: size of the sample.
         atoms: the sample ends at this many atoms in each group of frames.
         seed: of the sample.
@@ -53,44 +53,46 @@ class ModelAudit:
         groups = [group for group in groups if len(group.rows)]
         if not groups or not (wanted or zeros or checks["outlier"] != "off"):
             return Findings()
-        take = _taker(parts)
-        found = Findings()
+        take = _frame_getter(parts)
+        findings = Findings()
         sampled = [self._sample(take, group, len(groups)) for group in groups]
         potential = load(self.potential)
         for group, rows in zip(groups, sampled, strict=True):
             if wanted and len(rows) and not states_units(group.kind):
-                self._units(found, group, take(rows), potential, wanted)
+                self._units(findings, group, take(rows), potential, wanted)
             for label, of_all in zeros.items():
                 own = np.intersect1d(of_all, group.rows, assume_unique=True)
-                if len(own) and (told := doubt(label, own, take, potential, self.seed)):
-                    found.zeros.append(ZeroLabel(label, own, told))
-        if checks["outlier"] != "off" and not any(one.label == "energy" for one in found.units):
-            found.outliers.update(self._outliers(parts, take, np.concatenate(sampled), potential, limits))
-        return found
+                if len(own) and (evidence := doubt(label, own, take, potential, self.seed)):
+                    findings.zeros.append(ZeroLabel(label, own, evidence))
+        if checks["outlier"] != "off" and not any(one.label == "energy" for one in findings.units):
+            findings.outliers.update(self._outliers(parts, take, np.concatenate(sampled), potential, limits))
+        return findings
 
-    def _units(self, found: Findings, group: Group, frames: Frames, potential: Potential, wanted: list[str]) -> None:
+    def _units(self, findings: Findings, group: Group, frames: Frames, potential: Potential, wanted: list[str]) -> None:
         predicted, interaction = _predict(potential, frames)
         for one in suspects(frames, predicted, interaction, potential.name):
             if one.label in wanted:
-                found.units.append(WrongUnit(group, one.label, one.factor, one.per_atom, one.told))
+                findings.units.append(WrongUnit(group, one.label, one.factor, one.per_atom, one.evidence))
         if "energy" in wanted and (sentence := undecided(frames, predicted, interaction, potential.name)):
-            found.doubts.append((group, sentence))
+            findings.doubts.append((group, sentence))
 
     def _sample(self, take: "Take", group: Group, n_groups: int) -> np.ndarray:
-        """Rows of a group in a seeded order, as many as there is room for, ascending."""
+        """Rows of a group in a seeded order, as many as fit, ascending."""
         rng = np.random.default_rng([self.seed, len(group.rows)])
         most = max(self.frames // n_groups, 4 * ENOUGH)
         rows = np.sort(rng.permutation(group.rows)[: 4 * most])
         frames = take(rows)
         order = rng.permutation(len(rows))
         fits = _known(frames)[order] & _labelled(frames)[order]
-        room = np.cumsum(np.where(fits, frames.n_atoms[order], 0)) <= max(self.atoms // n_groups, frames.n_atoms.min(initial=0))
-        return np.sort(rows[order[fits & room][:most]])
+        affordable = np.cumsum(np.where(fits, frames.n_atoms[order], 0)) <= max(
+            self.atoms // n_groups, frames.n_atoms.min(initial=0)
+        )
+        return np.sort(rows[order[fits & affordable][:most]])
 
     def _outliers(
         self, parts: Sequence[Frames], take: "Take", sample: np.ndarray, potential: Potential, limits: Limits
     ) -> dict[int, str]:
-        """Frames whose energy is far from all others by composition, and from what the potential says."""
+        """Frames whose energy is far from all others by composition, and from the prediction."""
         rows = np.union1d(sample, self._candidates(parts, take))
         frames = take(rows)
         usable = _known(frames) & np.isfinite(frames.energy)
@@ -101,13 +103,13 @@ class ModelAudit:
         left = fit_fractions(design_of(frames), (frames.energy - interaction) / frames.n_atoms, robust=True).residuals
         bound = max(limits.outlier, _OUT * _spread(left))
         return {
-            int(rows[s]): f"{left[s]:+.3g} eV/atom from what {potential.name} says once elemental references are fitted, "
-            f"{bound:.2g} at most expected"
+            int(rows[s]): f"{abs(left[s]):.3g} eV/atom {'above' if left[s] > 0 else 'below'} what {potential.name} says once "
+            f"elemental references are fitted, {bound:.2g} at most expected"
             for s in np.flatnonzero(np.abs(left) > bound)
         }
 
     def _candidates(self, parts: Sequence[Frames], take: "Take") -> np.ndarray:
-        """The frames furthest from elemental references that were fitted to (a sample of) all, as far as there is room."""
+        """The frames furthest from elemental references that were fitted to (a sample of) all, as many as fit."""
         total = sum(map(len, parts))
         chosen = np.sort(np.random.default_rng(self.seed).permutation(total)[:_FITTED])
         frames = take(chosen)
@@ -118,11 +120,11 @@ class ModelAudit:
         fit = fit_fractions(design_of(some), some.energy_per_atom, robust=True)
         values = unknown_values()
         values[fit.elements] = fit.values
-        left = np.concatenate([_left(part, values) for part in parts])  # NaN without an energy, or a reference
+        left = np.concatenate([_residuals(part, values) for part in parts])  # NaN without an energy, or a reference
         size = np.nan_to_num(np.abs(left) / max(_spread(fit.residuals), 1e-6))
         worst = np.argsort(-size, kind="stable")[:_CANDIDATES]
-        room = np.cumsum(np.concatenate([part.n_atoms for part in parts])[worst]) <= self.atoms
-        return worst[(size[worst] > _FAR) & room]
+        affordable = np.cumsum(np.concatenate([part.n_atoms for part in parts])[worst]) <= self.atoms
+        return worst[(size[worst] > _FAR) & affordable]
 
 
 Take = Callable[[np.ndarray], Frames]
@@ -139,7 +141,7 @@ def _zeros(parts: Sequence[Frames], labels: Sequence[str]) -> dict[str, np.ndarr
     return {label: some for label, some in rows.items() if len(some)}
 
 
-def _taker(parts: Sequence[Frames]) -> Take:
+def _frame_getter(parts: Sequence[Frames]) -> Take:
     """A function that gives frames by their numbers in all parts in a row, ascending."""
     starts = np.cumsum([0, *map(len, parts)])
 
@@ -171,8 +173,8 @@ def _predict(potential: Potential, frames: Frames) -> tuple[Frames, np.ndarray]:
     return predicted, predicted.energy - potential.references.energy(frames)
 
 
-def _left(part: Frames, values: np.ndarray) -> np.ndarray:
-    """What elemental references leave of the energies per atom ``[S]``."""
+def _residuals(part: Frames, values: np.ndarray) -> np.ndarray:
+    """Residuals of the energies per atom after elemental references ``[S]``."""
     return (part.energy - np.bincount(part.system, values[part.numbers], len(part))) / part.n_atoms
 
 

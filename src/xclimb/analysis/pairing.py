@@ -1,4 +1,4 @@
-"""Which frame of one set belongs to which frame of another, and whether the two are the same structure."""
+""":class:`Pairs`: frames of two sets matched one to one, with a test whether the two are the same structure."""
 
 import math
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ _SAME_WITHIN = 1e-2  # Å: files round positions; relaxations move atoms by more
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Two sets, row by row the two sides of a pair.
+    """Two sets of equal length; equal rows are a pair.
 
     Args:
         low: frames of the first set ``[P]``.
         high: frames of the second set ``[P]``.
         by: ``"frame_id"``, ``"material_id"`` or ``"structure"``.
-        same_structure: whether both sides have the same cell and positions, so that forces and stress can be compared ``[P]``.
+        same_structure: whether both levels have the same cell and positions, so that forces and stress can be compared ``[P]``.
         notes: what was left out, a sentence each.
     """
 
@@ -37,9 +37,9 @@ class Pairs:
 
 
 def pair_frames(low: Frames, high: Frames, by: str | None = None, progress: bool = False) -> Pairs:
-    """Pair frames with energies by ``frame_id``, materials by ``material_id``, or structures by what they are.
+    """Pair frames with energies by ``frame_id``, materials by ``material_id``, or structures by their geometry.
 
-    By material, the frame with the lowest energy per atom stands for it on each side.
+    By material, the frame with the lowest energy per atom stands for it on each level.
 
     Args:
         low: the first set.
@@ -75,7 +75,7 @@ def pair_frames(low: Frames, high: Frames, by: str | None = None, progress: bool
 
 
 def _chosen(low: Frames, high: Frames, rows_low: np.ndarray, rows_high: np.ndarray) -> str:
-    """How to pair where nobody says."""
+    """Choose the way of pairing where none is given."""
     if len(_common(low.frame_id[rows_low], high.frame_id[rows_high])[0]):
         return "frame_id"
     at_low, _ = _common(low.material_id[rows_low], high.material_id[rows_high])
@@ -87,14 +87,14 @@ def _chosen(low: Frames, high: Frames, rows_low: np.ndarray, rows_high: np.ndarr
 
 
 def _by_structure(low: Frames, high: Frames, rows_low: np.ndarray, rows_high: np.ndarray, progress: bool) -> Pairs:
-    found = match_structures(low, high, representatives(low, rows_low), representatives(high, rows_high), progress=progress)
-    if not len(found.low):
+    matches = match_structures(low, high, representatives(low, rows_low), representatives(high, rows_high), progress=progress)
+    if not len(matches.low):
         raise DataError(
             f"no structure of the first set ({len(low)} frames) matches one of the second ({len(high)}): "
             "give both sets the same frame_id or material_id, and energies"
         )
-    left, right = low[found.low], high[found.high]
-    return Pairs(left, right, "structure", same_structure(left, right), found.notes)
+    left, right = low[matches.low], high[matches.high]
+    return Pairs(left, right, "structure", same_structure(left, right), matches.notes)
 
 
 def _with_energy(frames: Frames) -> np.ndarray:
@@ -103,7 +103,7 @@ def _with_energy(frames: Frames) -> np.ndarray:
 
 
 def _common(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the ids that both sides have, the first of each, in the order of the left side."""
+    """Places of the ids that both levels have, the first of each, in the order of the first set."""
     _, at_left, at_right = np.intersect1d(left, right, return_indices=True)
     order = np.argsort(at_left)
     return at_left[order], at_right[order]
@@ -122,7 +122,7 @@ def _most_stable(frames: Frames, rows: np.ndarray) -> np.ndarray:
 
 
 def _same_composition(left: Frames, right: Frames) -> np.ndarray:
-    """Whether both sides of each pair have the same composition fractions ``[P]``."""
+    """Whether both levels of each pair have the same composition fractions ``[P]``."""
     if np.array_equal(left.offsets, right.offsets) and np.array_equal(left.numbers, right.numbers):
         return np.ones(len(left), dtype=bool)
     alike = [_fractions_agree(left[rows], right[rows]) for rows in blocks(len(left))]
@@ -135,7 +135,7 @@ def _fractions_agree(left: Frames, right: Frames) -> np.ndarray:
 
 
 def same_structure(left: Frames, right: Frames) -> np.ndarray:
-    """Whether both sides of each pair have the same atoms in the same places, up to lattice translations ``[P]``."""
+    """Whether both levels of each pair have the same atoms in the same places, up to lattice translations ``[P]``."""
     same = (left.n_atoms == right.n_atoms) & (np.abs(left.cells - right.cells).max(axis=(1, 2), initial=0.0) < _SAME_WITHIN)
     for rows in blocks(len(left)):
         chosen = rows.start + np.flatnonzero(same[rows])

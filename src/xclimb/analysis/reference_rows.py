@@ -17,7 +17,7 @@ class Source:
     Args:
         name: as the user named it.
         references: its table.
-        predicted: whether the low side are its predictions, so that the shift corrects its table.
+        predicted: whether the low level are its predictions, so that the shift corrects its table.
     """
 
     name: str
@@ -28,17 +28,17 @@ class Source:
 def reference_rows(
     design: Design, shift: FractionFit, energies: tuple[np.ndarray, np.ndarray], source: Source | None = None
 ) -> dict:
-    """What references a transfer would start from, beside what it replaces.
+    """References that a transfer would start from, beside those that it replaces.
 
     Args:
         design: compositions of the pairs.
         shift: the per-element fit of the shift.
         energies: low and high, eV/atom ``[P]`` each.
-        source: a potential; without one the references fitted to the low side stand in its place.
+        source: a potential; without one the references fitted to the low level stand in its place.
 
     Returns:
-        ``kind``: ``"residual"`` where the low side are the source's predictions (its table plus the shift), else ``"raw"``
-        (the high energies alone); ``source``: its name, empty for the fit to the low side; ``elements``: symbol ->
+        ``kind``: ``"residual"`` where the low level are the source's predictions (its table plus the shift), else ``"raw"``
+        (the high energies alone); ``source``: its name, empty for the fit to the low level; ``elements``: symbol ->
         ``{"fitted", "std", "source", "difference"}``, eV; std is inf where undetermined, the last two are NaN where the source
         has no value.
     """
@@ -58,8 +58,8 @@ def reference_rows(
     return {"kind": kind, "source": source.name if source else "", "elements": rows}
 
 
-def from_plain(rows: dict, undetermined: set[str]) -> dict:
-    """The rows as they were before JSON made null of what is not finite."""
+def from_builtin(rows: dict, undetermined: set[str]) -> dict:
+    """Rows read from JSON, with null turned back into the numbers that are not finite."""
     if not rows:
         return {}
     blank = {symbol: math.inf if symbol in undetermined else math.nan for symbol in rows["elements"]}

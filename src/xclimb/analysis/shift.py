@@ -1,7 +1,7 @@
 """Functional against functional: how two levels of theory differ on the same structures.
 
 The shift of an energy is high minus low, per atom. Most of it is a sum over the atoms' elements (Huang et al., arXiv
-2504.05565, figure 2); what is left over once that is removed is what a transferred potential has to learn.
+2504.05565, figure 2); the residual once that is removed is what a transferred potential has to learn.
 """
 
 import math
@@ -12,18 +12,18 @@ import numpy as np
 
 from xclimb.analysis.advice import give_advice
 from xclimb.analysis.bulk import bulk_modulus
-from xclimb.analysis.depth import held_out_errors, z_trend
-from xclimb.analysis.end_points import Ends, find_end_points
+from xclimb.analysis.cross_validation import held_out_errors, z_trend
+from xclimb.analysis.elemental_references import ElementalEnergies, resolve_elemental_references
 from xclimb.analysis.families import family_table
 from xclimb.analysis.importance import element_importance
-from xclimb.analysis.intervals import bootstrap, corrected_for_the_fit
-from xclimb.analysis.label_sums import label_sums, measure_labels
-from xclimb.analysis.outlying import outlying_structures
-from xclimb.analysis.pair_sums import Sums, energy_sums, measure
+from xclimb.analysis.intervals import bootstrap, widen_for_fit
+from xclimb.analysis.label_statistics import label_statistics, measure_labels
+from xclimb.analysis.labelled_pair import LabellingPotential, label_pair
+from xclimb.analysis.outliers import outlier_structures
+from xclimb.analysis.paired_statistics import Sums, energy_statistics, measure
 from xclimb.analysis.pairing import Pairs, pair_frames
 from xclimb.analysis.reference_rows import Source, reference_rows
 from xclimb.analysis.shift_report import ShiftReport
-from xclimb.analysis.sides import CanLabel, two_sides
 from xclimb.analysis.stability import stability_of_pairs
 from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import Frames
@@ -33,33 +33,33 @@ from xclimb.references.linear import Design, FractionFit, design_of, fit_fractio
 from xclimb.references.table import element_symbols
 from xclimb.units import MEV_PER_EV
 
-__all__ = ["CanLabel", "ShiftReport", "shift"]
+__all__ = ["LabellingPotential", "ShiftReport", "shift"]
 
 _N_OUTLIERS = 10
 _NAN = math.nan
 
 
 def shift(
-    low: FramesLike | CanLabel,
+    low: FramesLike | LabellingPotential,
     high: FramesLike,
     by: str | None = None,
-    source: CanLabel | None = None,
-    ends_low: Ends = None,
-    ends_high: Ends = None,
+    source: LabellingPotential | None = None,
+    ends_low: ElementalEnergies = None,
+    ends_high: ElementalEnergies = None,
     progress: bool = False,
 ) -> ShiftReport:
     """Measure how the labels of two functionals differ.
 
     Args:
         low: frames of the lower functional (the one a potential was trained on), or a potential of it: its predictions for
-            ``high`` are then the low side.
+            ``high`` are then the low level.
         high: frames of the higher functional.
         by: pair by ``"frame"``, ``"material"`` or ``"structure"``; by default frame ids if any agree, else material ids, else
             structures (:func:`xclimb.analysis.pairing.pair_frames`). By material, the frame of lowest energy stands for it on
-            each side.
+            each level.
         source: a potential whose elemental references are set beside the fitted ones; ``low`` itself if that is one.
-        ends_low: elemental end points of formation energies, as in :func:`xclimb.stability`.
-        ends_high: those of the high side.
+        ends_low: elemental references of formation energies, as in :func:`xclimb.stability`.
+        ends_high: those of the high level.
         progress: show a bar while structures are matched.
 
     Forces and stress are compared for pairs of the same structure only.
@@ -67,27 +67,27 @@ def shift(
     Raises:
         DataError: if nothing pairs.
         TheoryError: if both sets are stated to be at the same level of theory.
-        ConfigError: on another ``by``, or end points that are none.
+        ConfigError: on another ``by``, or elemental references that are none.
     """
-    low, high = low if isinstance(low, CanLabel) else labelled_frames(low, "low"), labelled_frames(high, "high")
+    low, high = low if isinstance(low, LabellingPotential) else labelled_frames(low, "low"), labelled_frames(high, "high")
     beside = None if source is None else Source(_name_of(source), source.references)
     if low.theory.functional is not None and not low.theory.differences(high.theory):
         raise TheoryError(f"both sets are at {low.theory}: a shift needs two levels; state the other with functional=...")
-    sides = two_sides(low, high)
-    pairs = pair_frames(sides.low, sides.high, by, progress)
-    pairs = replace(pairs, notes=(*sides.notes, *pairs.notes))
+    labelled = label_pair(low, high)
+    pairs = pair_frames(labelled.low, labelled.high, by, progress)
+    pairs = replace(pairs, notes=(*labelled.notes, *pairs.notes))
     potential = None if isinstance(low, Frames) else low
-    ends = find_end_points(sides.low, sides.high, ends_low, ends_high, potential)
+    elemental = resolve_elemental_references(labelled.low, labelled.high, ends_low, ends_high, potential)
     network = None
     if potential is not None:
         network = (pairs.low.energy - potential.references.energy(pairs.low)) / pairs.low.n_atoms
         beside = beside or Source(_name_of(potential), potential.references, predicted=True)
     report = measure_pairs(pairs, network, beside)
-    report = replace(report, stability=stability_of_pairs(pairs, ends), importance=element_importance(pairs, ends))
+    report = replace(report, stability=stability_of_pairs(pairs, elemental), importance=element_importance(pairs, elemental))
     return replace(report, advice=give_advice(report))
 
 
-def _name_of(potential: CanLabel) -> str:
+def _name_of(potential: LabellingPotential) -> str:
     return getattr(potential, "name", "the potential")
 
 
@@ -96,16 +96,16 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
 
     Args:
         pairs: the pairs.
-        network: a potential's energies without references, eV/atom ``[P]``, if the low side is one.
+        network: a potential's energies without references, eV/atom ``[P]``, if the low level is one.
         source: whose references stand beside the fitted ones.
     """
     x, y = pairs.low.energy_per_atom, pairs.high.energy_per_atom
     design = design_of(pairs.low)
     fit = fit_fractions(design, y - x)
     inner = least_squares(design, x)[1], least_squares(design, y)[1]
-    sums = energy_sums(x, y, inner, fit)
+    sums = energy_statistics(x, y, inner, fit)
     offset = float(y.mean() - x.mean())
-    labels, angles = label_sums(pairs)
+    labels, angles = label_statistics(pairs)
     totals = {name: column.sum(keepdims=True) for name, column in (sums | labels).items()}
     formula = pairs.low.formulas()
     bulk, n_bulk = bulk_modulus(pairs.high)
@@ -126,7 +126,7 @@ def measure_pairs(pairs: Pairs, network: np.ndarray | None = None, source: Sourc
         reference_depth=_depth(design, fit, x, y, network),
         reference_rows=reference_rows(design, fit, (x, y), source),
         outliers=_outliers(fit.residuals, pairs.low.frame_id, formula),
-        structures=outlying_structures(pairs, fit.residuals),
+        structures=outlier_structures(pairs, fit.residuals),
         notes=(*pairs.notes, *_notes(pairs, design, fit)),
         frame_id=pairs.low.frame_id,
         material_id=pairs.low.material_id,
@@ -147,16 +147,16 @@ def _scalars(totals: Sums, offset: float) -> dict[str, Any]:
 def _per_element(fit: FractionFit, design: Design, pairs: Pairs) -> dict:
     symbols = element_symbols()
     names = [symbols[z] for z in fit.elements]
-    found = influence(design, fit)
+    leverage = influence(design, fit)
     _, first = np.unique(pairs.low.material_id, return_index=True)
-    owners = pairs.low.material_id[first][found.largest_material]
+    owners = pairs.low.material_id[first][leverage.largest_material]
     columns = zip(
-        design.materials_with(), design.frames_with(), found.effective, found.largest_share, owners.tolist(), strict=True
+        design.materials_with(), design.frames_with(), leverage.effective, leverage.largest_share, owners.tolist(), strict=True
     )
     return {
         "elements": dict(zip(names, fit.values.tolist(), strict=True)),
         "element_std": dict(zip(names, fit.stds.tolist(), strict=True)),
-        "element_intervals": dict(zip(names, zip(found.low.tolist(), found.high.tolist(), strict=True), strict=True)),
+        "element_intervals": dict(zip(names, zip(leverage.low.tolist(), leverage.high.tolist(), strict=True), strict=True)),
         "element_data": {
             name: {
                 "materials": int(materials),
@@ -172,7 +172,7 @@ def _per_element(fit: FractionFit, design: Design, pairs: Pairs) -> dict:
 
 
 def _counted(labels: Sums) -> dict[str, Any]:
-    """How many pairs, and atoms, carry what on both sides."""
+    """Count the pairs, and atoms, that carry each label at both levels."""
     frames = {f"n_{name}": int((labels[f"{name}.n"] > 0).sum()) for name in ("forces", "stress")}
     return frames | {"n_magmoms": int(labels["magmom.n"].sum())}
 
@@ -184,9 +184,9 @@ def _intervals(sums: Sums, labels: Sums, design: Design, offset: float) -> dict[
     def numbers(totals: Sums) -> Sums:
         return measure(totals, offset) | measure_labels(totals | blank)
 
-    found = bootstrap(sums | present, design.material[design.row], numbers)
+    drawn = bootstrap(sums | present, design.material[design.row], numbers)
     centre = measure({name: column.sum(keepdims=True) for name, column in sums.items()}, offset)
-    return corrected_for_the_fit(found, centre, design.n_materials, len(design.elements))
+    return widen_for_fit(drawn, centre, design.n_materials, len(design.elements))
 
 
 def _depth(design: Design, fit: FractionFit, x: np.ndarray, y: np.ndarray, network: np.ndarray | None) -> dict:

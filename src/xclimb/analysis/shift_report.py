@@ -1,12 +1,12 @@
-"""What :func:`xclimb.analysis.shift.shift` finds, as one record: numbers, arrays, JSON, plain lines."""
+""":class:`ShiftReport`: the result of :func:`xclimb.analysis.shift.shift`, with JSON and a summary in text."""
 
 import math
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from xclimb.analysis.plain import plain, with_nan
-from xclimb.analysis.reference_rows import from_plain
+from xclimb.analysis.reference_rows import from_builtin
+from xclimb.analysis.serialisation import to_builtin, with_nan
 from xclimb.data.theory import LevelOfTheory
 
 _NAN = math.nan
@@ -14,7 +14,7 @@ _NAN = math.nan
 
 @dataclass(frozen=True, eq=False)
 class ShiftReport:
-    """How two functionals differ on paired frames; every difference is high minus low. NaN where there are no labels.
+    """Differences of two functionals on paired frames, high minus low. NaN where there are no labels.
 
     Args:
         theory_low: level of theory of the first set.
@@ -28,13 +28,13 @@ class ShiftReport:
         element_std: its standard deviation, eV (one error a material); inf where undetermined.
         undetermined: groups of elements that occur only in fixed proportions.
         pearson_raw: correlation of the energies per atom.
-        pearson_referenced: the same after a least-squares fit per element is removed on each side.
+        pearson_referenced: the same after a least-squares fit per element is removed on each level.
         spearman_raw: rank correlation of the energies per atom.
         spearman_referenced: rank correlation after the per-element fits.
         left_over_mae: mean absolute shift left by its per-element fit, meV/atom.
         left_over_rmse: root mean square of the same, meV/atom.
-        held_out_mae: mean absolute left-over of frames whose material was left out of the fit, meV/atom.
-        scatter_mae: the left-over corrected for what the fit takes away from its own data (residuals of materials over
+        held_out_mae: mean absolute residual of frames whose material was left out of the fit, meV/atom.
+        scatter_mae: the residual corrected for what the fit takes away from its own data (residuals of materials over
             sqrt(1 - leverage)), meV/atom: the estimate of what references leave of any material of this kind; its interval is
             also that of ``left_over_mae``, which lies below it where there are few materials.
         scatter_rmse: root mean square of the same, meV/atom.
@@ -43,7 +43,7 @@ class ShiftReport:
         volume_mae: mean absolute relative change of the volume per atom.
         volume_pearson: correlation of the volumes per atom.
         volume_spearman: their rank correlation.
-        n_forces: pairs of the same structure with forces on both sides.
+        n_forces: pairs of the same structure with forces on both levels.
         forces_low: mean absolute force component of the first set, eV/Å (what papers quote as mean |F|).
         forces_high: the same of the second set, eV/Å.
         forces_mae: mean absolute difference of force components, eV/Å.
@@ -57,34 +57,35 @@ class ShiftReport:
         force_angles: atoms with such an angle in steps of 5 degrees ``[36]``.
         force_norm_pearson: correlation of the lengths of the force vectors.
         force_norm_spearman: their rank correlation.
-        n_stress: pairs of the same structure with stress on both sides.
+        n_stress: pairs of the same structure with stress on both levels.
         stress_mae: mean absolute difference of the nine stress components, GPa.
         stress_pearson: correlation of the stress components.
         stress_spearman: their rank correlation.
         pressure_mae: mean absolute difference of the pressure (a third of minus the trace of the stress), GPa.
         pressure_mean: mean difference of the pressure, GPa.
-        bulk_modulus: of the high side, GPa, the median of the materials with frames at several volumes; NaN without such.
+        bulk_modulus: of the high level, GPa, the median of the materials with frames at several volumes; NaN without such.
         n_bulk: materials behind it.
         pressure_pearson: correlation of the pressures.
         pressure_spearman: their rank correlation.
-        n_magmoms: atoms with magnetic moments on both sides.
+        n_magmoms: atoms with magnetic moments on both levels.
         magmom_mae: mean absolute difference of absolute magnetic moments, µB.
         magmom_pearson: correlation of the absolute magnetic moments.
         magmom_spearman: their rank correlation.
-        outliers: the pairs with the largest left-over: ``{"frame_id", "formula", "left_over"}``, meV/atom.
-        structures: the structures of the pairs with the largest left-over, most outlying first
-            (:func:`xclimb.analysis.outlying.outlying_structures`).
-        intervals: name of a number above -> ends of its 95 % interval, by bootstrap over materials, in its unit.
-        element_intervals: element symbol -> ends of its 95 % interval by jackknife over materials, eV; infinite where
+        outliers: the pairs with the largest residual: ``{"frame_id", "formula", "left_over"}``, meV/atom.
+        structures: the structures of the pairs with the largest residual, most outlying first
+            (:func:`xclimb.analysis.outliers.outlier_structures`).
+        intervals: name of a number above -> bounds of its 95 % interval, by bootstrap over materials, in its unit.
+        element_intervals: element symbol -> bounds of its 95 % interval by jackknife over materials, eV; infinite where
             undetermined, NaN where no uncertainty can be stated.
         element_data: element symbol -> ``{"materials", "frames", "effective_materials", "largest_share", "largest_material"}``:
             how many stand behind its shift, and the share of the one material that decides most.
         families: a row for each chemical family (:func:`xclimb.analysis.families.family_table`).
         reference_depth: errors of kinds of references on held-out materials
-            (:func:`xclimb.analysis.depth.held_out_errors`), and ``z_squared``: correlation of the elements' shifts with Z^2.
+            (:func:`xclimb.analysis.cross_validation.held_out_errors`),
+            and ``z_squared``: correlation of the elements' shifts with Z^2.
         reference_rows: references fitted to the pairs beside those of the source, element by element
             (:func:`xclimb.analysis.reference_rows.reference_rows`).
-        stability: formation and decomposition energies on both sides
+        stability: formation and decomposition energies on both levels
             (:class:`xclimb.analysis.stability.StabilityReport` as a dictionary), or ``{"absent": reason}``.
         importance: which elements decide about the difference of formation energies, with and without MP2020 corrections
             (:func:`xclimb.analysis.importance.element_importance`), or ``{"absent": reason}``.
@@ -183,8 +184,8 @@ class ShiftReport:
         )
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON; numbers that are not finite become null."""
-        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}
+        """Dictionary for JSON; numbers that are not finite become null."""
+        return {one.name: to_builtin(getattr(self, one.name)) for one in fields(self)}
 
     @classmethod
     def from_dict(cls, report: dict) -> "ShiftReport":
@@ -202,17 +203,17 @@ class ShiftReport:
         blank = {symbol: math.inf if symbol in grouped else _NAN for symbol in values["elements"]}
         values["element_std"] = {symbol: blank[symbol] if std is None else std for symbol, std in values["element_std"].items()}
         for name in ("intervals", "element_intervals"):
-            values[name] = {key: _interval(ends, key in grouped) for key, ends in values.get(name, {}).items()}
+            values[name] = {key: _interval(bounds, key in grouped) for key, bounds in values.get(name, {}).items()}
         for name in ("families", "reference_depth", "stability", "importance", "advice"):
             if name in values:
                 values[name] = with_nan(values[name])
-        values["reference_rows"] = from_plain(values.get("reference_rows") or {}, grouped)
+        values["reference_rows"] = from_builtin(values.get("reference_rows") or {}, grouped)
         values["theory_low"] = LevelOfTheory.from_dict(values["theory_low"])
         values["theory_high"] = LevelOfTheory.from_dict(values["theory_high"])
         return cls(**values | {"notes": tuple(values["notes"])})
 
     def summary(self) -> list[str]:
-        """The report in plain lines for a terminal."""
+        """Lines of text for a terminal."""
         largest = sorted(self.elements.items(), key=lambda pair: -abs(pair[1]))[:5]
         counted = f"{self.n_pairs} pairs ({self.n_materials} materials) by {self.paired_by}"
         lines = [
@@ -224,11 +225,12 @@ class ShiftReport:
             "largest elemental shifts " + ", ".join(f"{symbol} {value:+.2f}" for symbol, value in largest) + " eV",
         ]
         if self.n_forces:
-            told = f"mean component {self.forces_high:.3f} eV/Å, difference {self.forces_mae:.4f}, r {self.forces_pearson:.4f}"
-            lines.append(f"forces: {told}")
+            detail = f"mean component {self.forces_high:.3f} eV/Å"
+            detail += f", difference {self.forces_mae:.4f}, r {self.forces_pearson:.4f}"
+            lines.append(f"forces: {detail}")
         if self.n_stress:
-            told = f"difference {self.stress_mae:.2f} GPa, r {self.stress_pearson:.4f}"
-            lines.append(f"stress: {told}, of the pressure {self.pressure_mean:+.2f} GPa")
+            detail = f"difference {self.stress_mae:.2f} GPa, r {self.stress_pearson:.4f}"
+            lines.append(f"stress: {detail}, of the pressure {self.pressure_mean:+.2f} GPa")
         if self.n_magmoms:
             lines.append(f"magnetic moments: difference {self.magmom_mae:.3f} µB")
         if abs(self.volume_change) > 1e-4:
@@ -240,9 +242,9 @@ class ShiftReport:
         return lines + list(self.notes)
 
 
-def _interval(ends, undetermined: bool) -> tuple[float, float]:
-    """The two ends as they were before JSON."""
+def _interval(bounds, undetermined: bool) -> tuple[float, float]:
+    """Bounds of an interval read from JSON."""
     if undetermined:
         return -math.inf, math.inf
-    low, high = (_NAN if end is None else float(end) for end in ends)
+    low, high = (_NAN if end is None else float(end) for end in bounds)
     return low, high

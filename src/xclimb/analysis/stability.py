@@ -1,4 +1,4 @@
-"""Formation and decomposition energies on both sides: what a functional, or a potential, says is stable.
+"""Formation and decomposition energies at two levels: the compounds that a functional, or a potential, finds stable.
 
 The last two columns of table 1 of Huang et al., arXiv 2504.05565, for anybody's data. Structures are taken as they are: nothing
 is relaxed here.
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from xclimb.analysis.end_points import EndPoints, Ends, find_end_points
+from xclimb.analysis.elemental_references import ElementalEnergies, ElementalReferences, resolve_elemental_references
 from xclimb.analysis.hull import chemical_systems, decomposition_energies
+from xclimb.analysis.labelled_pair import LabellingPotential, label_pair
 from xclimb.analysis.pairing import Pairs, pair_frames
-from xclimb.analysis.plain import plain
-from xclimb.analysis.sides import CanLabel, two_sides
+from xclimb.analysis.serialisation import to_builtin
 from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
@@ -29,11 +29,11 @@ _NAMED = 12
 
 @dataclass(frozen=True, eq=False)
 class StabilityReport:
-    """Formation and decomposition energies of the compounds M that have all their end points; one entry a material.
+    """Formation and decomposition energies of the compounds M that have all their elemental references; one entry a material.
 
     Args:
-        theory_low: level of theory of the first side.
-        theory_high: level of theory of the second side.
+        theory_low: level of theory of the low level.
+        theory_high: level of theory of the high level.
         end_points: element symbol -> ``{"low", "high", "supplied"}``: energies, eV/atom, and whether the user gave them.
         formation_mae: mean absolute difference of the formation energies, meV/atom.
         formation_mean: mean difference, high minus low, meV/atom.
@@ -42,9 +42,9 @@ class StabilityReport:
         n_compounds: compounds with formation energies, M.
         n_hull: compounds with decomposition energies.
         n_systems: chemical systems of the compounds.
-        n_stable_low: compounds on the hull of the first side.
-        n_stable_high: compounds on the hull of the second side.
-        changed: compounds on the hull of one side only, ``{"material_id", "formula", "low", "high", "stable_on"}``,
+        n_stable_low: compounds on the hull of the low level.
+        n_stable_high: compounds on the hull of the high level.
+        changed: compounds on the hull of one level only, ``{"material_id", "formula", "low", "high", "stable_on"}``,
             decomposition energies in meV/atom, the largest difference first.
         missing: element symbol -> number of compounds left out since its end point is missing.
         notes: what a reader should know, a sentence each.
@@ -85,11 +85,11 @@ class StabilityReport:
         )
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON; numbers that are not finite become null."""
-        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}
+        """Dictionary for JSON; numbers that are not finite become null."""
+        return {one.name: to_builtin(getattr(self, one.name)) for one in fields(self)}
 
     def summary(self) -> list[str]:
-        """The report in plain lines for a terminal."""
+        """Lines of text for a terminal."""
         lines = [
             f"{self.n_compounds} compounds of {self.n_systems} chemical systems: formation energies differ by "
             f"{self.formation_mae:.1f} meV/atom (mean {self.formation_mean:+.1f})"
@@ -110,54 +110,56 @@ class StabilityReport:
 
 
 def stability(
-    low: FramesLike | CanLabel,
+    low: FramesLike | LabellingPotential,
     high: FramesLike,
-    ends_low: Ends = None,
-    ends_high: Ends = None,
+    ends_low: ElementalEnergies = None,
+    ends_high: ElementalEnergies = None,
     by: str | None = None,
     most_systems: int | None = None,
 ) -> StabilityReport:
-    """Compare formation energies and decomposition energies (distance to the convex hull) of two sides.
+    """Compare formation energies and decomposition energies (distance to the convex hull) of two levels.
 
-    A material is stood for by its frame of lowest energy, on each side of its own. Both hulls hold the same compounds. For the
+    A material is stood for by its frame of lowest energy, on each level of its own. Both hulls hold the same compounds. For the
     errors of a potential against calculations give the potential as ``low``: it is evaluated on the structures as they are.
 
     Args:
-        low: frames of the first side, or a potential whose predictions stand for it.
-        high: frames of the second side.
-        ends_low: end points of the first side: frames of pure elements, or ``{symbol: eV/atom}``; elements not given are looked
+        low: frames of the low level, or a potential whose predictions stand for it.
+        high: frames of the high level.
+        ends_low: elemental references of the low level: frames of pure elements, or ``{symbol: eV/atom}``; others are looked
             for among ``low``.
-        ends_high: end points of the second side. A potential as ``low`` labels these frames itself.
+        ends_high: elemental references of the high level. A potential as ``low`` labels these frames itself.
         by: as in :func:`xclimb.shift`.
         most_systems: of more chemical systems than this, so many are drawn for the hulls; None for all.
 
     Raises:
-        DataError: if nothing pairs, there is no compound, or none has all its end points (the message names those missing).
-        ConfigError: on end points that are none.
+        DataError: if nothing pairs, or no compound has all its elemental references (those missing are named).
+        ConfigError: on elemental references that are none.
     """
-    low, high = low if isinstance(low, CanLabel) else labelled_frames(low, "low"), labelled_frames(high, "high")
-    sides = two_sides(low, high)
-    ends = find_end_points(sides.low, sides.high, ends_low, ends_high, None if isinstance(low, Frames) else low)
-    return compare_stability(pair_frames(sides.low, sides.high, by), ends, most_systems, notes=sides.notes)
+    low, high = low if isinstance(low, LabellingPotential) else labelled_frames(low, "low"), labelled_frames(high, "high")
+    labelled = label_pair(low, high)
+    elemental = resolve_elemental_references(
+        labelled.low, labelled.high, ends_low, ends_high, None if isinstance(low, Frames) else low
+    )
+    return compare_stability(pair_frames(labelled.low, labelled.high, by), elemental, most_systems, notes=labelled.notes)
 
 
-def stability_of_pairs(pairs: Pairs, ends: EndPoints) -> dict:
+def stability_of_pairs(pairs: Pairs, elemental: ElementalReferences) -> dict:
     """The part of a shift: the report as a dictionary, or ``{"absent": reason}``."""
     try:
-        return compare_stability(pairs, ends, MOST_SYSTEMS).to_dict()
+        return compare_stability(pairs, elemental, MOST_SYSTEMS).to_dict()
     except DataError as reason:
         return {"absent": str(reason)}
 
 
 @dataclass(frozen=True, eq=False)
 class Compounds:
-    """Compounds on both sides by their frames of lowest energy: one row a material (and composition).
+    """Compounds on both levels by their frames of lowest energy: one row a material (and composition).
 
     Args:
         elements: atomic numbers of the columns ``[K]``.
         fractions: composition fractions ``[R, K]``.
-        low: energy of the first side, eV/atom ``[R]``.
-        high: energy of the second side ``[R]``.
+        low: energy of the low level, eV/atom ``[R]``.
+        high: energy of the high level ``[R]``.
         first: a pair of each compound ``[R]``.
     """
 
@@ -180,15 +182,15 @@ def compounds_of(pairs: Pairs) -> Compounds:
 
 
 def compare_stability(
-    pairs: Pairs, ends: EndPoints, most_systems: int | None = None, notes: Sequence[str] = ()
+    pairs: Pairs, elemental: ElementalReferences, most_systems: int | None = None, notes: Sequence[str] = ()
 ) -> StabilityReport:
     """Formation and decomposition energies of paired materials, given the elements' energies.
 
     Raises:
-        DataError: if there is no compound, or none has all its end points.
+        DataError: if there is no compound, or none has all its elemental references.
     """
     every = compounds_of(pairs)
-    known = ends.known[every.elements]
+    known = elemental.known[every.elements]
     lacking = (every.fractions > 0.0) & ~known  # [R, K]
     rows = np.flatnonzero(~lacking.any(1))
     symbols = element_symbols()
@@ -196,7 +198,7 @@ def compare_stability(
     if not len(rows):
         raise DataError(_no_compound(len(every.first), missing))
     fractions, elements = every.fractions[rows], every.elements
-    mu = [np.nan_to_num(side[elements]) for side in (ends.low, ends.high)]
+    mu = [np.nan_to_num(side[elements]) for side in (elemental.low, elemental.high)]
     formation = [energy[rows] - fractions @ of for energy, of in zip((every.low, every.high), mu, strict=True)]
     systems = chemical_systems(fractions)
     chosen = np.arange(len(systems))
@@ -207,12 +209,16 @@ def compare_stability(
     names = pairs.low.material_id[every.first[rows]]
     formulas = pairs.low[every.first[rows]].formulas()
     used = np.flatnonzero(known & (fractions > 0.0).any(0))
-    told = [*notes, *_notes(len(every.first), len(rows), missing, len(systems), len(chosen))]
+    note_list = [*notes, *_notes(len(every.first), len(rows), missing, len(systems), len(chosen))]
     return StabilityReport(
         theory_low=pairs.low.theory,
         theory_high=pairs.high.theory,
         end_points={
-            symbols[z]: {"low": float(ends.low[z]), "high": float(ends.high[z]), "supplied": bool(ends.supplied[z])}
+            symbols[z]: {
+                "low": float(elemental.low[z]),
+                "high": float(elemental.high[z]),
+                "supplied": bool(elemental.supplied[z]),
+            }
             for z in elements[used]
         },
         **_errors("formation", formation[0], formation[1]),
@@ -224,7 +230,7 @@ def compare_stability(
         n_stable_high=int((hull[1][done] <= 0.0).sum()),
         changed=_changed(names, formulas, *hull),
         missing=missing,
-        notes=tuple(told),
+        notes=tuple(note_list),
         material_id=names,
         formula=formulas,
         formation_low=formation[0],
@@ -276,5 +282,5 @@ def _notes(n_all: int, n_used: int, missing: Mapping[str, int], n_systems: int, 
 
 def _listed(missing: Mapping[str, int]) -> str:
     ordered = sorted(missing.items(), key=lambda item: -item[1])
-    told = ", ".join(f"{symbol} ({n:,} compound{'s' if n != 1 else ''})" for symbol, n in ordered[:_NAMED])
-    return told + (f" and {len(ordered) - _NAMED} more elements" if len(ordered) > _NAMED else "")
+    note_list = ", ".join(f"{symbol} ({n:,} compound{'s' if n != 1 else ''})" for symbol, n in ordered[:_NAMED])
+    return note_list + (f" and {len(ordered) - _NAMED} more elements" if len(ordered) > _NAMED else "")

@@ -2,7 +2,7 @@
 
 Forces and stress of any two functionals agree to some tens of percent, so a slope of labels on predictions far from one tells
 the unit. Energies of two functionals differ by elemental references (Huang et al., arXiv 2504.05565), which are fitted away
-before anything is concluded: what the potential leaves over is small in the right unit only.
+before anything is concluded: the residual of the potential is small in the right unit only.
 """
 
 from dataclasses import dataclass
@@ -34,13 +34,13 @@ class Suspect:
         label: ``"energy"``, ``"forces"`` or ``"stress"``.
         factor: what labels are too large by, -1 for the other sign.
         per_atom: energies per atom, read as total ones.
-        told: what was seen, with its numbers, and what it looks like.
+        evidence: the observation, with its numbers, and what it suggests.
     """
 
     label: str
     factor: float
     per_atom: bool
-    told: str
+    evidence: str
 
 
 def suspects(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -> list[Suspect]:
@@ -52,40 +52,38 @@ def suspects(frames: Frames, predicted: Frames, interaction: np.ndarray, name: s
         interaction: the part of the predicted energies without references, eV ``[S]``.
         name: the potential, for the text.
     """
-    found = [_of_slope("forces", frames.forces, predicted.forces, frames.system, name)]
+    suspected = [_of_slope("forces", frames.forces, predicted.forces, frames.system, name)]
     whole = np.where(np.all(frames.pbc, axis=1, keepdims=True), full_to_voigt(frames.stress), np.nan)
-    found.append(_of_slope("stress", whole, full_to_voigt(predicted.stress), np.arange(len(frames)), name))
-    found.append(
+    suspected.append(_of_slope("stress", whole, full_to_voigt(predicted.stress), np.arange(len(frames)), name))
+    suspected.append(
         _of_energy(frames, interaction, name) if _enough(frames, interaction) else few(frames, predicted, interaction, name)
     )
-    return [one for one in found if one is not None]
+    return [one for one in suspected if one is not None]
 
 
 # -- forces and stress ----------------------------------------------------------------------------------------------------
 
 
 def _of_slope(label: str, labels: np.ndarray, predictions: np.ndarray, frame: np.ndarray, name: str) -> Suspect | None:
+    from scipy.stats import rankdata
+
     used = np.isfinite(labels) & np.isfinite(predictions) & (np.abs(predictions) > _FLOOR[label])
     frames = len(np.unique(np.broadcast_to(frame[:, None], used.shape)[used]))
     x, y = predictions[used], labels[used]
     if len(x) < _ENTRIES or frames < _FRAMES:
         return None
-    correlation = float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+    correlation = float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
     slope, centred = _slope(x, y), _slope(x - np.median(x), y - np.median(y))
     if not abs(correlation) >= _CORRELATED or not 1 / _AGREE < centred / slope < _AGREE or slope * correlation < 0:
         return None
     if 1 / _HONEST < slope < _HONEST:
         return None
     factor, looks = _named(label, slope)
-    told = (
+    evidence = (
         f"{label} are {slope:.3g} times what {name} predicts (rank correlation {correlation:.2f} over {len(x)} components of "
         f"{frames} frames): {looks}"
     )
-    return Suspect(label, factor, False, told if label == "forces" else told.replace("stress are", "stress is", 1))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return np.argsort(np.argsort(values)).astype(float)
+    return Suspect(label, factor, False, evidence if label == "forces" else evidence.replace("stress are", "stress is", 1))
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -108,7 +106,7 @@ def _named(label: str, slope: float) -> tuple[float, str]:
 
 
 def _factors(label: str) -> dict[float, str]:
-    """What a label is too large by -> how that comes about; 1 without words."""
+    """Factor that a label is too large by -> its cause in words; none for 1."""
     sizes = {unit: size for unit, size in LABEL_UNITS[label].items() if size != 1.0}
     names = {1.0: ""} | {1.0 / size: f"{unit} read as {_OWN[label]}" for unit, size in sizes.items()}
     if label == "stress":  # some formats have kbar as a rule
@@ -134,26 +132,26 @@ def _of_energy(frames: Frames, interaction: np.ndarray, name: str) -> Suspect | 
     known = _known(frames, interaction)
     some, network = frames[known], interaction[known]
     design, size = design_of(some), some.n_atoms
-    left = {  # (factor, per atom) -> what references and the potential leave over, eV/atom
-        (factor, per_atom): _left_over(design, (some.energy / factor * (size if per_atom else 1) - network) / size)
+    left = {  # (factor, per atom) -> residual after references and potential, eV/atom
+        (factor, per_atom): _residual_spread(design, (some.energy / factor * (size if per_atom else 1) - network) / size)
         for factor in _factors("energy")
         for per_atom in ((False, True) if (size > 1).any() else (False,))
     }
     best, given = min(left, key=lambda one: left[one]), left[1.0, False]
-    nothing = _left_over(design, -network / size)  # of labels that tell nothing
+    nothing = _residual_spread(design, -network / size)  # of labels without information
     if best == (1.0, False) or left[best] * _BETTER > min(given, nothing):
         return None
     factor, per_atom = best
     looks = " and ".join(word for word in (_factors("energy")[factor], "energies per atom given as total" * per_atom) if word)
-    told = (
+    evidence = (
         f"energies differ from {name} by {given:.3g} eV/atom once elemental references are fitted, but by {left[best]:.3g} if "
         f"they are taken for {looks} ({len(some)} frames)"
     )
-    return Suspect("energy", factor, per_atom, told)
+    return Suspect("energy", factor, per_atom, evidence)
 
 
-def _left_over(design: Design, target: np.ndarray) -> float:
-    """Robust spread of what elemental references leave of energies per atom, eV/atom; as many as they fit are left out."""
+def _residual_spread(design: Design, target: np.ndarray) -> float:
+    """Robust spread of energies per atom after elemental references, eV/atom; as many residuals as these fit are left out."""
     size = np.sort(np.abs(fit_fractions(design, target, robust=True).residuals))
     return _MAD_TO_SIGMA * float(np.median(size[min(len(design.elements), len(size) - 1) :]))
 
@@ -187,7 +185,7 @@ class _Few:
         return float(np.nanmedian(np.abs(self.readings[reading] - self.predicted)))
 
     def left(self, reading: tuple[float, bool]) -> float:
-        """Spread of what free elemental references leave over, eV/atom; NaN where they fit whatever the energies are."""
+        """Spread of residuals of free elemental references, eV/atom; NaN where they fit whatever the energies are."""
         residuals = least_squares(self.design, self.readings[reading] - self.network)[1]
         return float(np.sqrt((residuals**2).sum() / self.spare)) if self.spare else float("nan")
 
@@ -205,7 +203,7 @@ def _few(frames: Frames, predicted: Frames, interaction: np.ndarray) -> _Few | N
 def few(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -> Suspect | None:
     """Energies of too few frames for a robust fit that look like energies per atom, or like another unit.
 
-    Two readings are compared: by what free references leave over, where there are more frames than directions of composition
+    Two readings are compared: by residuals of free references, where there are more frames than directions of composition
     (energies of one compound in two cells decide already), and by the distance from the potential itself.
     """
     energies, given, per_atom = _few(frames, predicted, interaction), (1.0, False), (1.0, True)
@@ -221,15 +219,15 @@ def few(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -
     if one is None or one == given:
         return None
     looks = " and ".join(word for word in (_factors("energy")[one[0]], "energies per atom given as total" * one[1]) if word)
-    told = (
+    evidence = (
         f"energies differ from {name} by {was:.3g} eV/atom {how}, but by {now:.3g} if they are taken for {looks} "
         f"({len(energies.network)} frames)"
     )
-    return Suspect("energy", one[0], one[1], told)
+    return Suspect("energy", one[0], one[1], evidence)
 
 
 def undecided(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -> str:
-    """A sentence about energies of so few frames that nothing tells whether they are total energies in eV; else empty."""
+    """A sentence about energies of too few frames to decide whether they are total energies in eV; else empty."""
     energies = None if _enough(frames, interaction) else _few(frames, predicted, interaction)
     if energies is None or few(frames, predicted, interaction, name) is not None:
         return ""

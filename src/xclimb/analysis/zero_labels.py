@@ -27,8 +27,8 @@ def zero_rows(frames: Frames) -> dict[str, np.ndarray]:
     """Frames whose forces, and periodic ones whose stress, are exactly zero in every component: label -> rows ``[N]``."""
     moved = np.bincount(frames.system, (np.asarray(frames.forces) != 0.0).any(axis=1), len(frames))  # NaN is not zero
     strained = (np.asarray(frames.stress) != 0.0).any(axis=(1, 2)) | ~frames.pbc.all(axis=1)
-    found = {"forces": (moved == 0) & (frames.n_atoms > 0), "stress": ~strained}
-    return {label: np.flatnonzero(zero) for label, zero in found.items()}
+    zero_frames = {"forces": (moved == 0) & (frames.n_atoms > 0), "stress": ~strained}
+    return {label: np.flatnonzero(zero) for label, zero in zero_frames.items()}
 
 
 def doubt(label: str, rows: np.ndarray, take: Callable[[np.ndarray], Frames], potential: Potential, seed: int = 0) -> str:
@@ -56,5 +56,5 @@ def doubt(label: str, rows: np.ndarray, take: Callable[[np.ndarray], Frames], po
         return ""
     size, unit = _SHOWN[label]
     frames = f"{len(rows)} frame{'' if len(rows) == 1 else 's'}"
-    told = f"the {label} of {frames} {'are' if label == 'forces' else 'is'} exactly zero"
-    return f"{told}, where {potential.name} predicts up to {largest * size:.2g} {unit}: not computed, or set to zero"
+    evidence = f"the {label} of {frames} {'are' if label == 'forces' else 'is'} exactly zero"
+    return f"{evidence}, where {potential.name} predicts up to {largest * size:.2g} {unit}: not computed, or set to zero"

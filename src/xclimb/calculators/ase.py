@@ -61,7 +61,7 @@ class Calculator(AseCalculator):
             potential = potential.to(device, dtype)
         self.potential = potential
         self.search = VerletList(skin) if skin else find_bonds
-        # what a trajectory file keeps of the calculator (todict): plain text
+        # what a trajectory file keeps of the calculator (todict): text
         described = potential.describe()
         self.parameters.update(potential=potential.name, theory=str(potential.theory), dtype=described["dtype"])
         self._warned: set[str] = set()

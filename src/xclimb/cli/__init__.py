@@ -12,7 +12,7 @@ import typer
 from xclimb.cli.data import export, ingest, inspect, split
 from xclimb.cli.differences import shift, stability
 from xclimb.cli.evaluate import evaluate
-from xclimb.cli.options import NamesMethods
+from xclimb.cli.options import FormatsCommand, NamesMethods
 from xclimb.cli.potentials import models, transfer
 from xclimb.cli.predict import predict
 from xclimb.cli.references import references_app
@@ -57,7 +57,7 @@ def _root(
 
 app.command(rich_help_panel=_START)(demo)
 app.command(rich_help_panel=_START)(models)
-app.command(rich_help_panel=_DATA)(ingest)
+app.command(rich_help_panel=_DATA, cls=FormatsCommand)(ingest)
 app.command(rich_help_panel=_DATA)(inspect)
 app.command(rich_help_panel=_DATA)(split)
 app.command(rich_help_panel=_DATA)(export)

@@ -1,4 +1,4 @@
-"""``ingest``, ``inspect``, ``split``, ``export``: data in, what they hold, parts, data out."""
+"""``ingest``, ``inspect``, ``split``, ``export``: data in, contents, parts, data out."""
 
 import os
 import shlex
@@ -33,7 +33,7 @@ def ingest(
     functional: Functional = None,
     energy: Annotated[
         str | None,
-        typer.Option(metavar="WHICH", help="uncorrected or corrected (JSON), e_0 or free (VASP).", show_default=False),
+        typer.Option(metavar="WHICH", help="Which energy of a file that has several.", show_default=False),
     ] = None,
     mix: Annotated[
         str,
@@ -119,6 +119,7 @@ def ingest(
     xclimb ingest --retry data/r2scan/rejects.csv --limit force=200
     """
     from xclimb.cli.show import show_ingest
+    from xclimb.data.theory import rung
     from xclimb.ingest import ingest as ingest_files
     from xclimb.ingest import ingest_by_theory
     from xclimb.ingest import retry as try_again
@@ -141,9 +142,13 @@ def ingest(
         if by_theory:
             if only or append:
                 raise ConfigError("--by-theory makes a new store of each level: leave out --only and --append")
-            for level, made in ingest_by_theory(list(paths), out, functional, **settings).items():
+            stores = ingest_by_theory(list(paths), out, functional, **settings)
+            for level, made in stores.items():
                 console().print(level, style="bold")
                 show_ingest(console(), made)
+            if len(stores) > 1:
+                low, high = sorted(list(stores.values())[:2], key=lambda made: rung(made.theory.functional))
+                console().print(f"how far two are apart (LOW HIGH): xclimb shift {low.path} {high.path}", soft_wrap=True)
             return
         summary = ingest_files(list(paths), out, functional, only=only, append=append, **settings)
     show_ingest(console(), summary)
@@ -229,7 +234,7 @@ def split(
 
     xclimb split md.extxyz -f r2SCAN; xclimb transfer md.extxyz -f r2SCAN --split md.split.json
     """
-    from xclimb.data.store import is_store
+    from xclimb.data.store import is_store, open_store
     from xclimb.data.stored_split import shares_of, split_data, split_store
 
     shares = shares_of(_numbers(ratios, ":", "ratios"), val_fraction)
@@ -237,23 +242,25 @@ def split(
     how = split_settings(by, group, no_cover, gap) | {"progress": error_console().is_terminal}
     in_store = len(data) == 1 and out is None and is_store(data[0])
     if in_store:
-        found = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
-        named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in found.parts else "")
+        parts = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
+        named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in parts.parts else "")
+        if open_store(data[0]).theory.functional is None and functional is None:
+            more += " -f FUNCTIONAL"
     else:
         if sizes:
             raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")
         file = out or Path(data[0]).with_suffix(".split.json")
         frames = read_joined(data, functional, keys)
-        found = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
+        parts = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
         level = "" if functional is None else f" -f {functional}"
         level += "".join(f" --{name.replace('_', '-')} {key}" for name, key in keys.arguments().items() if key is not None)
         named, more = "", f"{shlex.join(data)}{level} --split {shlex.quote(str(file))}"
     table = make_table("part", "frames", "materials")
-    for name, index in found.parts.items():
-        table.add_row(f"{named}{name}", count(len(index)), count(found.materials[name]))
+    for name, index in parts.parts.items():
+        table.add_row(f"{named}{name}", count(len(index)), count(parts.materials[name]))
     console().print(table)
-    if found.split.names:
-        console().print(f"moved to train, for their elements: {listed(found.split.names)}", soft_wrap=True)
+    if parts.split.names:
+        console().print(f"moved to train, for their elements: {listed(parts.split.names)}", soft_wrap=True)
     if not in_store:
         console().print(f"split:    {file}", soft_wrap=True)
     console().print(f"train:    xclimb transfer {more}", soft_wrap=True)
@@ -289,13 +296,13 @@ def inspect(
     from xclimb.cli.show import show_overview
 
     page = fresh_file(out, overwrite) if out is not None else None
-    found = overview(read_data(data, functional, keys, strict=False, labels="optional"))
+    parts = overview(read_data(data, functional, keys, strict=False, labels="optional"))
     if json:
-        write_whole(fresh_file(json, overwrite=True), to_json(found))
+        write_whole(fresh_file(json, overwrite=True), to_json(parts))
     if page is not None:
         from xclimb.report.data_page import data_page
 
-        write_whole(page, data_page(data, found))
-    show_overview(console(), data, found)
+        write_whole(page, data_page(data, parts))
+    show_overview(console(), data, parts)
     if page is not None:
         console().print(f"page: {page}", soft_wrap=True)

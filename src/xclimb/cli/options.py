@@ -84,6 +84,22 @@ _LABEL_KEYS = {
 }
 
 
+class FormatsCommand(TyperCommand):
+    """A command whose help lists the formats of files and their energies, read from the registry when it is shown."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from xclimb.formats import energy_names, formats
+
+        energies = ", ".join(f"{' or '.join(names)} ({program})" for program, names in energy_names().items())
+        for option in self.params:
+            if option.name == "energy":
+                option.help = f"{energies}."  # type: ignore[attr-defined]
+        kinds = "; ".join(what.replace("`", "") for one in formats() for what in one.reads)
+        self.epilog = f"Formats: {kinds}."
+        super().format_help(ctx, formatter)
+
+
 def takes_label_keys(command: Callable[..., None]) -> Callable[..., None]:
     """Append ``--energy-key``, ``--forces-key``, ... to a command, which gets them together as the argument ``keys``."""
     parameters = [one for one in signature(command).parameters.values() if one.name != "keys"]
@@ -148,8 +164,8 @@ def read_ends(
     try:
         energies = read_json(Path(source))
     except (OSError, ValueError) as problem:
-        told = problem.strerror if isinstance(problem, OSError) else "no JSON"
-        raise ConfigError(f'cannot read end points from {source} ({told}): write {{"Li": -1.9, ...}}, eV/atom') from None
+        text = problem.strerror if isinstance(problem, OSError) else "no JSON"
+        raise ConfigError(f'cannot read end points from {source} ({text}): write {{"Li": -1.9, ...}}, eV/atom') from None
     if not isinstance(energies, dict):
         raise ConfigError(f'{source} holds no end points: write {{"Li": -1.9, ...}}, eV/atom')
     return energies

@@ -1,10 +1,11 @@
-"""What a data set holds, as plain numbers."""
+"""Overview of a data set: counts, ranges and histograms."""
 
 from typing import Any
 
 import numpy as np
 
 from xclimb.data.frames import COLUMNS, LABELS, MAX_Z, Frames
+from xclimb.data.isolated import is_isolated_atom
 from xclimb.units import ev_a3_to_gpa, full_to_voigt
 
 _BINS = 40
@@ -17,24 +18,26 @@ def overview(frames: Frames) -> dict[str, Any]:
     symbols = _symbols()
     elements = {symbols[z]: int(n) for z, n in enumerate(_frames_with(frames)) if n}
     quantities = _quantities(frames)
+    alone = is_isolated_atom(frames)
     return {
         "theory": str(frames.theory),
         "level_of_theory": frames.theory.to_dict(),
         "frames": len(frames),
-        "materials": len(np.unique(frames.material_id)),
-        "formulas": len(np.unique(frames.formulas())),
+        "isolated_atoms": int(alone.sum()),
+        "materials": len(np.unique(frames.material_id[~alone])),
+        "formulas": len(np.unique(frames.formulas()[~alone])),
         "atoms": frames.total_atoms,
         "atoms_per_frame": _range(frames.n_atoms),
         "elements": elements,
         "labels": {name: _labelled(frames, name) for name in LABELS},
-        "ranges": {name: ends for name, values in quantities.items() if (ends := _range(values))},
+        "ranges": {name: bounds for name, values in quantities.items() if (bounds := _range(values))},
         "histograms": {name: bins for name, values in quantities.items() if (bins := _histogram(values))},
         "extras": sorted(frames.extras),
     }
 
 
 def _frames_with(frames: Frames) -> np.ndarray:
-    """How many frames hold each element ``[119]``."""
+    """Number of frames that hold each element ``[119]``."""
     counts = np.zeros(MAX_Z + 1, dtype=np.int64)
     for start in range(0, len(frames), _BLOCK):
         stop = min(start + _BLOCK, len(frames))
@@ -79,7 +82,7 @@ def _labelled(frames: Frames, name: str) -> int:
 
 
 def _quantities(frames: Frames) -> dict[str, np.ndarray]:
-    """What ranges are shown of, by name with unit."""
+    """Quantities whose ranges are shown, by name with unit."""
     with np.errstate(invalid="ignore", divide="ignore"):
         pressure = -np.trace(ev_a3_to_gpa(frames.stress), axis1=1, axis2=2) / 3
         volumes = np.where(frames.volumes > 0, frames.volumes / frames.n_atoms, np.nan)

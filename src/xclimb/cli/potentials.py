@@ -9,11 +9,14 @@ from xclimb.cli.options import METHODS, Functional, resumed, run_settings, takes
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
 from xclimb.cli.tables import count, make_table, metrics_table, number
-from xclimb.errors import ConfigError
+from xclimb.errors import ConfigError, counted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from xclimb.data.frames import Frames
     from xclimb.data.label_keys import LabelKeys
+    from xclimb.training.run import Run
 
 _RUN = "Training (other settings: --set name=value)"
 
@@ -157,7 +160,7 @@ def transfer(
     *,
     keys: "LabelKeys",
 ) -> None:
-    """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder that can be used and reported.
+    """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder with its report page.
 
     [bold]Examples:[/bold] xclimb transfer data/r2scan --functional r2SCAN --method residual --epochs 50 --out runs/r2scan
 
@@ -191,23 +194,36 @@ def transfer(
     for sentence in run.notes:
         note(sentence)
     screen = console()
-    first, last = run.history[0]["val"], run.history[run.best_epoch]["val"]
-    heads = ("energy\nMAE\nmeV/atom", "forces\nMAE\nmeV/Å", "stress\nMAE\nGPa", "magmom\nMAE\nµB")
-    table = make_table("validation", *heads)
-    for name, line in (("before training", first), (f"best epoch ({run.best_epoch} of {len(run.history) - 1})", last)):
-        table.add_row(name, *(number(line[key], digits) for key, digits in _VALIDATED))
-    screen.print(table)
-    if run.test:
-        rows = [(f"test, {when} training", metrics) for when, metrics in run.test.items()]
-        screen.print(metrics_table(rows, first="test set, evaluated once"))
-    told = f"run folder: {run.path}\nuse it:     xclimb predict {run.path} POSCAR\nreport:     xclimb report {run.path}"
-    screen.print(told, soft_wrap=True)  # to be copied whole
+    _show_errors(screen, run)
+    screen.print(f"run folder: {run.path}\nuse it:     xclimb predict {run.path} POSCAR", soft_wrap=True)  # to be copied whole
     if run.interrupted:
         error_console().print(
             f"interrupted: {run.path} holds the best epoch so far; go on with: xclimb transfer --resume {run.path}",
             soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
+    from xclimb.report import write_report
+
+    screen.print(f"report:     {write_report(run.path)}", soft_wrap=True)
+
+
+def _show_errors(screen: "Console", run: "Run") -> None:
+    """Errors before training and at the best epoch; one row a set where the state before training was kept."""
+    epochs, kept = len(run.history) - 1, run.best_epoch == 0
+    lines = {"before training": run.history[0]["val"]}
+    if not kept:
+        lines[f"best epoch ({run.best_epoch} of {epochs})"] = run.history[run.best_epoch]["val"]
+    heads = ("energy\nMAE\nmeV/atom", "forces\nMAE\nmeV/Å", "stress\nMAE\nGPa", "magmom\nMAE\nµB")
+    table = make_table("validation", *heads)
+    for name, line in lines.items():
+        table.add_row(name, *(number(line[key], digits) for key, digits in _VALIDATED))
+    screen.print(table)
+    if run.test:
+        rows = [(f"test, {when} training", metrics) for when, metrics in run.test.items() if when == "before" or not kept]
+        screen.print(metrics_table(rows, first="test set, evaluated once"))
+    if kept and epochs:
+        told = f"none of {counted(epochs, 'epoch')} lowered the validation error: the potential before training was kept"
+        screen.print(told, style="yellow", soft_wrap=True)
 
 
 def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frames | None, Frames | None]":

@@ -93,7 +93,7 @@ def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> 
 
     from xclimb.data.frames import LABELS, Frames
     from xclimb.data.theory import LevelOfTheory
-    from xclimb.ingest.sources import expanded
+    from xclimb.formats.detect import expanded
 
     files = [str(path) for name in files for path in expanded(name)]
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
@@ -103,7 +103,7 @@ def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> 
 
 
 def _columns(labelled: "Frames") -> "list[np.ndarray]":
-    """What table and CSV say of each structure, in the order of ``_COLUMNS``."""
+    """Values of each structure in table and CSV, in the order of ``_COLUMNS``."""
     import numpy as np
 
     from xclimb.units import ev_a3_to_gpa

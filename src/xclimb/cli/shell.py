@@ -1,4 +1,4 @@
-"""How the command line behaves: one-line errors, notes instead of warnings, exit statuses, consoles.
+"""Behaviour of the command line: one-line errors, notes instead of warnings, exit statuses, consoles.
 
 Exit status: 0 done; 1 a bug in xclimb; 2 something in the input, said in one line; 130 interrupted; 141 whoever read
 the output went away.
@@ -25,6 +25,7 @@ _ARGUMENT = re.compile(
     r"\b(functional|energy_key|forces_key|stress_key|virial_key|magmom_key|only|overwrite|val|potential|kind|by|group|out|device|dtype|workers|energy_unit|force_unit|stress_unit|mix)=(True|'[^']*'|\.\.\.)"
 )
 _CHECK = re.compile(r"\bchecks=\{'([\w-]+)': '(\w+)'\}")
+_PYTHON_ONLY = re.compile(r" \(in Python[^)]*\)")  # ways out that the command line has not
 _PIPE_WIDTH = 140  # columns where there is no terminal: tables in files and pipes must not be cut at 80
 
 
@@ -141,20 +142,21 @@ def _say(word: str, style: str, sentence: str) -> None:
 def as_options(sentence: str) -> str:
     """A message of the Python API with its arguments written as options of the command line."""
 
-    def option(found: re.Match[str]) -> str:
-        value = "" if found[2] == "True" else " " + found[2].strip("'").replace("...", "NAME")
-        return f"--{found[1].replace('_', '-')}{value}"
+    def option(match: re.Match[str]) -> str:
+        value = "" if match[2] == "True" else " " + match[2].strip("'").replace("...", "NAME")
+        return f"--{match[1].replace('_', '-')}{value}"
 
-    return _ARGUMENT.sub(option, _CHECK.sub(r"--check \1=\2", sentence.replace(" (--overwrite)", "")))
+    sentence = _PYTHON_ONLY.sub("", sentence).replace(" (--overwrite)", "").replace("cover=False", "--no-cover")
+    return _ARGUMENT.sub(option, _CHECK.sub(r"--check \1=\2", sentence))
 
 
 def console() -> "Console":
-    """Where results go: stdout."""
+    """Console of results: stdout."""
     return _console(stderr=False)
 
 
 def error_console() -> "Console":
-    """Where errors, notes and progress go: stderr."""
+    """Console of errors, notes and progress: stderr."""
     return _console(stderr=True)
 
 

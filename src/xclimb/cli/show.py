@@ -21,34 +21,36 @@ _BARS, _FEW_BARS, _NARROW = 40, 20, 110  # of a histogram; what is narrow, in co
 PRIOR_COUNTS = 0.01  # share of the variance before the data from which the prior is named beside them
 
 
-def show_overview(screen: "Console", name: str, found: dict[str, Any]) -> None:
-    """What ``inspect`` found."""
-    sizes = found["atoms_per_frame"]
-    screen.print(f"{name}: {found['theory']}", soft_wrap=True)
-    told = f"{counted(found['frames'], 'frame')} of {counted(found['materials'], 'material')}"
-    told += f" ({counted(found['formulas'], 'formula')})"
-    atoms = counted(found["atoms"], "atom") + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
-    screen.print(f"{told}, {atoms}")
+def show_overview(screen: "Console", name: str, contents: dict[str, Any]) -> None:
+    """Print the overview of a data set for ``inspect``."""
+    sizes = contents["atoms_per_frame"]
+    screen.print(f"{name}: {contents['theory']}", soft_wrap=True)
+    text = f"{counted(contents['frames'], 'frame')} of {counted(contents['materials'], 'material')}"
+    text += f" ({counted(contents['formulas'], 'formula')})"
+    atoms = counted(contents["atoms"], "atom") + (f", {sizes['min']:.0f} to {sizes['max']:.0f} a frame" if sizes else "")
+    screen.print(f"{text}, {atoms}")
+    if contents["isolated_atoms"]:
+        screen.print(f"and {counted(contents['isolated_atoms'], 'isolated atom')}, counted as frames below, not as materials")
     screen.print(
-        f"{len(found['elements'])} elements (frames with each): "
-        + listed((f"{el} {n}" for el, n in found["elements"].items()), 100)
+        f"{len(contents['elements'])} elements (frames with each): "
+        + listed((f"{el} {n}" for el, n in contents["elements"].items()), 100)
     )
     labels = make_table("label", "frames", "share %")
-    for label, n in found["labels"].items():
-        labels.add_row(label, count(n), number(100 * n / found["frames"], 1) if found["frames"] else NONE)
+    for label, n in contents["labels"].items():
+        labels.add_row(label, count(n), number(100 * n / contents["frames"], 1) if contents["frames"] else NONE)
     screen.print(labels)
     ranges = make_table("quantity", "min", "mean", "max", "from", "histogram", "to", left=(0, 5, 6))
     ranges.columns[5].no_wrap, most = True, _BARS if screen.width >= _NARROW else _FEW_BARS
-    for quantity, values in found["ranges"].items():
-        bins = found["histograms"][quantity]
+    for quantity, values in contents["ranges"].items():
+        bins = contents["histograms"][quantity]
         first, last = bins["edges"][0], bins["edges"][-1]
         first = 0.0 if abs(first) < 1e-6 * (last - first) else first
         numbers = (number(values[key]) for key in ("min", "mean", "max"))
         ranges.add_row(quantity, *numbers, f"{first:.3g}", _bars(bins["counts"], most), f"{last:.3g}")
-    if found["ranges"]:
+    if contents["ranges"]:
         screen.print(ranges)
-    if found["extras"]:
-        screen.print(f"further columns: {', '.join(found['extras'])}")
+    if contents["extras"]:
+        screen.print(f"further columns: {', '.join(contents['extras'])}")
 
 
 def _bars(counts: list[int], width: int) -> str:
@@ -69,12 +71,12 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     for reason, n in sorted(summary.warned.items(), key=lambda item: -item[1]):
         screen.print(f"  kept with a warning {count(n)}: {reason} (warnings.csv)")
     if summary.labels.taken:
-        screen.print(f"labels: {summary.labels.told_taken()}", soft_wrap=True)
+        screen.print(f"labels: {summary.labels.describe_used()}", soft_wrap=True)
     if summary.labels.left:
-        screen.print(as_options(summary.labels.told_left()), style="yellow", soft_wrap=True)
+        screen.print(as_options(summary.labels.describe_unused()), style="yellow", soft_wrap=True)
     if summary.isolated:
-        told = "not trained on nor split, kept as energies of the atoms"
-        screen.print(f"{count(summary.isolated)} of the frames kept are isolated atoms: {told}", soft_wrap=True)
+        text = "not trained on nor split, kept as energies of the atoms"
+        screen.print(f"{count(summary.isolated)} of the frames kept are isolated atoms: {text}", soft_wrap=True)
     if summary.resumed:
         screen.print(f"went on with an interrupted ingest: {count(summary.resumed)} pieces were there")
     if summary.n_rejected:
@@ -88,10 +90,11 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     for sentence in summary.notes:
         screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     if summary.theory.functional is None:
-        told = "no file says by which functional: give it with --functional, here or to the commands that read the store"
-        screen.print(told, style="yellow", soft_wrap=True)
+        text = "no file says by which functional: give it with --functional, here or to the commands that read the store"
+        screen.print(text, style="yellow", soft_wrap=True)
     screen.print(f"store: {summary.path}", soft_wrap=True)
     screen.print(f"look at it: xclimb inspect {summary.path}", soft_wrap=True)
+    screen.print(f"split it:   xclimb split {summary.path}", soft_wrap=True)
 
 
 def show_shift(screen: "Console", report: "ShiftReport") -> None:
@@ -103,23 +106,23 @@ def show_shift(screen: "Console", report: "ShiftReport") -> None:
     screen.print(table)
     undetermined = {symbol for group in report.undetermined for symbol in group}
     elements = sorted(report.elements.items(), key=lambda item: -abs(item[1]))
-    told = [f"{symbol} {value:+.2f}{'?' if symbol in undetermined else ''}" for symbol, value in elements]
+    text = [f"{symbol} {value:+.2f}{'?' if symbol in undetermined else ''}" for symbol, value in elements]
     screen.print(
         "share of each element, eV/atom, largest first"
         + (" (?: only fixed proportions in these data)" if undetermined else "")
         + ":"
     )
     a_row = min(_ELEMENTS_A_ROW, max(1, screen.width // _ELEMENT))
-    for start in range(0, len(told), a_row):
-        screen.print("  " + "".join(f"{entry:<{_ELEMENT}}" for entry in told[start : start + a_row]).rstrip())
+    for start in range(0, len(text), a_row):
+        screen.print("  " + "".join(f"{entry:<{_ELEMENT}}" for entry in text[start : start + a_row]).rstrip())
     heads = ("mean shift\neV/atom", "left over\nmeV/atom", "held out\nmeV/atom", "Pearson r\nreferenced")
     families = make_table("family", "pairs", *heads)
     for family in report.families:
         values = (number(family[name], digits) for name, digits in _FAMILY)
         families.add_row(family["family"], count(family["n_pairs"]), *values)
     screen.print(families)
-    screen.print(_told_stability(report.stability), soft_wrap=True)
-    for line in _told_importance(report.importance):
+    screen.print(_stability_line(report.stability), soft_wrap=True)
+    for line in _importance_lines(report.importance):
         screen.print(line, soft_wrap=True)
     for one in report.advice:
         screen.print(f"- {one['topic']}: {as_options(one['sentence'])}", soft_wrap=True)
@@ -127,35 +130,35 @@ def show_shift(screen: "Console", report: "ShiftReport") -> None:
         screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
 
 
-def _told_stability(found: dict) -> str:
+def _stability_line(contents: dict) -> str:
     """One line about formation and decomposition energies, or why there are none."""
-    if "absent" in found:
-        return found["absent"]
-    named = listed(f"{one['material_id']} (on the {one['stable_on']} side only)" for one in found["changed"])
-    formation, decomposition = (number(found[f"{name}_mae"], 1) for name in ("formation", "decomposition"))
+    if "absent" in contents:
+        return contents["absent"]
+    named = listed(f"{one['material_id']} (on the {one['stable_on']} side only)" for one in contents["changed"])
+    formation, decomposition = (number(contents[f"{name}_mae"], 1) for name in ("formation", "decomposition"))
     return (
-        f"stability of {count(found['n_compounds'])} compounds: formation energies differ by {formation} meV/atom, "
+        f"stability of {count(contents['n_compounds'])} compounds: formation energies differ by {formation} meV/atom, "
         f"decomposition energies by {decomposition}; stable on one side only: {named or 'none'}"
     )
 
 
-def _told_importance(found: dict) -> list[str]:
-    """The elements that matter most, without and with corrections, or why nothing is told."""
-    if "absent" in found:
-        return [found["absent"]]
+def _importance_lines(contents: dict) -> list[str]:
+    """The elements that matter most, without and with corrections, or the reason that there are none."""
+    if "absent" in contents:
+        return [contents["absent"]]
     from xclimb.analysis.importance import WORTH
 
     lines = []
-    for name, told in (("plain", "without MP2020 corrections"), ("corrected", "with them")):
-        part = found[name]
+    for name, text in (("plain", "without MP2020 corrections"), ("corrected", "with them")):
+        part = contents[name]
         if "absent" in part:
-            lines.append(f"  {told}: {part['absent']}")
+            lines.append(f"  {text}: {part['absent']}")
             continue
         first = sorted(part["importance"].items(), key=lambda item: -item[1])[:8]
         shares = ", ".join(f"{symbol} {100 * share:.0f} %" for symbol, share in first)
         little = "" if part["held_out_r2"] > WORTH else ": means little"
-        lines.append(f"  {told}: {shares} (R² {number(part['held_out_r2'], 2)} on compounds held out{little})")
-    return [f"elements that a random forest learns the {found['target']} from:", *lines]
+        lines.append(f"  {text}: {shares} (R² {number(part['held_out_r2'], 2)} on compounds held out{little})")
+    return [f"elements that a random forest learns the {contents['target']} from:", *lines]
 
 
 _FAMILY = (("mean", 3), ("left_over_mae", 1), ("held_out_mae", 1), ("pearson_referenced", 4))
@@ -192,9 +195,9 @@ def show_stability(screen: "Console", report: "StabilityReport") -> None:
     low, high = (f"{theory} ({side})" for theory, side in ((report.theory_low, "low"), (report.theory_high, "high")))
     screen.print(f"stability in {low} and {high}", soft_wrap=True)
     table = make_table("", "mean |high - low|\nmeV/atom", "mean, high - low\nmeV/atom", "compounds")
-    for name, told in (("formation", "formation energy"), ("decomposition", "decomposition energy")):
+    for name, text in (("formation", "formation energy"), ("decomposition", "decomposition energy")):
         errors = [number(getattr(report, f"{name}_mae"), 1), number(getattr(report, f"{name}_mean"), 1, sign=True)]
-        table.add_row(told, *errors, count(report.n_compounds if name == "formation" else report.n_hull))
+        table.add_row(text, *errors, count(report.n_compounds if name == "formation" else report.n_hull))
     screen.print(table)
     for line in report.summary()[1:]:
         screen.print(line, soft_wrap=True)
@@ -206,9 +209,9 @@ def show_references(screen: "Console", references: "AtomRef", title: str) -> Non
     """Elemental references, then by name which elements no data determined."""
     screen.print(f"{title}: {references.kind}, {references.theory}")
     if references.n_frames:
-        told = f"fitted to {counted(references.n_frames, 'frame')} of {counted(references.n_materials, 'material')}"
+        text = f"fitted to {counted(references.n_frames, 'frame')} of {counted(references.n_materials, 'material')}"
         fit, held_out = number(references.fit_mae, 1), number(references.held_out_mae, 1)
-        screen.print(f"{told}: {fit} meV/atom left over, {held_out} on materials held out")
+        screen.print(f"{text}: {fit} meV/atom left over, {held_out} on materials held out")
     table = make_table("element", "energy\neV/atom", "std\neV", "materials", "from", left=(0, 4))
     known, std, materials, share = references.energies, references.std, references.materials, references.prior_share
     undetermined = {symbol for group in references.undetermined for symbol in group}
@@ -252,8 +255,8 @@ def show_comparison(screen: "Console", compared: "ReferenceComparison", first: s
             f"correlation with Z²: {number(compared.correlation_z2, 3)}"
         )
         ends = list(compared.largest.items())
-        told = " to ".join(f"{value:+.2f} ({symbol})" for symbol, value in (ends[-1], ends[0]))
-        screen.print(f"by size from {told} eV/atom")
+        text = " to ".join(f"{value:+.2f} ({symbol})" for symbol, value in (ends[-1], ends[0]))
+        screen.print(f"by size from {text} eV/atom")
     for name, symbols in zip((first, second), compared.uncovered, strict=True):
         if symbols:
             screen.print(f"without data in {name} ({len(symbols)}): {listed(symbols, 20)}", style="yellow", soft_wrap=True)
@@ -280,10 +283,10 @@ def show_results(screen: "Console", rows: list[dict[str, Any]], title: str, low:
     for place, row in enumerate(rows):
         cells = []
         for key, _, digits in _STUDY:
-            told = spread(row.get(key), row.get(f"{key}_std"), digits)
-            told = told.replace(" ±", "\n±") if screen.width < _NARROW else told
+            text = spread(row.get(key), row.get(f"{key}_std"), digits)
+            text = text.replace(" ±", "\n±") if screen.width < _NARROW else text
             best = known[key] and row.get(key) == min(known[key])
-            cells.append(Text(told, style="bold green" if best else ""))
+            cells.append(Text(text, style="bold green" if best else ""))
         unlike = f" ({row['seeds']} seeds)" if row["kind"] == "method" and len(seeds) > 1 else ""
         last = place + 1 < len(rows) and rows[place + 1]["kind"] != row["kind"]
         table.add_row(f"{row['model']}{unlike}", *cells, end_section=last)

@@ -82,12 +82,12 @@ def _seeds(text: str) -> tuple[int, ...]:
         ConfigError: on anything but whole numbers from 0.
     """
     try:
-        found = tuple(int(part) for part in text.split(","))
+        seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--seeds {text!r} is no list of whole numbers: write --seeds 0,1,2") from None
-    if min(found) < 0:
+    if min(seeds) < 0:
         raise ConfigError(f"--seeds {text!r} has a negative seed: seeds count from 0")
-    return found
+    return seeds
 
 
 def _show_study(study: "Study", title: str, low: str) -> None:

@@ -49,8 +49,8 @@ def count(value: int) -> str:
 
 def spread(mean: float | None, std: float | None, digits: int) -> str:
     """``12.3 ± 0.4``, or the mean alone where there is no spread."""
-    told = number(mean, digits)
-    return told if std is None or not math.isfinite(std) or told == NONE else f"{told} ± {number(std, digits)}"
+    text = number(mean, digits)
+    return text if std is None or not math.isfinite(std) or text == NONE else f"{text} ± {number(std, digits)}"
 
 
 def listed(names: Iterable[Any], most: int = 12) -> str:

@@ -1,4 +1,4 @@
-"""``report --watch``: what a training is doing, in text, from its run folder alone, until it ends."""
+"""``report --watch``: progress of a training, in text, from its run folder alone, until it ends."""
 
 import time
 from datetime import datetime
@@ -29,24 +29,24 @@ def watch(folder: Path, refresh: float = REFRESH) -> None:
 
         with Live(console=screen, refresh_per_second=4) as live:
             while True:
-                found = look(folder)
-                live.update(summary(found))
-                if not found["running"]:
+                state = look(folder)
+                live.update(summary(state))
+                if not state["running"]:
                     return
                 time.sleep(refresh)
     shown = -1
     while True:
-        found = look(folder)
-        if len(found["history"]) > shown or not found["running"]:
-            shown = len(found["history"])
-            screen.print(summary(found))
-        if not found["running"]:
+        state = look(folder)
+        if len(state["history"]) > shown or not state["running"]:
+            shown = len(state["history"])
+            screen.print(summary(state))
+        if not state["running"]:
             return
         time.sleep(refresh)
 
 
 def look(folder: Path) -> dict[str, Any]:
-    """What a run folder says now.
+    """Read the present state of a run folder.
 
     Raises:
         CheckpointError: if it holds no run.
@@ -76,31 +76,31 @@ def look(folder: Path) -> dict[str, Any]:
     }
 
 
-def summary(found: dict[str, Any]) -> "Group":
-    """Its state, its last epochs and steps, and what was noted, as text."""
+def summary(state: dict[str, Any]) -> "Group":
+    """State, last epochs and steps, and events, as text."""
     from rich.console import Group
     from rich.text import Text
 
     from xclimb.cli.tables import make_table
     from xclimb.training.guard import sentence
 
-    record, history = found["record"], found["history"]
+    record, history = state["record"], state["history"]
     epochs = (record.get("settings") or {}).get("epochs", 0)
     done = history[-1]["epoch"] if history else 0
-    clock = datetime.fromtimestamp(found["written"]).strftime("%H:%M:%S")
-    told = [f"{found['folder']} · {record.get('method')} · {record.get('state')} · epoch {done} of {epochs} · written {clock}"]
+    clock = datetime.fromtimestamp(state["written"]).strftime("%H:%M:%S")
+    text = [f"{state['folder']} · {record.get('method')} · {record.get('state')} · epoch {done} of {epochs} · written {clock}"]
     seconds = [line["seconds"] for line in history[1:]]
-    if found["running"] and seconds:
-        told.append(f"about {(epochs - done) * sum(seconds) / len(seconds) / 60:.1f} minutes left")
-    if found["steps"]:
-        step = found["steps"][-1]
-        told.append(
+    if state["running"] and seconds:
+        text.append(f"about {(epochs - done) * sum(seconds) / len(seconds) / 60:.1f} minutes left")
+    if state["steps"]:
+        step = state["steps"][-1]
+        text.append(
             f"step {step['step']:,} · loss {step['loss']:.4g} · gradient {step['norm']:.3g} · rate {step['lr']:.2e} · "
             f"{step['atoms_per_second']:,} atoms/s"
         )
-    told += [f"note: {sentence(event)}" for event in found["events"][-5:]]
+    text += [f"note: {sentence(event)}" for event in state["events"][-5:]]
     if record.get("error"):
-        told.append(f"error: {record['error']}")
+        text.append(f"error: {record['error']}")
     table = make_table(
         "epoch", "step", "train loss", "val loss", "energy\nmeV/atom", "forces\nmeV/Å", "stress\nGPa", "magmom\nµB"
     )
@@ -109,4 +109,4 @@ def summary(found: dict[str, Any]) -> "Group":
         train = number(line["train"]["loss"], 5) if line["train"] else "-"
         errors = (number(line["val"][key], digits) for key, digits in _COLUMNS)
         table.add_row(f"{line['epoch']}{best}", str(line["step"]), train, number(line["val"]["loss"], 5), *errors)
-    return Group(*(Text(line) for line in told), table)
+    return Group(*(Text(line) for line in text), table)

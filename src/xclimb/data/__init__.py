@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xclimb.data.columns import COLUMNS, LABELS, Column
     from xclimb.data.export import export
-    from xclimb.data.frames import COLUMNS, LABELS, Column, Frames
+    from xclimb.data.frames import Frames
     from xclimb.data.parquet import to_parquet
     from xclimb.data.samples import load_sample, load_sample_split, sample_card, sample_names
     from xclimb.data.splits import Split, nested_subsets, split_frames
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 # name -> module; imported when first asked for, so that `import xclimb.data` costs nothing
 _WHERE = {
-    "COLUMNS": "frames", "LABELS": "frames", "Column": "frames", "Frames": "frames",
+    "COLUMNS": "columns", "LABELS": "columns", "Column": "columns", "Frames": "frames",
     "export": "export", "to_parquet": "parquet",
     "load_sample": "samples", "load_sample_split": "samples", "sample_card": "samples", "sample_names": "samples",
     "Split": "splits", "nested_subsets": "splits", "split_frames": "splits",

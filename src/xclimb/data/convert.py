@@ -112,11 +112,11 @@ def _stated_theory(infos: list[dict], schema: LabelSchema) -> LevelOfTheory:
     levels = [info.get(THEORY) for info in infos]
     if not any(isinstance(level, dict) for level in levels):
         return LevelOfTheory(functional=_stated_functional(infos) or next(iter(schema.functionals), None))
-    found = [LevelOfTheory.from_dict(level) if isinstance(level, dict) else LevelOfTheory() for level in levels]
-    for other in found:
-        if other != found[0]:
-            found[0].require_same(other, "frames of one file")
-    return found[0]
+    theories = [LevelOfTheory.from_dict(level) if isinstance(level, dict) else LevelOfTheory() for level in levels]
+    for other in theories:
+        if other != theories[0]:
+            theories[0].require_same(other, "frames of one file")
+    return theories[0]
 
 
 def _stated_functional(infos: list[dict]) -> str | None:

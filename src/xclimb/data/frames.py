@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclimb.data.chunks import Chunks
+from xclimb.data.columns import COLUMNS, LABELS
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, counted
 
@@ -29,31 +30,6 @@ else:
     LeftOut = Values | None  # None when given, filled in after that
 
 MAX_Z = 118
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of :class:`Frames`: its scope, the shape of a row, its type, and whether it is a label."""
-
-    scope: str  # "system" or "atom"
-    shape: tuple[int, ...]
-    dtype: type
-    label: bool = False
-
-
-COLUMNS: dict[str, Column] = {
-    "numbers": Column("atom", (), np.int32),
-    "positions": Column("atom", (3,), np.float64),
-    "cells": Column("system", (3, 3), np.float64),
-    "pbc": Column("system", (3,), np.bool_),
-    "energy": Column("system", (), np.float64, label=True),
-    "forces": Column("atom", (3,), np.float64, label=True),
-    "stress": Column("system", (3, 3), np.float64, label=True),
-    "magmoms": Column("atom", (), np.float64, label=True),
-    "material_id": Column("system", (), np.str_),
-    "frame_id": Column("system", (), np.str_),
-}
-LABELS = tuple(name for name, column in COLUMNS.items() if column.label)
 
 
 # elements in the order of IUPAC's formulas (Red Book 2005, table VI): TiC, ZnO, NaCl, NH3, H2O; X is unknown

@@ -46,12 +46,12 @@ def group_frames(frames: Frames, by: str, progress: bool = False) -> Groups:
     if by not in GROUPS:
         raise DataError(f"group={by!r} is no way to group frames: use {', '.join(map(repr, GROUPS))}")
     if by == "structure":
-        found = same_crystals(frames, progress=progress)
+        crystals = same_crystals(frames, progress=progress)
         ids, material = np.unique(frames.material_id, return_inverse=True)
-        first = np.full(found.crystal.max(initial=-1) + 1, len(ids), dtype=np.int64)
-        np.minimum.at(first, found.crystal, np.arange(len(ids)))  # a crystal has the name of its first id
-        names, group = np.unique(ids[first[found.crystal]][material], return_inverse=True)
-        return Groups(names, group, "material", crystal_notes(found))
+        first = np.full(crystals.crystal.max(initial=-1) + 1, len(ids), dtype=np.int64)
+        np.minimum.at(first, crystals.crystal, np.arange(len(ids)))  # a crystal has the name of its first id
+        names, group = np.unique(ids[first[crystals.crystal]][material], return_inverse=True)
+        return Groups(names, group, "material", crystal_notes(crystals))
     if by == "ids":
         return Groups(*np.unique(frames.material_id, return_inverse=True), "material")
     formulas, formula = np.unique(frames.formulas(), return_inverse=True)
@@ -61,20 +61,20 @@ def group_frames(frames: Frames, by: str, progress: bool = False) -> Groups:
     return Groups(*np.unique(systems[formula] if len(systems) else systems, return_inverse=True), "chemical system")
 
 
-def crystal_notes(found: SameCrystals) -> tuple[str, ...]:
-    """How many ids were joined, the first pair by name, and what was not affordable."""
+def crystal_notes(crystals: SameCrystals) -> tuple[str, ...]:
+    """Notes on joined ids: their number, the first pair by name, and formulas not compared for their cost."""
     notes = []
-    if found.pairs:
-        one, other = found.pairs[0]
-        joined = len(found.ids) - len(np.unique(found.crystal))
+    if crystals.pairs:
+        one, other = crystals.pairs[0]
+        joined = len(crystals.ids) - len(np.unique(crystals.crystal))
         notes.append(
             f"{counted(joined, 'material id')} joined to another of the same crystal ({one} and {other}, the first), so that "
             "they stay in one part; group='ids' keeps ids apart."
         )
-    if found.skipped:
-        named = ", ".join(found.skipped[:_NAMED]) + (", ..." if len(found.skipped) > _NAMED else "")
+    if crystals.skipped:
+        named = ", ".join(crystals.skipped[:_NAMED]) + (", ..." if len(crystals.skipped) > _NAMED else "")
         notes.append(
-            f"The ids of {counted(len(found.skipped), 'formula')} have too many similar structures to compare them all "
+            f"The ids of {counted(len(crystals.skipped), 'formula')} have too many similar structures to compare them all "
             f"({named}): some of them may be the same crystal; group='composition' keeps each formula in one part."
         )
     return tuple(notes)
@@ -82,11 +82,11 @@ def crystal_notes(found: SameCrystals) -> tuple[str, ...]:
 
 def repeated_crystals(frames: Frames) -> list[str]:
     """A sentence where material ids are those of a crystal that has another id as well; a look of seconds, not a search."""
-    found = same_crystals(frames, structures=_GLANCE_STRUCTURES, sites=_GLANCE_SITES)
-    if not found.pairs:
+    crystals = same_crystals(frames, structures=_GLANCE_STRUCTURES, sites=_GLANCE_SITES)
+    if not crystals.pairs:
         return []
-    one, other = found.pairs[0]
-    joined = len(found.ids) - len(np.unique(found.crystal))
+    one, other = crystals.pairs[0]
+    joined = len(crystals.ids) - len(np.unique(crystals.crystal))
     return [
         f"{counted(joined, 'material id')} of a crystal that has another id as well, but for strain and small displacements "
         f"({one} and {other}, the first): splits keep them in one part."

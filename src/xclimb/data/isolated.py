@@ -19,19 +19,19 @@ def is_isolated_atom(frames: "Frames") -> np.ndarray:
 
     It is if it has one atom, and ``config_type`` says so, or no periodic image of the atom is within 8 Å.
     """
-    found = np.zeros(len(frames), dtype=bool)
+    isolated = np.zeros(len(frames), dtype=bool)
     single = np.flatnonzero(frames.n_atoms == 1)
     if not len(single):
-        return found
+        return isolated
     cells, pbc = np.nan_to_num(frames.cells[single]), frames.pbc[single]
     images = np.where(pbc[:, None, :], _IMAGES, 0)
     distances = np.linalg.norm(images @ cells, axis=2)
     distances[~images.any(axis=2)] = np.inf
-    found[single] = distances.min(axis=1) > _BOX
+    isolated[single] = distances.min(axis=1) > _BOX
     kinds = frames.extras.get(CONFIG_TYPE)
     if kinds is not None and kinds.dtype.kind in "OU":
-        found[single] |= np.isin(np.char.lower(np.asarray(kinds[single]).astype(np.str_)), _NAMES)
-    return found
+        isolated[single] |= np.isin(np.char.lower(np.asarray(kinds[single]).astype(np.str_)), _NAMES)
+    return isolated
 
 
 def isolated_atom_energies(frames: "Frames") -> dict[str, float]:

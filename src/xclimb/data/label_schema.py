@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xclimb.data.frames import LABELS
+from xclimb.data.columns import LABELS
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.theory import functional_name, is_known_functional
 from xclimb.errors import DataError
@@ -74,11 +74,11 @@ class LabelUse:
         self.left |= other.left
         self.known |= other.known
 
-    def told_taken(self) -> str:
+    def describe_used(self) -> str:
         """Labels and their keys, in words: ``"energy from REF_energy"``."""
         return ", ".join(f"{label} from {key}" for key, label in self.taken.items())
 
-    def told_left(self) -> str:
+    def describe_unused(self) -> str:
         """Keys that were not read, why, and the argument that takes the first of them; empty if there are none."""
         if not self.left:
             return ""
@@ -86,10 +86,10 @@ class LabelUse:
         quantity = {key: parsed.quantity if (parsed := parse_key(key)) else order[0] for key in self.left}
         left = sorted(self.left.items(), key=lambda item: order.index(quantity[item[0]]))
         reasons = dict.fromkeys(why for _, why in left)
-        told = "; ".join(f"{', '.join(key for key, why in left if why == reason)} {reason}" for reason in reasons)
+        reasons_text = "; ".join(f"{', '.join(key for key, why in left if why == reason)} {reason}" for reason in reasons)
         first = left[0][0]
         name = quantity[first].removesuffix("s") if quantity[first] == "magmoms" else quantity[first]
-        return f"not read as labels: {told}; to take one, give {name}_key={first!r}"
+        return f"not read as labels: {reasons_text}; to take one, give {name}_key={first!r}"
 
 
 class _Candidate(NamedTuple):
@@ -130,7 +130,7 @@ class LabelSchema:
             DataError: on a label under its usual or a given name that does not fit the frame.
         """
         shapes: dict[str, tuple[int, ...]] = {"energy": (), "forces": (n_atoms, 3), "stress": (3, 3), "magmoms": (n_atoms,)}
-        found: dict[str, list[_Candidate]] = {label: [] for label in LABELS}
+        candidates: dict[str, list[_Candidate]] = {label: [] for label in LABELS}
         for key, parsed in self._readable(tuple(values)):
             label = "stress" if parsed.quantity == "virial" else parsed.quantity
             sure = key in LABELS or key in self.given.values()
@@ -143,8 +143,8 @@ class LabelSchema:
                 virial = parsed.quantity == "virial"
                 vectors = label == "magmoms" and np.ndim(values[key]) == 2 and np.shape(values[key])[1] == 3
                 self.vectors |= {key} if vectors else set()
-                found[label].append(_Candidate(key, parsed.affix, virial_to_stress(value, volume) if virial else value))
-        chosen = self._chosen(found)
+                candidates[label].append(_Candidate(key, parsed.affix, virial_to_stress(value, volume) if virial else value))
+        chosen = self._chosen(candidates)
         for key in values:
             named = parse_key(key)
             if named is None:
@@ -175,7 +175,7 @@ class LabelSchema:
         return parsed.affix if parsed else ""
 
     def _allowed(self, parsed: dict[str, ParsedKey]) -> set[str] | None:
-        """What may stand around the words of keys; None: whatever is known."""
+        """Affixes allowed around the words of keys; None: all known ones."""
         if self.keys.energy is not None:
             return {self._affix(self.keys.energy)}
         affixes = {one.affix for one in parsed.values() if one.affix}
@@ -183,19 +183,19 @@ class LabelSchema:
             return mine
         return None
 
-    def _chosen(self, found: dict[str, list[_Candidate]]) -> dict[str, _Candidate]:
+    def _chosen(self, candidates: dict[str, list[_Candidate]]) -> dict[str, _Candidate]:
         """One candidate a label; none where they disagree."""
-        affixes = {one.affix for many in found.values() for one in many}
+        affixes = {one.affix for many in candidates.values() for one in many}
         levels = {affix for affix in affixes if is_known_functional(affix)}
         bad = levels if len({functional_name(level) for level in levels}) > 1 else set()
         unsure: set[str] = set()
-        for label, many in found.items():
+        for label, many in candidates.items():
             rivals = _rivals(many)
             if rivals:
                 apart = {one.affix for one in rivals}
                 bad, unsure = (bad | apart, unsure) if len(apart) > 1 else (bad, unsure | {label})
         chosen = {}
-        for label, many in found.items():
+        for label, many in candidates.items():
             good = [one for one in many if one.affix not in bad and label not in unsure]
             for one in many:
                 if one not in good:

@@ -3,7 +3,8 @@
 Columns read: ``numbers`` (list), ``cell`` (9, rows = vectors, Å) and ``positions`` (3 an atom, Å) are needed; ``pbc`` (3),
 ``frame_id``, ``material_id`` and the labels ``{prefix}energy`` (eV), ``{prefix}forces`` (eV/Å), ``{prefix}stress`` (6 in Voigt
 order xx yy zz yz xz xy, or 9; eV/Å^3, ASE sign) and ``{prefix}magmoms`` (µB) are optional. The prefix names the functional
-(``pbe_energy``, ``r2scan_energy``), so that one table may hold the labels of several. Other scalar columns become extras.
+(``pbe_energy``, ``r2scan_energy``), so that one table may hold the labels of several; without such prefixes, labels are
+recognised by the names of :mod:`xclimb.data.label_schema` (``total_energy``, ``force``). Other scalar columns become extras.
 """
 
 import json
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from xclimb.data.frames import LABELS, Frames
 from xclimb.data.label_keys import LabelKeys, prefix_of
+from xclimb.data.label_schema import parse_key
 from xclimb.data.theory import LevelOfTheory, functional_name, is_known_functional
 from xclimb.errors import DataError, TheoryError
 from xclimb.files import replacing
@@ -30,7 +32,7 @@ _ROWS = 10_000  # frames of a row group
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Which columns of a table are the labels to read.
+    """Columns of a table that hold the labels to read.
 
     Args:
         columns: label (or ``"virial"``) -> name of its column.
@@ -75,26 +77,28 @@ def label_columns(
     named = {functional_name(prefix.rstrip("_")): prefix for prefix in prefixes if prefix}
     if functional is not None and functional_name(functional) in named:
         return _under(named[functional_name(functional)], _state(stored, functional_name(functional)), every, given)
-    if "" in prefixes and not (named and functional is None):
-        return _under("", stored, every, given)
-    if not prefixes:
+    if not named:
+        return _recognised(schema, stored, given)
+    if "" in prefixes and functional is not None:
         return _under("", stored, every, given)
     if functional is not None:
         raise TheoryError(
-            f"{name} has no labels of {functional_name(functional)}; it has {_told(named)}: choose with functional=..."
+            f"{name} has no labels of {functional_name(functional)}; it has {_listed_names(named)}: choose with functional=..."
         )
     if len(prefixes) > 1:
         plain = " and unnamed ones (energy_key='energy')" if "" in prefixes else ""
-        raise DataError(f"{name} holds labels of {_told(named)}{plain}: say which to read, functional={next(iter(named))!r}")
+        raise DataError(
+            f"{name} holds labels of {_listed_names(named)}{plain}: say which to read, functional={next(iter(named))!r}"
+        )
     only, prefix = next(iter(named.items()))
     return _under(prefix, _state(stored, only), every, given)
 
 
 def _prefixes(names: list[str]) -> list[str]:
-    """What stands before ``energy``, where it is a functional's name or forces / stress / magmoms stand beside it."""
-    found = [name.removesuffix("energy") for name in names if name == "energy" or name.endswith("_energy")]
+    """Prefix of ``energy``, where it is a functional's name or forces / stress / magmoms stand beside it."""
+    prefixes = [name.removesuffix("energy") for name in names if name == "energy" or name.endswith("_energy")]
     siblings = ("forces", "stress", "magmoms")
-    return [p for p in found if not p or is_known_functional(p.rstrip("_")) or any(p + label in names for label in siblings)]
+    return [p for p in prefixes if not p or is_known_functional(p.rstrip("_")) or any(p + label in names for label in siblings)]
 
 
 def _check_given(given: dict[str, str], names: list[str], name: str) -> None:
@@ -103,13 +107,40 @@ def _check_given(given: dict[str, str], names: list[str], name: str) -> None:
             raise DataError(f"{name} has no column {key!r}; its columns are {', '.join(names)}")
 
 
+def _recognised(schema: pa.Schema, theory: LevelOfTheory, given: dict[str, str]) -> LabelColumns:
+    """The labels of a table without prefixes, by the names of :func:`parse_key`; the usual names first, of rivals none."""
+    found: dict[str, list[str]] = {}
+    for field in schema:
+        parsed = parse_key(field.name)
+        if parsed is not None and parsed.known and _fits(field.type, parsed.quantity):
+            found.setdefault(parsed.quantity, []).append(field.name)
+    rivals = found.get("energy", [])
+    found["energy"] = [name for name in rivals if "free" not in name.lower()] or rivals
+    columns = {quantity: many[0] for quantity, many in found.items() if len(many) == 1}
+    columns = {label: label for label in LABELS} | columns | {name: name for name in found if name in found[name]} | given
+    if "stress" in found and "virial" not in given:
+        columns.pop("virial", None)
+    levels = {
+        functional_name(one.affix) for name in columns.values() if (one := parse_key(name)) and is_known_functional(one.affix)
+    }
+    every = frozenset(columns.values()).union(*found.values())
+    return LabelColumns(columns, _state(theory, levels.pop() if len(levels) == 1 else None), every)
+
+
+def _fits(kind: pa.DataType, quantity: str) -> bool:
+    """Whether a column can hold a label: numbers for energies, lists for all others."""
+    if quantity == "energy":
+        return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+    return pa.types.is_nested(kind) or pa.types.is_null(kind)
+
+
 def _under(prefix: str, theory: LevelOfTheory, every: frozenset[str], given: dict[str, str]) -> LabelColumns:
     """The labels under one prefix, but for those whose columns are given."""
     columns = {label: prefix + label for label in LABELS} | given
     return LabelColumns(columns, theory, every | frozenset(columns.values()))
 
 
-def _told(named: dict[str, str]) -> str:
+def _listed_names(named: dict[str, str]) -> str:
     return ", ".join(f"{functional} ({prefix}energy)" for functional, prefix in named.items())
 
 

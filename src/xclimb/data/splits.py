@@ -42,7 +42,7 @@ class SplitError(DataError):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which frames are for training, validation and test.
+    """Division of frames into training, validation and test.
 
     Args:
         train: indices into ``frame_id``.
@@ -71,7 +71,7 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def apply(self, frames: Frames) -> tuple[Frames, Frames, Frames]:
-        """Train, validation and test frames, found by ``frame_id``: the split of one functional's frames fits the other's.
+        """Train, validation and test frames, matched by ``frame_id``: the split of one functional's frames fits the other's.
 
         Raises:
             DataError: if a frame is in no part of the split, or a frame id stands for two frames.
@@ -95,7 +95,7 @@ class Split:
         return train, val, test
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON: the frame ids of each part, and how they were chosen."""
+        """Dictionary for JSON: the frame ids of each part, and how they were chosen."""
         ids = {part: self.frame_id[getattr(self, part)].tolist() for part in PARTS}
         how = {"by": self.by, "group": self.group, "seed": self.seed, "ratios": list(self.ratios), "moved": list(self.names)}
         return {"schema": _SCHEMA, **how, **ids, "left_out": self.frame_id[self.left_out].tolist()}
@@ -235,9 +235,9 @@ def propose_split(
             split = _split_blocks(frames, groups, shares, seed, group, gap)
         except SplitError:
             raise problem from None
-        told = f"{problem.why}, so blocks of frames were split instead (by='frame')"
-        told = f"{told[0].upper()}{told[1:]}: errors on them say nothing about other materials."
-        return replace(split, notes=(told, *split.notes))
+        text = f"{problem.why}, so blocks of frames were split instead (by='frame')"
+        text = f"{text[0].upper()}{text[1:]}: errors on them say nothing about other materials."
+        return replace(split, notes=(text, *split.notes))
 
 
 def _split_groups(
@@ -282,8 +282,8 @@ def _split_blocks(
     if len(left_out):
         named = ", ".join(frames.frame_id[left_out[:3]].tolist()) + (", ..." if len(left_out) > 3 else "")
         notes.append(f"{counted(len(left_out), 'frame')} between the blocks left out, as neighbours are correlated ({named}).")
-    told = (*groups.notes, *notes)
-    return Split(train, val, test, frames.frame_id, seed, "frame", shares, (), kind, left_out, told)
+    text = (*groups.notes, *notes)
+    return Split(train, val, test, frames.frame_id, seed, "frame", shares, (), kind, left_out, text)
 
 
 def _checked_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
@@ -294,7 +294,7 @@ def _checked_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _elements(frames: Frames, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Which group holds which element ``[G, 119]``."""
+    """Whether each group holds each element ``[G, 119]``."""
     holds = np.zeros((n_groups, MAX_Z + 1), dtype=bool)
     holds[group[frames.system], frames.numbers] = True
     return holds
@@ -345,10 +345,10 @@ def _thin(counts: np.ndarray, shares: tuple[float, float, float], noun: str) -> 
     if empty:
         raise SplitError(
             f"no {noun} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train",
-            "; give more data, fewer parts, or cover=False (--no-cover)",
+            "; give more data, fewer parts, or cover=False to let them be in val or test alone",
         )
-    told = f"few {noun}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"
-    return [told] if thin else []
+    text = f"few {noun}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"
+    return [text] if thin else []
 
 
 def nested_subsets(

@@ -66,7 +66,7 @@ class _Shard(BaseModel):
 
 
 class _Manifest(BaseModel, strict=True):
-    """What a manifest must hold; what else it holds is kept."""
+    """Required entries of a manifest; others are kept."""
 
     format: Literal["xclimb-store"]
     frames: _Count
@@ -159,8 +159,8 @@ def _is_quick(path: Path) -> bool:
     """Whether checksums of a store take no time; if not, say that they are not compared."""
     size = sum(entry["bytes"] for shard in read_manifest(path)["shards"] for entry in shard["files"].values())
     if size > QUICK:
-        told = f"{path} ({size / 1e9:.1f} GB) is opened without comparing checksums: verify=True reads it once and does"
-        warnings.warn(told, XclimbWarning, stacklevel=3)
+        text = f"{path} ({size / 1e9:.1f} GB) is opened without comparing checksums: verify=True reads it once and does"
+        warnings.warn(text, XclimbWarning, stacklevel=3)
     return size <= QUICK
 
 

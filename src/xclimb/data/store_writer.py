@@ -44,8 +44,8 @@ def finish_commit(path: Path, job: dict) -> Any:
     if not mark.is_file():
         return None
     try:
-        found = read_json(mark)
-        summary = found["summary"] if to_json(found["job"]) == to_json(job) else None
+        mark_content = read_json(mark)
+        summary = mark_content["summary"] if to_json(mark_content["job"]) == to_json(job) else None
     except (ValueError, KeyError, TypeError):
         summary = None
     _settle(path)
@@ -81,7 +81,7 @@ class StoreWriter:
         path: folder to write.
         overwrite: replace an existing store.
         shard_atoms: begin another shard when this many atoms are reached.
-        job: what is being written, as plain values; the same job finds what an interrupted one left, unless the store that it
+        job: description of the job, as JSON values; the same job continues an interrupted one, unless the store that it
             replaces is another by then.
 
     Attributes:
@@ -319,7 +319,7 @@ def _last_entry(journal: Path) -> dict | None:
 
 
 def disk_full(path: Path) -> DataError:
-    """What to say where a store does not fit on its disk."""
+    """Error message where a store does not fit on its disk."""
     work = unfinished(path)
     written = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
     free = shutil.disk_usage(path.parent).free

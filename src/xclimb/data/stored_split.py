@@ -24,7 +24,7 @@ SPLIT = "split.json"
 
 @dataclass(frozen=True)
 class StoredSplit:
-    """What :func:`split_store` found.
+    """Result of :func:`split_store`.
 
     Args:
         split: the three parts.
@@ -135,10 +135,10 @@ def named_part(name: str | os.PathLike) -> tuple[Path, str] | None:
 
 def validation_part(name: str | os.PathLike) -> str | None:
     """``"STORE:train"`` or one of its subsets -> ``"STORE:val"``, if the split of the store has validation frames."""
-    found = named_part(name)
-    if found is None:
+    store_and_part = named_part(name)
+    if store_and_part is None:
         return None
-    store, part = found
+    store, part = store_and_part
     if part.split("-")[0] != "train" or not (store / SPLIT).is_file() or not len(Split.load(store / SPLIT).val):
         return None
     return f"{store}:val"

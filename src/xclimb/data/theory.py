@@ -1,4 +1,4 @@
-"""Level of theory: what a set of energies was calculated with, and what may be mixed with what."""
+""":class:`LevelOfTheory`: settings of the calculations behind a set of energies, and which of them may be mixed."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -26,13 +26,25 @@ def is_known_functional(name: str) -> bool:
     return name.strip().lower() in _FUNCTIONALS
 
 
+# rungs of Jacob's ladder
+_RUNGS = {
+    "LDA": 1, "PBE": 2, "PBE+U": 2, "GGA/GGA+U": 2, "PBEsol": 2, "SCAN": 3, "rSCAN": 3, "r2SCAN": 3, "HSE06": 4, "PBE0": 4,
+    "RPA": 5,
+}  # fmt: skip
+
+
+def rung(functional: str | None) -> int:
+    """Rung of a functional on Jacob's ladder, from 1 (LDA) to 5; 0 of unknown ones."""
+    return _RUNGS.get(functional or "", 0)
+
+
 # fields that may be unknown; of the others, nothing stated means none
 MAY_BE_UNKNOWN = ("pseudopotentials", "potcar", "cutoff", "code", "energy_flavour")
 
 
 @dataclass(frozen=True)
 class LevelOfTheory:
-    """What the labels of a data set, or the outputs of a potential, are at.
+    """Level of theory of the labels of a data set, or of the outputs of a potential.
 
     Args:
         functional: exchange-correlation functional, one of the usual names (``"PBE"``, ``"r2SCAN"``, ...); None if unknown.
@@ -69,12 +81,12 @@ class LevelOfTheory:
         return " + ".join(parts[:1]) + "".join(f", {part}" for part in parts[1:])
 
     def differences(self, other: "LevelOfTheory") -> dict[str, tuple]:
-        """Fields in which the two disagree; a field that one side does not know is no disagreement.
+        """Fields in which the two disagree; a field that one level does not state is no disagreement.
 
         The functional, +U values, dispersion and corrections always count: there, "none" is a statement. What is in
         :data:`MAY_BE_UNKNOWN` counts only where both sides state it, pseudopotentials element by element.
         """
-        found = {}
+        differing = {}
         for name in asdict(self):
             mine, theirs = getattr(self, name), getattr(other, name)
             if name == "potcar":
@@ -82,8 +94,8 @@ class LevelOfTheory:
                 mine, theirs = ({symbol: side[symbol] for symbol in both} for side in (mine, theirs))
             unstated = name in MAY_BE_UNKNOWN and (mine is None or theirs is None)
             if mine != theirs and not unstated:
-                found[name] = (mine, theirs)
-        return found
+                differing[name] = (mine, theirs)
+        return differing
 
     def require_same(self, other: "LevelOfTheory", what: str) -> None:
         """Refuse to mix two levels of theory.
@@ -95,16 +107,16 @@ class LevelOfTheory:
         Raises:
             TheoryError: naming every difference and how to say that the mix is meant.
         """
-        found = self.differences(other)
-        if found:
-            told = "; ".join(f"{name}: {_text(mine)} against {_text(theirs)}" for name, (mine, theirs) in found.items())
+        differing = self.differences(other)
+        if differing:
+            detail = "; ".join(f"{name}: {_text(mine)} against {_text(theirs)}" for name, (mine, theirs) in differing.items())
             way = "give both the same one with frames.with_theory(...) or functional=..."
-            if found.keys() <= set(MAY_BE_UNKNOWN):
-                way = f"ingest them with mix='{','.join(found)}', or {way}"
-            raise TheoryError(f"{what} are at different levels of theory ({told}); if they belong together, {way}")
+            if differing.keys() <= set(MAY_BE_UNKNOWN):
+                way = f"ingest them with mix='{','.join(differing)}', or {way}"
+            raise TheoryError(f"{what} are at different levels of theory ({detail}); if they belong together, {way}")
 
     def joined(self, other: "LevelOfTheory") -> "LevelOfTheory":
-        """What two levels that do not differ state together."""
+        """Join the fields that two compatible levels state."""
         known = {name: getattr(other, name) for name in MAY_BE_UNKNOWN if getattr(self, name) is None}
         return replace(self, **known | {"potcar": other.potcar | self.potcar})
 
@@ -125,7 +137,7 @@ class LevelOfTheory:
         return replace(self, functional=functional)
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON; unset fields left out."""
+        """Dictionary for JSON; unset fields left out."""
         return {name: value for name, value in asdict(self).items() if value not in (None, {})}
 
     @classmethod
@@ -158,7 +170,7 @@ def _fits(name: str, value: Any) -> bool:
 
 def _text(value) -> str:
     return (
-        ", ".join(f"{name} {told}" for name, told in value.items())
+        ", ".join(f"{name} {detail}" for name, detail in value.items())
         if value and isinstance(value, dict)
         else str(value or "none")
     )

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xclimb.data.parquet import to_parquet
-    from xclimb.ingest.audit import Limits, Reject
+    from xclimb.formats.base import Reject
+    from xclimb.ingest.audit import Limits
     from xclimb.ingest.by_theory import ingest_by_theory
     from xclimb.ingest.pipeline import ingest, retry
     from xclimb.ingest.reading import read
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "IngestSummary": "xclimb.ingest.summary",
     "Limits": "xclimb.ingest.audit",
-    "Reject": "xclimb.ingest.audit",
+    "Reject": "xclimb.formats.base",
     "ingest": "xclimb.ingest.pipeline",
     "ingest_by_theory": "xclimb.ingest.by_theory",
     "read": "xclimb.ingest.reading",

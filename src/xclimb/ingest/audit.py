@@ -13,6 +13,7 @@ import numpy as np
 
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.errors import DataError
+from xclimb.formats.base import Reject
 from xclimb.units import ev_a3_to_gpa
 
 # check -> what is done about a frame that fails it, unless said otherwise
@@ -38,27 +39,6 @@ CHECKS = {
 NO_LABEL = "no label"  # reason of a frame that has none
 ACTIONS = ("reject", "warn", "off")
 _UNCONVERGED = "the electronic steps ran out (NELM) before the energy settled; --check converged=warn keeps the frame"
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A frame that cannot be used.
-
-    Args:
-        frame_id: its name.
-        index: its number in the file (or set) it comes from; -1 for a whole file.
-        reason: what is wrong, the same words for the same fault.
-        detail: the figures.
-        file: the file it comes from, if any.
-        action: ``"reject"``, or ``"warn"`` for a frame that is kept.
-    """
-
-    frame_id: str
-    index: int
-    reason: str
-    detail: str
-    file: str = ""
-    action: str = "reject"
 
 
 @dataclass(frozen=True)

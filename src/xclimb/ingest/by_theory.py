@@ -9,10 +9,10 @@ from typing import Any
 from xclimb.data.store import is_store
 from xclimb.data.theory import functional_name
 from xclimb.errors import DataError, TheoryError, XclimbError, XclimbWarning
+from xclimb.formats.detect import files_of
 from xclimb.ingest.levels import folder_name
 from xclimb.ingest.pipeline import ingest
 from xclimb.ingest.reading import levels_there
-from xclimb.ingest.sources import files_of
 from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading
 

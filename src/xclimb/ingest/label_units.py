@@ -1,18 +1,17 @@
 """Units of labels in files that do not state theirs: what the user says they are, and which one would mend a wrong factor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError
-from xclimb.ingest.sources import Source
+from xclimb.formats import format_of
+from xclimb.formats.base import EV_UNITS, Source
 from xclimb.units import LABEL_UNITS, label_unit
 
 OPTIONS = {"energy": "energy_unit", "forces": "force_unit", "stress": "stress_unit"}
-_USUAL = {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3"}
-_RECORDS = _USUAL | {"stress": "-kbar"}  # of the Materials Project and MatPES: as VASP prints it
-_UNSTATED = ("extxyz", "db", "json", "aselmdb", "traj", "parquet", "records")
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ class LabelUnits:
 
 def states_units(kind: str) -> bool:
     """Whether the units of the labels are part of a format, such as VASP's."""
-    return kind not in _UNSTATED and kind != "store"
+    return format_of(kind).units is None
 
 
-def _native(kind: str) -> dict[str, str]:
-    return _RECORDS if kind == "records" else _USUAL
+def _native(kind: str) -> Mapping[str, str]:
+    return format_of(kind).units or EV_UNITS

@@ -7,11 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
-from xclimb.data.store import read_manifest
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import DataError, TheoryError
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
+from xclimb.formats import format_of
+from xclimb.formats.base import Part, Source
 
 # a name for data that mix two kinds of calculations on purpose -> the kinds
 FAMILIES = {"GGA/GGA+U": ("PBE", "PBE+U")}
@@ -75,17 +74,7 @@ def folder_name(level: str) -> str:
 
 def stated_level(source: Source) -> LevelOfTheory | None:
     """The level of theory of a file that has one for all its frames and states it in its head; None for other formats."""
-    if source.kind == "vasp-xml":
-        from xclimb.ingest.vasp_tags import vasprun_theory
-
-        return vasprun_theory(source.path)
-    if source.kind == "vasp-out":
-        from xclimb.ingest.vasp_tags import outcar_theory
-
-        return outcar_theory(source.path)
-    if source.kind == "store":
-        return LevelOfTheory.from_dict(read_manifest(source.path)["theory"])
-    return None
+    return format_of(source.kind).level(source)
 
 
 def is_other_level(source: Source, only: str | None, functional: str | None) -> bool:

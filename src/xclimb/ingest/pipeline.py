@@ -15,6 +15,8 @@ from xclimb.data.store import MANIFEST, is_store, open_store, read_manifest
 from xclimb.data.store_writer import StoreWriter, disk_full, finish_commit
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, TheoryError
+from xclimb.formats.base import STORE, Source
+from xclimb.formats.detect import check_stores, files_of, find_sources
 from xclimb.ingest.audit import Limits, resolve_checks
 from xclimb.ingest.executor import run_tasks, workers_of
 from xclimb.ingest.label_units import LabelUnits
@@ -24,7 +26,6 @@ from xclimb.ingest.reading import every_task, levels_there
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
 from xclimb.ingest.second_look import Look
-from xclimb.ingest.sources import Source, check_stores, files_of, find_sources
 from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading
 
@@ -99,13 +100,13 @@ def ingest(
     if append and not is_store(out):
         raise DataError(f"{out} is no store to append to: make it first, without append")
     sources, passed = files_of(paths)
-    if append and any(source.kind == "store" and source.path.resolve() == out.resolve() for source in sources):
+    if append and any(source.is_store and source.path.resolve() == out.resolve() for source in sources):
         raise DataError(f"{out} cannot be appended to itself: leave it out of what is read")
     if append:
-        sources = [Source(out, "store", out.name), *sources]
+        sources = [Source(out, STORE, out.name), *sources]
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, limits or Limits(), dict(checks or {}), units, only=only)
+    reading = Reading(functional, keys, energy, steps, only, limits=limits or Limits(), checks=dict(checks or {}), units=units)
     job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
     job.mix = tuple(name for name in mix.split(",") if name)
     try:
@@ -114,8 +115,8 @@ def ingest(
         if only is not None:
             raise
         there = levels_there(sources, reading)
-        first = next(iter(there), "")
-        way = f"keep one with only={first!r}, or make a store of each with --by-theory (xclimb.ingest.ingest_by_theory)"
+        most = there.most_common(1)[0][0] if there else ""
+        way = f"keep one with only={most!r}, or make a store of each with --by-theory (in Python: ingest_by_theory)"
         raise several_levels(error, there, f"these {len(sources)} files hold", way) from None
 
 
@@ -154,7 +155,7 @@ def retry(
     files = [source for path in wanted for source in find_sources(Path(path))[0]]
     reading = Reading(limits=limits or Limits(), checks=dict(checks or {}), **how)
     theory = LevelOfTheory.from_dict(manifest["theory"])
-    job = _Job([Source(store, "store", store.name), *files], store, reading, theory, True, (), only=wanted)
+    job = _Job([Source(store, STORE, store.name), *files], store, reading, theory, True, (), only=wanted)
     return job.run(workers, None, progress)
 
 
@@ -211,7 +212,7 @@ class _Job:
             beside = self.out.with_name(f"{self.out.name}.{REJECTS}")
             receiver.flush()
             shutil.copyfile(writer.work / REJECTS, beside)
-            left = f"; {unread}" if (unread := receiver.use.told_left()) else ""
+            left = f"; {unread}" if (unread := receiver.use.describe_unused()) else ""
             raise DataError(f"none of the {receiver.n_rejected} frames can be used ({receiver.why()}{left}), see {beside}")
         if self.look is not None:
             receiver.look_again(self.look, self.reading)
@@ -247,9 +248,9 @@ class _Job:
     def provenance(self, receiver: Receiver) -> dict:
         read_from: list[dict] = []
         for source in self.sources:
-            if source.kind == "store":
+            if source.is_store:
                 before = read_manifest(source.path)["provenance"]
-                read_from += before.get("sources", []) or [{"name": source.path.name, "format": "store"}]
+                read_from += before.get("sources", []) or [{"name": source.path.name, "format": STORE}]
             elif source.problem is None:
                 read_from.append({"name": source.path.name, "format": source.kind, "bytes": source.path.stat().st_size})
         how: dict = {"energy": self.reading.energy, "steps": self.reading.steps, "only": self.reading.only}

@@ -15,11 +15,11 @@ from xclimb.data.store import open_store
 from xclimb.data.stored_split import named_part
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
-from xclimb.ingest.audit import Reject
+from xclimb.formats.base import Reject, Source
+from xclimb.formats.detect import check_stores, files_of
 from xclimb.ingest.label_units import LabelUnits
 from xclimb.ingest.levels import count_levels, listed, resolve_theory, several_levels
 from xclimb.ingest.names import Names
-from xclimb.ingest.sources import Source, check_stores, files_of
 from xclimb.ingest.tasks import Reading, Task, iter_parts, iter_tasks, run_task
 
 _ONLY_SOUND = {"duplicate": "off", "element": "off"}  # checks of a read, where nothing can be kept with a warning
@@ -83,7 +83,7 @@ def read(
         return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
-    reading = Reading(functional, keys, energy, steps, checks=_ONLY_SOUND, units=units, only=only, labels=labels)
+    reading = Reading(functional, keys, energy, steps, only, labels, checks=_ONLY_SOUND, units=units)
     name, sources, tasks = _tasks_of(path, reading)
     try:
         sets, rejects, use = _collected(tasks, theory, strict)
@@ -91,10 +91,10 @@ def read(
     except TheoryError as error:
         if only is not None or not sources:
             raise
-        way = 'read one of them (xclimb.read(..., only="NAME")), or make a store of each (xclimb ingest ... --by-theory)'
+        way = "make a store of each with xclimb ingest --by-theory (in Python also: read one of them with only='NAME')"
         raise several_levels(error, levels_there(sources, reading), f"{name} holds", way) from None
     if use.left and sets:
-        warnings.warn(f"{name}: {use.told_left()}", XclimbWarning, stacklevel=2)
+        warnings.warn(f"{name}: {use.describe_unused()}", XclimbWarning, stacklevel=2)
     if rejects:
         _tell(rejects, sum(map(len, sets)), strict, name)
     if not sets:
@@ -112,7 +112,7 @@ def _tasks_of(path: str | os.PathLike | Sequence[Any], reading: Reading) -> tupl
         return os.fspath(path), sources, every_task(sources, reading)
     from ase import Atoms
 
-    from xclimb.ingest.ase_files import part_of_atoms
+    from xclimb.formats.ase import part_of_atoms
 
     many = [path] if isinstance(path, Atoms) else list(path)
     if not many or not all(isinstance(one, Atoms) for one in many):
@@ -156,7 +156,8 @@ def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
         bad = rejects[0]
         raise DataError(
             f"{bad.file or path}: frame {bad.frame_id} (number {bad.index}) is bad: {bad.reason}, {bad.detail}; "
-            f"{len(rejects)} of {len(rejects) + kept} frames are: drop them with strict=False, or list them with xclimb ingest"
+            f"{len(rejects)} of {len(rejects) + kept} frames are: keep the others in a store with xclimb ingest, "
+            "which lists the bad ones (in Python also: strict=False)"
         )
     why = ", ".join(f"{count} {reason}" for reason, count in Counter(reject.reason for reject in rejects).most_common())
     first = rejects[0].frame_id or rejects[0].file
@@ -167,7 +168,7 @@ def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
 def every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
     """The tasks of all sources, one after the other."""
     for source in sources:
-        if source.kind != "store" and source.problem is None:
+        if not source.is_store and source.problem is None:
             reading.units.check(source)
         yield from iter_tasks(source, reading)
 

@@ -17,11 +17,10 @@ from xclimb.data.store_writer import StoreWriter
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.files import to_csv
-from xclimb.ingest.audit import Reject, resolve_checks
+from xclimb.formats.base import Part, Reject, Source
+from xclimb.ingest.audit import resolve_checks
 from xclimb.ingest.names import Names
-from xclimb.ingest.parts import Part
 from xclimb.ingest.second_look import ZERO_CHECKS, Files, Look, rejects_of, without_labels
-from xclimb.ingest.sources import Source
 from xclimb.ingest.tasks import Done, Reading
 
 REJECTS, WARNINGS = "rejects.csv", "warnings.csv"
@@ -63,8 +62,7 @@ class Receiver:
         elif carry is not None and carry.is_file():
             old = carry.read_bytes()
             writer.side(REJECTS).write(old)
-            rows = csv.DictReader(io.StringIO(old.decode()))
-            self.reasons.update(row["reason"] for row in rows)
+            self.reasons.update(_reasons(old, carry))
         else:
             writer.side(REJECTS).write(_lines([_HEADER]))
 
@@ -208,6 +206,14 @@ class Receiver:
                 self.writer.side(name).write(_lines([_HEADER]))
             self.writer.side(name).write(_lines([[r.file, r.frame_id, r.index, r.reason, r.detail] for r in chosen]))
             counter.update(reject.reason for reject in chosen)
+
+
+def _reasons(table: bytes, path: Path) -> list[str]:
+    """The reasons in a table of rejects."""
+    try:
+        return [row["reason"] for row in csv.DictReader(io.StringIO(table.decode(), newline=""))]
+    except (UnicodeDecodeError, KeyError, csv.Error):
+        raise DataError(f"{path} is no table of rejects: restore it from a copy, or remove it to append without it") from None
 
 
 def _lines(rows: Sequence[Sequence[object]]) -> bytes:

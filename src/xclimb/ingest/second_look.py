@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from xclimb.data.frames import Frames
-from xclimb.ingest.audit import Limits, Reject
+from xclimb.formats.base import Reject
+from xclimb.ingest.audit import Limits
 from xclimb.ingest.label_units import OPTIONS, LabelUnits, states_units
 
 UNIT_CHECKS = {"energy": "energy_unit", "forces": "force_unit", "stress": "stress_unit"}

@@ -3,57 +3,46 @@
 import gc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from xclimb.data.frames import LABELS
-from xclimb.data.label_keys import LabelKeys
-from xclimb.data.store import iter_store
 from xclimb.data.theory import functional_name
 from xclimb.errors import DataError, TheoryError
-from xclimb.ingest.audit import NO_LABEL, Limits, Reject, audit
-from xclimb.ingest.json_spans import Chunk
+from xclimb.formats import energy_names, format_of
+from xclimb.formats.base import Part, ReadOptions, Reject, Source
+from xclimb.ingest.audit import NO_LABEL, Limits, audit
 from xclimb.ingest.label_units import LabelUnits, states_units
 from xclimb.ingest.levels import FAMILIES, is_other_level, wanted_parts
 from xclimb.ingest.names import fingerprints
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
 
 _WHOLE = 16_000_000  # bytes of a file that a worker reads by itself, at most
 _HELD = 512_000_000  # bytes of frames that it holds then: a compressed file may be larger than it seems
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How files are read.
+class Reading(ReadOptions):
+    """How files are read and audited: the options of readers, and these.
 
     Args:
-        functional: the functional the user names.
-        keys: names of the labels, where the user gives them.
-        energy: which energy a file of several gives: ``"uncorrected"`` or ``"corrected"``; of VASP ``"e_0"`` or ``"free"``.
-        steps: ionic steps of a VASP run: ``"all"`` or ``"last"``.
         limits: what the audit believes.
         checks: check -> action, see :func:`xclimb.ingest.audit.audit`.
-        only: name of the one level of theory that is read, see :func:`xclimb.ingest.levels.level_name`.
         units: units of the labels, where they are not the usual of a format.
-        labels: ``"required"`` (a frame without any is a reject), ``"optional"``, or ``"ignored"`` (only structures are read).
     """
 
-    functional: str | None = None
-    keys: LabelKeys = field(default_factory=LabelKeys)
-    energy: str | None = None
-    steps: str = "all"
     limits: Limits = field(default_factory=Limits)
     checks: Mapping[str, str] = field(default_factory=dict)
     units: LabelUnits = field(default_factory=LabelUnits)
-    only: str | None = None
-    labels: str = "required"
 
     def __post_init__(self):
         if self.labels not in ("required", "optional", "ignored"):
             raise DataError(f"labels={self.labels!r}: give required, optional or ignored")
-        if self.energy not in (None, "uncorrected", "corrected", "e_0", "free"):
-            raise DataError(f"energy={self.energy!r}: give uncorrected or corrected (JSON), e_0 or free (VASP)")
+        known = energy_names()
+        if self.energy is not None and self.energy not in chain(*known.values()):
+            listed = ", ".join(f"{' or '.join(names)} ({program})" for program, names in known.items())
+            raise DataError(f"energy={self.energy!r}: give {listed}")
         if self.steps not in ("all", "last"):
             raise DataError(f"steps={self.steps!r}: give all or last")
         if self.only is not None and functional_name(self.only) in FAMILIES:  # of the frames that are left
@@ -66,7 +55,7 @@ class Task:
 
     source: Source
     reading: Reading
-    chunk: Chunk | None = None
+    chunk: Any = None
     part: Part | None = None
     error: str | None = None
 
@@ -96,15 +85,14 @@ def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
     if source.problem is not None:
         yield replace(plain, error=source.problem)
         return
-    small = source.kind != "records" and source.path.is_file() and source.path.stat().st_size < _WHOLE
+    chunks = format_of(source.kind).chunks(source)
+    small = chunks is None and source.path.is_file() and source.path.stat().st_size < _WHOLE
     if small or is_other_level(source, reading.only, reading.functional):
         yield plain
         return
     try:
-        if source.kind == "records":
-            from xclimb.ingest.mp_json import iter_record_chunks
-
-            for chunk in iter_record_chunks(source):
+        if chunks is not None:
+            for chunk in chunks:
                 yield replace(plain, chunk=chunk)
         else:
             for part in iter_parts(source, reading):
@@ -115,37 +103,7 @@ def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
 
 def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
     """The parts of one file, not audited yet, at the level of theory that the file states."""
-    if source.kind == "store":
-        first = 0
-        for frames in iter_store(source.path):
-            for start in range(0, len(frames), 20_000):
-                some = frames[start : start + 20_000]
-                yield Part(some, first)
-                first += len(some)
-    elif source.kind == "parquet":
-        from xclimb.ingest.parquet import iter_parquet
-
-        yield from iter_parquet(source, reading.only or reading.functional, reading.keys, reading.energy)
-    elif source.kind == "records":
-        from xclimb.ingest.mp_json import iter_records
-
-        yield from iter_records(source, reading.energy, reading.steps)
-    elif source.kind == "vasp-xml":
-        from xclimb.ingest.vasp import iter_vasprun
-
-        yield from iter_vasprun(source, reading.energy, reading.steps)
-    elif reading.labels == "ignored":
-        from xclimb.ingest.ase_files import iter_structures
-
-        yield from iter_structures(source)
-    elif source.kind == "vasp-out":
-        from xclimb.ingest.vasp_outcar import iter_outcar
-
-        yield from iter_outcar(source, reading.energy, reading.steps)
-    else:
-        from xclimb.ingest.ase_files import iter_ase
-
-        yield from iter_ase(source, reading.keys, reading.functional)
+    return format_of(source.kind).iter(source, reading)
 
 
 def run_task(task: Task) -> Done:
@@ -186,9 +144,7 @@ def _bounded(parts: Iterator[Part], source: Source) -> Iterator[Part]:
 
 def _decoded(task: Task) -> Iterator[Part]:
     if task.chunk is not None:
-        from xclimb.ingest.mp_json import decode
-
-        yield from decode(task.chunk, task.source, task.reading.energy, task.reading.steps)
+        yield from format_of(task.source.kind).decode(task.chunk, task.source, task.reading)
     elif task.part is not None:
         yield task.part
     elif task.error is None:
@@ -197,17 +153,17 @@ def _decoded(task: Task) -> Iterator[Part]:
 
 def _audited(part: Part, task: Task) -> Part:
     """The sound frames of a part; those that are not join its rejects."""
-    if task.source.kind != "store":
+    if not task.source.is_store:
         part = replace(part, frames=task.reading.units.convert(part.frames, task.source.kind))
     checks = dict(task.reading.checks)
-    if task.reading.labels != "required" or task.source.kind == "store":  # of a store it was decided when it was made
+    if task.reading.labels != "required" or task.source.is_store:  # of a store it was decided when it was made
         checks.setdefault("unlabelled", "off")
     if task.reading.labels == "ignored":
         checks |= {"converged": "off"}
         part = replace(part, frames=part.frames.replace(**dict.fromkeys(LABELS)))
     stated = states_units(task.source.kind)
     found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=checks, units_stated=stated)
-    why = part.use.told_left()
+    why = part.use.describe_unused()
     found = [replace(one, detail=why) if why and one.reason == NO_LABEL else one for one in found]
     sound = np.ones(len(part.frames), dtype=bool)
     sound[[reject.index for reject in found if reject.action == "reject"]] = False

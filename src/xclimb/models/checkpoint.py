@@ -1,4 +1,4 @@
-"""Potentials on disk: ``potential.json`` (what it is) beside ``weights.safetensors`` (its numbers). Never pickle."""
+"""Potentials on disk: ``potential.json`` (description) beside ``weights.safetensors`` (its numbers). Never pickle."""
 
 import hashlib
 from pathlib import Path
@@ -53,8 +53,8 @@ def load_potential(folder: Path) -> "Potential":
     except OSError as error:
         raise CheckpointError(f"{folder / _WEIGHTS} cannot be read ({error.strerror}): the potential is not complete") from None
     if hashlib.sha256(weights).hexdigest() != card.get("weights_sha256"):
-        told = f"its checksum is not the one in {_CARD}"
-        raise CheckpointError(f"{folder / _WEIGHTS} is damaged ({told}): restore it from a copy")
+        detail = f"its checksum is not the one in {_CARD}"
+        raise CheckpointError(f"{folder / _WEIGHTS} is damaged ({detail}): restore it from a copy")
     try:
         network = dict(card["network"])
         if network.pop("kind") != "chgnet":

@@ -39,7 +39,7 @@ _JUMP_STEP, _JUMP_ENERGY, _JUMP_FORCE = 1e-6, 1e-9, 1e-5  # Å, eV, eV/Å: eithe
 
 @dataclass(frozen=True)
 class Subject:
-    """What a check looks at: the potential as given and in float64, the crystals and what is predicted for each alone."""
+    """Subject of a check: the potential as given and in float64, the crystals and the predictions for each alone."""
 
     given: Any
     exact: Any
@@ -66,7 +66,7 @@ def _agree(name: str, got: Any, expected: Any, tolerance: Tolerance, labels: Ite
 
 
 def _changed(prediction: Any, order: Any = slice(None), copies: int = 1, turn: np.ndarray | None = None) -> SimpleNamespace:
-    """What is expected of the same crystal with atoms reordered, repeated, or turned by an orthogonal matrix."""
+    """Expected prediction for the same crystal with atoms reordered, repeated, or turned by an orthogonal matrix."""
     turn = np.eye(3) if turn is None else turn
     return SimpleNamespace(
         energy=prediction.energy * copies,
@@ -330,8 +330,8 @@ def _stress(subject: Subject) -> None:
 
 def _close_slope(name: str, got: float, slope: float, label: str) -> None:
     allowed, off = getattr(TOLERANCES["finite_difference"], label), abs(got - slope)
-    told = f"{name} along a random direction: {got:.6g}, by central differences of the energy {slope:.6g} {_UNITS[label]}"
-    _require(off <= allowed, f"{told}, off by {off:.2g}, allowed {allowed:.2g}")
+    detail = f"{name} along a random direction: {got:.6g}, by central differences of the energy {slope:.6g} {_UNITS[label]}"
+    _require(off <= allowed, f"{detail}, off by {off:.2g}, allowed {allowed:.2g}")
 
 
 def _smooth(subject: Subject) -> None:

@@ -28,7 +28,7 @@ BATCH_ATOMS = {"cpu": 256, "cuda": 4096, "mps": 1024}  # atoms a batch; small ba
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a potential says about one structure.
+    """Prediction for one structure.
 
     Args:
         energy: total energy, eV.
@@ -79,7 +79,7 @@ class Potential:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.model.parameters()).device
 
     @property
@@ -173,8 +173,8 @@ class Potential:
         bad = (frames.numbers < 1) | (frames.numbers > MAX_Z)
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
-            told = f"atomic number {frames.numbers[first]} is outside 1 to {MAX_Z}, the elements {self.name} knows"
-            raise DataError(f"frame {frames.frame_id[frames.system[first]]}: {told}; remove the frame")
+            detail = f"atomic number {frames.numbers[first]} is outside 1 to {MAX_Z}, the elements {self.name} knows"
+            raise DataError(f"frame {frames.frame_id[frames.system[first]]}: {detail}; remove the frame")
 
     def _warn_uncovered(self, frames: Frames, warn: Warn) -> None:
         present = {chemical_symbols[z] for z in frames.elements}
@@ -236,7 +236,7 @@ class Potential:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", dtype: str = "float32") -> "Potential":
-        """Read what :meth:`save` wrote.
+        """Read a folder written by :meth:`save`.
 
         Raises:
             CheckpointError: on a missing, truncated, altered or newer file.
@@ -252,26 +252,26 @@ def _warn(sentence: str) -> None:
 
 def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
     """``"float32"`` or ``"float64"`` as a torch dtype."""
-    found = dtype if isinstance(dtype, torch.dtype) else DTYPES.get(dtype)
-    if found not in DTYPES.values():
+    resolved = dtype if isinstance(dtype, torch.dtype) else DTYPES.get(dtype)
+    if resolved not in DTYPES.values():
         raise ConfigError(f"dtype {dtype!r} is not supported: use 'float32' or 'float64'")
-    return found
+    return resolved
 
 
 def device_of(device: str | torch.device) -> torch.device:
-    """A torch device that is there."""
+    """Torch device by name, checked to be available."""
     try:
-        found = torch.device(device)
+        resolved = torch.device(device)
     except RuntimeError:
         raise ConfigError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:0' or 'mps'") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(found.type, False):
+    if not there.get(resolved.type, False):
         raise ConfigError(f"device {str(device)!r} is not available on this machine: use device='cpu'")
-    return found
+    return resolved
 
 
 def as_frames(x: Any) -> tuple[Frames, bool]:
-    """Whatever a user has, as Frames, and whether it was a single structure.
+    """Convert structures of any supported type to Frames; also whether it was a single one.
 
     Raises:
         DataError: on something that is not a structure.
@@ -279,8 +279,8 @@ def as_frames(x: Any) -> tuple[Frames, bool]:
     if isinstance(x, Frames):
         return x, False
     if isinstance(x, str | Path) or not isinstance(x, Iterable):
-        told = f"{type(x).__name__} {str(x)[:60]!r}"
-        raise DataError(f"cannot predict {told}: give ASE atoms, pymatgen structures or xclimb.read(...)")
+        detail = f"{type(x).__name__} {str(x)[:60]!r}"
+        raise DataError(f"cannot predict {detail}: give ASE atoms, pymatgen structures or xclimb.read(...)")
     single = _is_structure(x)
     many = [x] if single else list(x)
     if not many:

@@ -62,7 +62,7 @@ class ReferenceComparison:
         ]
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON."""
+        """Dictionary for JSON."""
         numbers = {name: getattr(self, name) for name in ("mean", "std", "correlation_z2")}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         gaps = {"uncovered": [list(symbols) for symbols in self.uncovered]}

@@ -27,7 +27,7 @@ _RAW_BY_DEFAULT = (
 
 @runtime_checkable
 class HasInteraction(Protocol):
-    """What a fit needs of a potential: its network's energies without references, and its references."""
+    """Protocol of a potential for a fit: its network's energies without references, and its references."""
 
     references: AtomRef
 
@@ -46,10 +46,10 @@ def fit_references(
         potential: whose network's energies are taken off first (``residual``, ``robust``), and whose references are kept for
             elements without data.
         kind: ``"raw"``: least squares of the energies per atom on composition fractions, no intercept (the paper's AtomRef).
-            ``"residual"``: least squares on what the potential's network leaves over; directions that the data do not determine
-            stay at the potential's references. ``"robust"``: Huber's loss on what the network leaves over, or on the energies
+            ``"residual"``: least squares on the residual of the potential's network; directions that the data do not determine
+            stay at the potential's references. ``"robust"``: Huber's loss on the residual of the network, or on the energies
             if there is no potential; stands 10-20 % of wrong energies. ``"informed"``: Bayesian regression on what the
-            potential's network leaves over, with a prior over the periodic table (:mod:`xclimb.references.prior`): for few
+            potential's network leaves, with a prior over the periodic table (:mod:`xclimb.references.prior`): for few
             materials, elements without data and wrong energies; values, correlations and uncertainties for every element.
             None: :data:`DEFAULT_KIND` with a potential, ``"raw"`` without one, which a note of the references then says.
         shifts: of ``"informed"``: shifts of the elements of the user's own (eV, high - low), from elemental calculations or

@@ -1,6 +1,5 @@
-"""How much each material decides about each element of a linear model of composition: leverage and jackknife intervals."""
+"""Leverage of each material on each element of a linear model of composition, and jackknife intervals."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +8,11 @@ from xclimb.references.linear import Design, FractionFit, blocks
 
 _TOUCHED = 1e-9
 _FEW = 5.0  # effective materials below which a spread measured on them says little
-# 97.5 % quantiles of Student's t by degrees of freedom
-_DOF = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0, 60.0, 120.0, math.inf)
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.365, 2.228, 2.131, 2.042, 2.000, 1.980, 1.960)
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What the elements of a least-squares fit rest on.
+    """Leverage and intervals of the elements of a least-squares fit.
 
     Args:
         effective: effective number of materials behind each element, (sum g^2)^2 / sum g^4 of the materials' weights g ``[K]``.
@@ -78,8 +74,8 @@ def _half_width(std: np.ndarray, fit: FractionFit, effective: np.ndarray) -> np.
     return np.where(np.isinf(fit.stds), np.inf, half)
 
 
-def student(dof: np.ndarray) -> np.ndarray:
-    """97.5 % quantiles of Student's t at any degrees of freedom from 1 on, to 1 %."""
-    inverse = 1.0 / np.array(_DOF)
-    order = np.argsort(inverse)
-    return np.exp(np.interp(1.0 / np.asarray(dof, dtype=np.float64), inverse[order], np.log(np.array(_T))[order]))
+def student(dof: np.ndarray | float | int) -> np.ndarray:
+    """97.5 % quantiles of Student's t at any degrees of freedom, infinity included."""
+    from scipy.special import stdtrit  # here: importing xclimb loads no scipy
+
+    return np.asarray(stdtrit(np.asarray(dof, dtype=np.float64), 0.975))

@@ -1,7 +1,7 @@
 """Linear models of composition: least squares and Huber fits on element fractions, with material-level uncertainty.
 
 The numerics behind the reference fits and the per-element part of :mod:`xclimb.analysis.shift`. Everything works on
-plain arrays. Frames of one material share one row of fractions, so a fit costs as much as there are materials.
+NumPy arrays. Frames of one material share one row of fractions, so a fit costs as much as there are materials.
 """
 
 from collections.abc import Iterator
@@ -172,7 +172,7 @@ def fit_fractions(design: Design, target: np.ndarray, robust: bool = False) -> F
 
 
 def least_squares(design: Design, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Energies per element, eV ``[K]``, of minimum norm, and what they leave over of the target, eV/atom ``[N]``."""
+    """Energies per element, eV ``[K]``, of minimum norm, and the residuals of the target, eV/atom ``[N]``."""
     _, inverse = design.determined
     values, residuals = np.zeros(len(design.elements)), target
     for _ in range(2):  # the second round takes away the rounding of the normal equations
@@ -296,13 +296,12 @@ def quadratic(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def _undetermined_groups(span: np.ndarray) -> list[tuple[int, ...]]:
     """Columns that the null space of the fractions mixes, as connected groups of column indices."""
+    from scipy.sparse.csgraph import connected_components
+
     null = np.eye(len(span)) - span @ span.T
     linked = np.abs(null) > _NULL_TOLERANCE
-    left, groups = set(np.flatnonzero(np.diag(linked)).tolist()), []
-    while left:
-        group = {min(left)}
-        while grown := {int(k) for k in np.flatnonzero(linked[sorted(group)].any(axis=0))} - group:
-            group |= grown
-        groups.append(tuple(sorted(group)))
-        left -= group
-    return groups
+    mixed = np.flatnonzero(np.diag(linked))
+    if not len(mixed):
+        return []
+    _, label = connected_components(linked[np.ix_(mixed, mixed)], directed=False)
+    return sorted(tuple(mixed[label == group].tolist()) for group in np.unique(label))

@@ -61,7 +61,7 @@ class ReferencePosterior:
     prior_share: np.ndarray
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON; the lower triangle of the covariance, to six digits."""
+        """Dictionary for JSON; the lower triangle of the covariance, to six digits."""
         lower = [[float(f"{value:.6g}") for value in row[: z + 1]] for z, row in enumerate(self._table(self.covariance))]
         share = self.prior_share[1 : TABLE_MAX_Z + 1].tolist()
         return {"covariance": lower, "noise": self.noise, "tables": self.tables, "widths": self.widths, "prior_share": share}
@@ -101,7 +101,7 @@ class AtomRef:
         fit_mae: mean absolute residual over the frames of the fit, meV/atom.
         fit_rmse: root mean square of the same, meV/atom.
         held_out_mae: mean absolute error of frames whose material was left out of the fit, meV/atom; NaN for robust fits.
-        notes: what a reader of these numbers should know, a sentence each.
+        notes: remarks on these numbers, a sentence each.
         posterior: of ``informed`` references: correlations, and what they rest on.
 
     Raises:
@@ -173,12 +173,12 @@ class AtomRef:
 
     @property
     def materials(self) -> dict[str, int]:
-        """How many materials stand behind each element with data."""
+        """Number of materials that contain each element with data."""
         return self._by_symbol(self.material_counts, self.covered)
 
     @property
     def frames(self) -> dict[str, int]:
-        """How many frames stand behind each element with data."""
+        """Number of frames that contain each element with data."""
         return self._by_symbol(self.frame_counts, self.covered)
 
     @property
@@ -268,14 +268,14 @@ class AtomRef:
     # -- JSON -----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict:
-        """Plain dictionary for JSON; numbers that are not finite become null."""
+        """Dictionary for JSON; numbers that are not finite become null."""
         named = ("energies", "std", "materials", "frames")
         by_symbol = {name: {symbol: _finite(value) for symbol, value in getattr(self, name).items()} for name in named}
-        plain = {name: _finite(getattr(self, name)) for name in _COUNTS + _ERRORS}
+        scalars = {name: _finite(getattr(self, name)) for name in _COUNTS + _ERRORS}
         groups = {"uncovered": list(self.uncovered), "undetermined": [list(group) for group in self.undetermined]}
         head = {"format": _FORMAT, "kind": self.kind, "theory": self.theory.to_dict()}
         belief = {"posterior": self.posterior.to_dict()} if self.posterior is not None else {}
-        return head | by_symbol | groups | plain | {"notes": list(self.notes)} | belief
+        return head | by_symbol | groups | scalars | {"notes": list(self.notes)} | belief
 
     @classmethod
     def from_dict(cls, fields: dict) -> "AtomRef":
@@ -299,12 +299,12 @@ class AtomRef:
             columns["covered"][z] = True
             columns["material_counts"][z], columns["frame_counts"][z] = count, fields["frames"][symbol]
         columns["stds"][[_number(symbol) for group in undetermined for symbol in group]] = np.inf
-        plain: dict[str, Any] = {name: int(fields[name]) for name in _COUNTS}
-        plain |= {name: math.nan if fields[name] is None else float(fields[name]) for name in _ERRORS}
+        scalars: dict[str, Any] = {name: int(fields[name]) for name in _COUNTS}
+        scalars |= {name: math.nan if fields[name] is None else float(fields[name]) for name in _ERRORS}
         theory, notes = LevelOfTheory.from_dict(fields["theory"]), tuple(fields["notes"])
         belief = ReferencePosterior.from_dict(fields["posterior"]) if "posterior" in fields else None
         head = {"kind": fields["kind"], "theory": theory, "undetermined": undetermined, "notes": notes, "posterior": belief}
-        return cls(**columns, **plain, **head)
+        return cls(**columns, **scalars, **head)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; the file appears whole or not at all."""
@@ -314,7 +314,7 @@ class AtomRef:
 
     @classmethod
     def load(cls, path: str | Path) -> "AtomRef":
-        """Read what :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Raises:
             ReferencesError: if the file is missing, damaged, or holds something else.
@@ -322,9 +322,9 @@ class AtomRef:
         try:
             return cls.from_dict(dict(read_json(Path(path))))
         except (OSError, ValueError, KeyError, TypeError, ReferencesError) as problem:
-            told = problem.strerror if isinstance(problem, OSError) else f"not references of format {_FORMAT}"
+            detail = problem.strerror if isinstance(problem, OSError) else f"not references of format {_FORMAT}"
             raise ReferencesError(
-                f"cannot read references from {path} ({told}): write them with references.save(...)"
+                f"cannot read references from {path} ({detail}): write them with references.save(...)"
             ) from problem
 
 

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xclimb.analysis.frame_errors import half_width, material_interval
+from xclimb.analysis.intervals import half_width, material_interval
 from xclimb.report.summary import ModelErrors, best_of
 
 _COLUMNS = {"energy": ("energy_per_atom", 1000.0), "forces": ("forces", 1000.0), "stress": ("stress", 1.0)}
-Ends = tuple[float, float]
+Interval = tuple[float, float]
 
 
-def difference(model: ModelErrors, other: ModelErrors, metric: str, predictions: dict | None) -> tuple[float, Ends]:
+def difference(model: ModelErrors, other: ModelErrors, metric: str, predictions: dict | None) -> tuple[float, Interval]:
     """Error of one model minus that of another, means over seeds, and its 95 % interval; NaN where that is not known.
 
     Half-widths add in quadrature: that of the seeds, paired where both models have the same number, and, on either side, that
-    of the test materials (:func:`xclimb.analysis.frame_errors.material_interval`), paired frame by frame for one seed.
+    of the test materials (:func:`xclimb.analysis.intervals.material_interval`), paired frame by frame for one seed.
 
     Args:
         model: the first.
@@ -33,9 +33,9 @@ def difference(model: ModelErrors, other: ModelErrors, metric: str, predictions:
     return centre, (centre - math.hypot(*sides[0]), centre + math.hypot(*sides[1]))
 
 
-def is_supported(ends: Ends) -> bool:
+def is_supported(interval: Interval) -> bool:
     """Whether an interval excludes no difference."""
-    return ends[0] > 0.0 or ends[1] < 0.0
+    return interval[0] > 0.0 or interval[1] < 0.0
 
 
 def leading(models: Sequence[ModelErrors], metric: str, predictions: dict | None) -> set[str]:
@@ -44,21 +44,21 @@ def leading(models: Sequence[ModelErrors], metric: str, predictions: dict | None
     if best is None:
         return set()
     known = [model for model in models if model is not best and math.isfinite(model.mean.get(metric, math.nan))]
-    ends = {model.model: difference(model, best, metric, predictions)[1] for model in known}
-    if not any(math.isfinite(low) for low, _ in ends.values()):
+    intervals = {model.model: difference(model, best, metric, predictions)[1] for model in known}
+    if not any(math.isfinite(low) for low, _ in intervals.values()):
         return set()
-    return {best.model, *(name for name, pair in ends.items() if not is_supported(pair))}
+    return {best.model, *(name for name, pair in intervals.items() if not is_supported(pair))}
 
 
 def _over_seeds(model: ModelErrors, other: ModelErrors, metric: str) -> list[list[float]]:
-    """What varies with the seed: the differences of paired seeds, or the errors of either model."""
+    """Spread over seeds: of the differences of paired seeds, or of the errors of either model."""
     first, second = (one.each.get(metric, []) for one in (model, other))
     paired = len(first) == len(second)
     return [[a - b for a, b in zip(first, second, strict=True)]] if paired else [first, second]
 
 
 def _over_frames(model: str, other: str, metric: str, predictions: dict) -> tuple[float, float]:
-    """How far the difference for one seed may lie below and above with other test materials; NaN without predictions."""
+    """Distances of the interval below and above the difference for one seed, over test materials; NaN without predictions."""
     quantity, kind = metric.rsplit("_", 1)
     stored = predictions.get("models") or {}
     if quantity not in _COLUMNS or model not in stored or other not in stored:

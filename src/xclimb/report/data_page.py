@@ -15,41 +15,41 @@ from xclimb.report.tables import Cell, Table
 _TILES = (("frames", "Frames"), ("materials", "Materials"), ("formulas", "Formulas"), ("atoms", "Atoms"))
 
 
-def data_page(name: str, found: dict[str, Any]) -> str:
+def data_page(name: str, contents: dict[str, Any]) -> str:
     """One self-contained HTML page.
 
     Args:
         name: of the data set.
-        found: what :func:`xclimb.cli.overview.overview` found.
+        contents: result of :func:`xclimb.cli.overview.overview`.
     """
-    drawn = {f"histogram-{n}": histogram(told, bins) for n, (told, bins) in enumerate(found["histograms"].items())}
-    if found["elements"]:
-        drawn["elements"] = count_table(found["elements"], "frames")
-    sizes = found["atoms_per_frame"]
-    told = f"{sizes['min']:.0f} to {sizes['max']:.0f} atoms a frame, {sizes['mean']:.1f} on average" if sizes else "no atoms"
-    labelled = [f"{label} of {_count(n)}" for label, n in found["labels"].items() if n]
+    drawn = {f"histogram-{n}": histogram(text, bins) for n, (text, bins) in enumerate(contents["histograms"].items())}
+    if contents["elements"]:
+        drawn["elements"] = count_table(contents["elements"], "frames")
+    sizes = contents["atoms_per_frame"]
+    text = f"{sizes['min']:.0f} to {sizes['max']:.0f} atoms a frame, {sizes['mean']:.1f} on average" if sizes else "no atoms"
+    labelled = [f"{label} of {_count(n)}" for label, n in contents["labels"].items() if n]
     return render(
         "data.html.j2",
         title=name,
         kind="Data set",
         verdict=[
-            f"{_count(found['frames'])} frames of {_count(found['materials'])} materials at {found['theory']}:",
-            f"{told}.",
+            f"{_count(contents['frames'])} frames of {_count(contents['materials'])} materials at {contents['theory']}:",
+            f"{text}.",
         ],
-        tiles=[Tile(label, _count(found[key]), "", "") for key, label in _TILES],
+        tiles=[Tile(label, _count(contents[key]), "", "") for key, label in _TILES],
         figures=figures_json(drawn),
-        names=list(found["histograms"]),
-        any_elements=bool(found["elements"]),
+        names=list(contents["histograms"]),
+        any_elements=bool(contents["elements"]),
         labelled=", ".join(labelled) or "no labels",
-        ranges=range_table(found["ranges"]),
-        elements=element_table(found["elements"], found["frames"]),
-        theories=tables.theories({"all frames": found["level_of_theory"]}),
-        extras=found["extras"],
+        ranges=range_table(contents["ranges"]),
+        elements=element_table(contents["elements"], contents["frames"]),
+        theories=tables.theories({"all frames": contents["level_of_theory"]}),
+        extras=contents["extras"],
     )
 
 
 def histogram(name: str, bins: dict[str, list]) -> go.Figure:
-    """How a quantity is distributed; the outermost bars hold all that lies beyond."""
+    """Histogram of a quantity; the outermost bars hold all that lies beyond."""
     edges, counts = np.asarray(bins["edges"]), np.asarray(bins["counts"])
     fig = figure(250, {"height": 220}, showlegend=False, bargap=0.06)
     hover = [f"{a:.4g} to {b:.4g}: {_count(int(n))}" for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)]
@@ -69,7 +69,7 @@ def range_table(ranges: dict[str, dict[str, float]]) -> Table:
 
 
 def element_table(elements: dict[str, int], frames: int) -> Table:
-    """How many frames hold each element."""
+    """Table of the number of frames that hold each element."""
     body = [
         [Cell(symbol, float(z)), Cell(_count(n), float(n)), Cell(f"{100 * n / frames:.2f} %", n / frames)]
         for z, (symbol, n) in enumerate(elements.items())

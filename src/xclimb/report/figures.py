@@ -1,4 +1,4 @@
-"""The report's figures: pure functions from plain data to plotly figures, for the page and for anybody's notebook.
+"""The report's figures: pure functions from data to plotly figures, for the page and for anybody's notebook.
 
 Each figure carries in ``layout.meta["narrow"]`` what differs on a narrow screen, as dotted paths.
 """
@@ -112,9 +112,9 @@ def _periodic_table(known: dict[str, float], text: dict[str, str], hover: dict[s
         z=empty, text=greyed, colorscale=[[0, EMPTY], [1, EMPTY]], showscale=False, texttemplate="%{text}",
         textfont={"color": MUTED, "size": 12}, hovertemplate="%{text}: no data<extra></extra>", **gaps,
     )  # fmt: skip
-    told = [[f"<b>{symbol}</b> {hover[symbol]}" if symbol in known else "" for symbol in row] for row in rows]
+    hovers = [[f"<b>{symbol}</b> {hover[symbol]}" if symbol in known else "" for symbol in row] for row in rows]
     fig.add_heatmap(
-        z=shown, **colour_scale(list(known.values())), customdata=told, hovertemplate="%{customdata}<extra></extra>",
+        z=shown, **colour_scale(list(known.values())), customdata=hovers, hovertemplate="%{customdata}<extra></extra>",
         colorbar=bar, **gaps,
     )  # fmt: skip
     _add_element_words(fig, rows, known, text)
@@ -136,7 +136,7 @@ def _add_element_words(fig: go.Figure, rows: list[list[str]], values: dict[str, 
 
 
 def energy_before_after(shift: dict, low: str = "low", high: str = "high") -> go.Figure:
-    """Energy against energy per atom, before and after each side's elemental references are removed.
+    """Energy against energy per atom, before and after each level's elemental references are removed.
 
     Args:
         shift: a dictionary of a ShiftReport.
@@ -156,10 +156,10 @@ def energy_before_after(shift: dict, low: str = "low", high: str = "high") -> go
         if not len(a):
             continue
         at = _thinned(len(a))
-        ends = [float(a.min()), float(a.max())]  # no further: the line must not squeeze the points
+        bounds = [float(a.min()), float(a.max())]  # no further: the line must not squeeze the points
         axes = {"xaxis": f"x{i}", "yaxis": f"y{i}"}
         fig.add_scatter(
-            x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", **axes
+            x=bounds, y=bounds, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", **axes
         )
         fig.add_scatter(
             x=a[at], y=b[at], mode="markers", text=[names[k] for k in at] if len(names) == len(a) else None,
@@ -232,8 +232,8 @@ def _add_curve(fig: go.Figure, method: str, runs: list[RunFolder], metric: str, 
     if best:
         at = int(np.abs(np.array(epochs) - float(np.median(best))).argmin())
         star = {"symbol": "star", "size": 11, "color": tint, "line": {"width": 1, "color": SURFACE}}
-        told = f"<b>{name}</b>, best epoch{'s' if len(best) > 1 else ''} {', '.join(map(str, best))}<extra></extra>"
-        fig.add_scatter(x=[epochs[at]], y=[mean[at]], mode="markers", marker=star, showlegend=False, hovertemplate=told, **axes)
+        text = f"<b>{name}</b>, best epoch{'s' if len(best) > 1 else ''} {', '.join(map(str, best))}<extra></extra>"
+        fig.add_scatter(x=[epochs[at]], y=[mean[at]], mode="markers", marker=star, showlegend=False, hovertemplate=text, **axes)
 
 
 # -- errors -----------------------------------------------------------------------------------------
@@ -321,19 +321,19 @@ def _add_parity(
     panel, count, names = where
     if not len(x):
         return
-    ends = [float(min(x.min(), y.min())), float(max(x.max(), y.max()))]
+    bounds = [float(min(x.min(), y.min())), float(max(x.max(), y.max()))]
     axes, below = ({"xaxis": f"x{n}", "yaxis": f"y{n}"} for n in (panel, panel + count))
     diagonal = {"color": MUTED, "width": 1, "dash": "dot"}
-    fig.add_scatter(x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip", **axes)
+    fig.add_scatter(x=bounds, y=bounds, mode="lines", line=diagonal, hoverinfo="skip", **axes)
     marker = {"color": tint, "size": 5, "opacity": 0.5, "line": {"width": 0}}
     text = "%{text}" if names else ""
-    for values, place, told in (
+    for values, place, template in (
         (y, axes, "label %{x:.3f}, predicted %{y:.3f}"),
         ((y - x) * factor, below, "label %{x:.3f}, error %{y:.1f}"),
     ):
         fig.add_scatter(
             x=x.astype(np.float32), y=values.astype(np.float32), mode="markers", marker=marker, text=names,
-            hovertemplate=f"{text}{told}<extra></extra>", **place,
+            hovertemplate=f"{text}{template}<extra></extra>", **place,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Run, study and shift folders, read into plain dataclasses: the only input of the report.
+"""Run, study and shift folders, read into dataclasses: the only input of the report.
 
 A file that is missing leaves its field empty and its name in ``missing``; a file that is there but broken is an error.
 """
@@ -50,7 +50,7 @@ class References:
         covered: symbols that occur in the data of the fit.
         uncovered: symbols that do not; their value, if any, was kept from elsewhere.
         undetermined: groups of symbols of which only combinations are determined, ``"K–Cl"``.
-        fit_mae: what the fit leaves over, meV/atom.
+        fit_mae: residual of the fit, meV/atom.
         held_out_mae: the same for materials left out of the fit, meV/atom.
         notes: sentences of the fit.
     """
@@ -81,7 +81,7 @@ class RunFolder:
         before: the same of the potential at step 0, where evaluation.json holds both.
         predictions: split -> what predictions.json holds; empty if missing.
         missing: names of the files that are not there.
-        notes: the run's own notes, and what was found on reading (a last line cut off).
+        notes: the run's own notes, and problems on reading (a last line cut off).
     """
 
     path: Path
@@ -255,7 +255,7 @@ def _read_run(folder: Path) -> RunFolder:
     references = _read_json(folder / "references.json")
     evaluation = _read_json(folder / "evaluation.json")
     predictions = _read_json(folder / "predictions.json")
-    found = {
+    contents = {
         "config.yaml": config, "metrics.jsonl": epochs, "references.json": references, "evaluation.json": evaluation,
         "predictions.json": predictions,
     }  # fmt: skip
@@ -269,7 +269,7 @@ def _read_run(folder: Path) -> RunFolder:
         evaluation=after,
         before=before,
         predictions=checked_predictions(predictions or {}, folder / "predictions.json"),
-        missing=tuple(name for name, content in found.items() if content is None),
+        missing=tuple(name for name, content in contents.items() if content is None),
         notes=(*(str(note) for note in info.get("notes") or ()), *notes),
     )
 
@@ -298,7 +298,7 @@ def _read_study(folder: Path) -> StudyFolder:
     references = {
         file.stem: _references(_read_json(file) or {}, file.stem, file) for file in sorted(folder.glob("references/*.json"))
     }
-    found = {
+    contents = {
         "shift.json": shift, "results.json": results, "retention.json": retention, "predictions.json": predictions,
         "runs/": runs or None, "references/": references or None,
     }  # fmt: skip
@@ -311,7 +311,7 @@ def _read_study(folder: Path) -> StudyFolder:
         retention=_rows(retention, folder / "retention.json"),
         predictions=None if predictions is None else _checked_predictions(predictions, folder / "predictions.json"),
         references=references,
-        missing=tuple(name for name, content in found.items() if content is None),
+        missing=tuple(name for name, content in contents.items() if content is None),
     )
 
 

@@ -1,4 +1,4 @@
-"""How a page is put together: templates, the drawing library packed into the page, files written whole or not at all."""
+"""Assembly of a page: templates, the drawing library packed into the page, files written whole or not at all."""
 
 import base64
 import gzip
@@ -49,7 +49,7 @@ def json_for_html(content) -> Markup:
 
 
 def sentence(text: str) -> str:
-    """What a table of results says in passing, as a sentence of its own: a capital first, a full stop last."""
+    """Turn a phrase of a table of results into a sentence: a capital first, a full stop last."""
     return text[:1].upper() + text[1:].removesuffix(".") + "."
 
 

@@ -17,8 +17,8 @@ _NAMED = 8
 
 def _parts(shift: dict) -> dict[str, dict]:
     """The results that there are."""
-    found = shift.get("importance") or {}
-    return {kind: found[kind] for kind in KINDS if "importance" in (found.get(kind) or {})}
+    importance = shift.get("importance") or {}
+    return {kind: importance[kind] for kind in KINDS if "importance" in (importance.get(kind) or {})}
 
 
 def importance_figures(shift: dict) -> dict[str, go.Figure]:
@@ -56,24 +56,24 @@ def worthless(shift: dict) -> set[str]:
     return {kind for kind, part in _parts(shift).items() if not number(part["held_out_r2"]) > 0.0}
 
 
-def importance_told(shift: dict) -> list[str]:
-    """What the figures rest on, or why there are none, a sentence each."""
-    found = shift.get("importance") or {}
-    if "target" not in found:
-        return [sentence(found.get("absent", "This shift holds no element importance."))]
-    told, weak = [f"A random forest learns the {found['target']} from composition."], []
+def importance_notes(shift: dict) -> list[str]:
+    """Sentences on the data behind the figures, or the reason that there are none."""
+    importance = shift.get("importance") or {}
+    if "target" not in importance:
+        return [sentence(importance.get("absent", "This shift holds no element importance."))]
+    text, weak = [f"A random forest learns the {importance['target']} from composition."], []
     for kind, name in KINDS.items():
-        part = found[kind]
+        part = importance[kind]
         if "absent" in part:
-            told.append(sentence(f"{name}: {part['absent']}"))
+            text.append(sentence(f"{name}: {part['absent']}"))
             continue
         refused = f"; {part['n_refused']} left out, as the scheme expects other U values" if part["n_refused"] else ""
         r2, agreement = number(part["held_out_r2"]), number(part["agreement"])
         rests = f"{name}: {part['n_compounds']:,} compounds{refused}; R² on compounds held out {r2:.2f}"
-        told.append(sentence(f"{rests}; rank correlation with Shapley values {agreement:.2f}").replace(" -", " −"))
+        text.append(sentence(f"{rests}; rank correlation with Shapley values {agreement:.2f}").replace(" -", " −"))
         if not r2 > WORTH:
             weak.append(name)
     if weak:
         where = "" if len(weak) == len(_parts(shift)) else f" {weak[0]}"
-        told.append(f"The forest predicts hardly anything{where}: neither its importances nor the Shapley values mean much.")
-    return told
+        text.append(f"The forest predicts hardly anything{where}: neither its importances nor the Shapley values mean much.")
+    return text

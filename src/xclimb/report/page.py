@@ -46,9 +46,9 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         else:
             html, rows = run_page(content), rows_of(content)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:  # JSON with values of other types
-        told = str(error).partition("\n")[0][:120]
+        text = str(error).partition("\n")[0][:120]
         raise DataError(
-            f"a JSON file in {folder} has values that xclimb does not write ({told}): make the folder anew"
+            f"a JSON file in {folder} has values that xclimb does not write ({text}): make the folder anew"
         ) from error
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -149,10 +149,10 @@ def _elemental_energy(formula: str, values: dict[str, float]) -> float:
 def _energies_caption(shift: dict | None, low: str, high: str) -> str:
     raw, referenced = (number((shift or {}).get(name)) for name in ("pearson_raw", "pearson_referenced"))
     change = "raises" if referenced > raw else "does not raise"
-    told = f"from {raw:.3f} to {referenced:.3f}" if referenced > raw else f"({raw:.3f} before, {referenced:.3f} after)"
+    text = f"from {raw:.3f} to {referenced:.3f}" if referenced > raw else f"({raw:.3f} before, {referenced:.3f} after)"
     return (
         f"The same structures in {low} and {high}: removing each functional's elemental references {change} their correlation "
-        f"{told} (dotted: equal energies)."
+        f"{text} (dotted: equal energies)."
     )
 
 

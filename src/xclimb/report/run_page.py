@@ -47,7 +47,7 @@ def run_page(run: RunFolder) -> str:
         changed={SPLITS[name]: table for name in SPLITS if (table := change_table(run, name))},
         intervals=any(one.supported is not None for name in SPLITS for one in changes(run, name)),
         judged=SPLITS.get(main_split(run) or ""),
-        parities={name: _parity_told(name, run) for name in drawn if name.startswith("parity:")},
+        parities={name: _parity_caption(name, run) for name in drawn if name.startswith("parity:")},
         split=SPLITS.get(split or ""),
         sampled=_sampled(shown) if shown else "",
         elements=element_table(shown, kept) if shown else None,
@@ -81,7 +81,7 @@ def _figures(run: RunFolder) -> dict[str, go.Figure]:
             drawn[f"parity:{name}:{state}"] = _parity(run, name, state)
     split = next((name for name in SPLITS if name in run.predictions), None)
     if split is not None:
-        errors = {symbol: number(found["after"].forces) for symbol, found in run.predictions[split].elements.items()}
+        errors = {symbol: number(element["after"].forces) for symbol, element in run.predictions[split].elements.items()}
         drawn |= {"elements": figures.shift_table(errors, None, "force MAE", "meV/Å", 0)} if any(errors.values()) else {}
     if run.references and run.references.covered:
         covered = {symbol: value for symbol, value in run.references.values.items() if symbol in run.references.covered}
@@ -103,7 +103,7 @@ def _parity(run: RunFolder, split: str, state: str) -> go.Figure:
     return figures.parity(content, state, colour(run.method) if state == "after" else BASELINE)
 
 
-def _parity_told(name: str, run: RunFolder) -> str:
+def _parity_caption(name: str, run: RunFolder) -> str:
     _, split, state = name.split(":")
     return f"{SPLITS[split]} set, {_STATES['before' if is_kept(run) else state]}"
 

@@ -22,7 +22,7 @@ class Labels(BaseModel):
 
     @property
     def lengths(self) -> tuple[int, int, int]:
-        """How many of each."""
+        """Number of labels of each kind."""
         return len(self.energy_per_atom), len(self.forces), len(self.stress)
 
 
@@ -94,7 +94,7 @@ class Predicted(BaseModel):
             raise ValueError("predictions and labels of different lengths")
         if any(not 0 <= one.row < rows for one in self.worst):
             raise ValueError("a worst frame that is not there")
-        if any(set(found) != set(STATES) for found in self.elements.values()):
+        if any(set(states) != set(STATES) for states in self.elements.values()):
             raise ValueError("errors of an element before or after alone")
         return self
 

@@ -1,10 +1,10 @@
-"""What a run changed: errors before any step and of what was kept, with intervals, as verdict, tiles and tables."""
+"""Summary of a run: errors before any step and of the weights kept, with intervals, as verdict, tiles and tables."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from xclimb.analysis.frame_errors import paired_difference
+from xclimb.analysis.intervals import paired_difference
 from xclimb.report.folder import Row, RunFolder, number
 from xclimb.report.run_predictions import ElementErrors, Predicted
 from xclimb.report.summary import MISSING, QUANTITIES, Tile, functional, written
@@ -22,13 +22,13 @@ class Change:
         quantity: ``"energy"``, ``"forces"``, ``"stress"`` or ``"magmom"``.
         before: in the unit of the quantity.
         after: in the same unit.
-        ends: 95 % interval of ``after - before`` over materials; NaN where it is not known.
+        interval: 95 % interval of ``after - before`` over materials; NaN where it is not known.
     """
 
     quantity: str
     before: float
     after: float
-    ends: tuple[float, float] = (math.nan, math.nan)
+    interval: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def metric(self) -> str:
@@ -43,7 +43,7 @@ class Change:
     @property
     def supported(self) -> bool | None:
         """Whether the interval excludes no change; None without an interval."""
-        low, high = self.ends
+        low, high = self.interval
         return None if math.isnan(low) else low > 0.0 or high < 0.0
 
     @property
@@ -63,15 +63,15 @@ def is_kept(run: RunFolder) -> bool:
 
 
 def changes(run: RunFolder, split: str) -> list[Change]:
-    """What the run changed on a split, by quantity; empty where errors before and after are not both known."""
+    """Changes of the errors on a split, by quantity; empty where errors before and after are not both known."""
     before, after = _errors(run, split)
     predicted = run.predictions.get(split)
-    found = []
+    changed = []
     for quantity in _NAMES:
         first, last = (number(side.get(f"{quantity}_mae")) for side in (before, after))
         if math.isfinite(first) and math.isfinite(last):
-            found.append(Change(quantity, first, last, _ends(predicted, quantity)))
-    return found
+            changed.append(Change(quantity, first, last, _interval(predicted, quantity)))
+    return changed
 
 
 def _errors(run: RunFolder, split: str) -> tuple[Mapping, Mapping]:
@@ -83,7 +83,7 @@ def _errors(run: RunFolder, split: str) -> tuple[Mapping, Mapping]:
     return before, after
 
 
-def _ends(predicted: Predicted | None, quantity: str) -> tuple[float, float]:
+def _interval(predicted: Predicted | None, quantity: str) -> tuple[float, float]:
     if predicted is None or quantity not in predicted.errors:
         return math.nan, math.nan
     return paired_difference(*predicted.errors[quantity].arrays(), predicted.materials)
@@ -105,13 +105,13 @@ def run_verdict(run: RunFolder) -> list[str]:
     split = main_split(run)
     if split is None:
         return [*said, "Its errors before and after training are not in the folder."]
-    found = changes(run, split)
+    changed = changes(run, split)
     if is_kept(run):
-        return [*said, _kept(run), f"Its errors on the {SPLITS[split]} set: {_listed(found)}."]
+        return [*said, _kept(run), f"Its errors on the {SPLITS[split]} set: {_listed(changed)}."]
     epochs = max(int(record["epoch"]) for record in run.epochs) if run.epochs else run.best_epoch
     said.append(f"On the {SPLITS[split]} set, from step 0 to the best epoch ({run.best_epoch} of {epochs}):")
-    said.append(f"{'; '.join(map(_change_told, found))}.")
-    worse = [one for one in found if one.after > one.before]
+    said.append(f"{'; '.join(map(_change_text, changed))}.")
+    worse = [one for one in changed if one.after > one.before]
     if worse:
         names = " and ".join(_NAMES[one.quantity] for one in worse)
         said.append(f"Worse than before training: {names}{_doubt(worse)}.")
@@ -123,21 +123,21 @@ def run_verdict(run: RunFolder) -> list[str]:
 def _kept(run: RunFolder) -> str:
     if len(run.epochs) < 2:
         return "No step was taken: only the elemental references were exchanged."
-    told = f"None of {len(run.epochs) - 1} epochs was better than the state before training"
-    return f"{told}, so that state was kept: nothing was gained."
+    text = f"None of {len(run.epochs) - 1} epochs was better than the state before training"
+    return f"{text}, so that state was kept: nothing was gained."
 
 
-def _listed(found: Sequence[Change]) -> str:
-    return ", ".join(f"{_NAMES[one.quantity]} {_quantity(one.metric, one.after)}" for one in found)
+def _listed(changed: Sequence[Change]) -> str:
+    return ", ".join(f"{_NAMES[one.quantity]} {_quantity(one.metric, one.after)}" for one in changed)
 
 
 def _quantity(metric: str, value: float) -> str:
     return f"{written(metric, value)} {QUANTITIES[metric].unit}"
 
 
-def _change_told(one: Change) -> str:
-    told = f"{_NAMES[one.quantity]} {written(one.metric, one.before)} to {_quantity(one.metric, one.after)}"
-    return f"{told} ({_percent(one.percent)})"
+def _change_text(one: Change) -> str:
+    text = f"{_NAMES[one.quantity]} {written(one.metric, one.before)} to {_quantity(one.metric, one.after)}"
+    return f"{text} ({_percent(one.percent)})"
 
 
 def _doubt(worse: Sequence[Change]) -> str:
@@ -169,13 +169,13 @@ def run_tiles(run: RunFolder) -> list[Tile]:
 
 def change_table(run: RunFolder, split: str) -> Table | None:
     """Before and after of each quantity on a split; None where they are not known."""
-    found = changes(run, split)
-    if not found:
+    changed = changes(run, split)
+    if not changed:
         return None
     if is_kept(run):
         rows = [
             [Cell(QUANTITIES[one.metric].label, aside=QUANTITIES[one.metric].unit), _error(one.metric, one.after)]
-            for one in found
+            for one in changed
         ]
         return Table([("Quantity", ""), ("Before any step", "and kept")], rows)
     columns = [
@@ -186,20 +186,20 @@ def change_table(run: RunFolder, split: str) -> Table | None:
         ("95 % interval", "of the change"),
         ("", ""),
     ]
-    return Table(columns, [_change_row(one) for one in found])
+    return Table(columns, [_change_row(one) for one in changed])
 
 
 def _change_row(one: Change) -> list[Cell]:
-    ends = MISSING
-    if math.isfinite(one.ends[0]):
-        ends = " to ".join(_percent(100.0 * end / one.before) for end in one.ends)
+    interval = MISSING
+    if math.isfinite(one.interval[0]):
+        interval = " to ".join(_percent(100.0 * end / one.before) for end in one.interval)
     quantity = QUANTITIES[one.metric]
     return [
         Cell(quantity.label, aside=quantity.unit),
         _error(one.metric, one.before),
         _error(one.metric, one.after, one.supported is True and one.after < one.before),
         Cell(_percent(one.percent), one.percent),
-        Cell(ends),
+        Cell(interval),
         Cell(one.judged),
     ]
 
@@ -216,8 +216,8 @@ def element_table(predicted: Predicted, kept: bool) -> Table:
         if any(_known(one["after"], name) for one in predicted.elements.values())
     ]
     body = []
-    for z, (symbol, found) in enumerate(predicted.elements.items()):
-        before, after = found["before"], found["after"]
+    for z, (symbol, changed) in enumerate(predicted.elements.items()):
+        before, after = changed["before"], changed["after"]
         counts = [Cell(f"{value:.0f}", value) for value in (after.frames, after.atoms)]
         errors = [_both(name, number(getattr(before, name)), number(getattr(after, name)), kept) for name in metrics]
         body.append([Cell(symbol, float(z)), *counts, *errors])
@@ -243,7 +243,7 @@ def worst_table(predicted: Predicted, kept: bool) -> Table | None:
     body = []
     for row in (one.row for one in predicted.worst):
         errors = [(name, predicted.errors[name]) for name in shown]
-        cells = [_both(name, number(found.before[row]), number(found.after[row]), kept) for name, found in errors]
+        cells = [_both(name, number(changed.before[row]), number(changed.after[row]), kept) for name, changed in errors]
         body.append([Cell(predicted.formula[row]), *cells, Cell(predicted.frame_id[row])])
     return Table([("Formula", ""), *_headings(shown), ("Frame", "")], body) if body else None
 

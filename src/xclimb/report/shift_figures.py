@@ -25,7 +25,7 @@ KINDS = {
 
 
 def histogram_bound(left_over: Sequence[float] | np.ndarray) -> tuple[float, int]:
-    """Where the histogram ends on either side, meV/atom, and how many pairs lie beyond."""
+    """Bound of the histogram, meV/atom, and the number of pairs beyond."""
     sizes = np.abs(np.asarray(left_over, dtype=float))
     if not len(sizes):
         return 1.0, 0
@@ -34,7 +34,7 @@ def histogram_bound(left_over: Sequence[float] | np.ndarray) -> tuple[float, int
 
 
 def left_over_histogram(shift: dict) -> go.Figure:
-    """What references leave of the shift of each pair, meV/atom; the outermost bars hold all that lies beyond."""
+    """Residuals of the shift of each pair after references, meV/atom; the outermost bars hold all that lies beyond."""
     values = np.asarray(shift.get("left_over") or [], dtype=float)
     fig = figure(330, {"height": 280}, showlegend=False, bargap=0.06)
     bound, _ = histogram_bound(values)
@@ -49,7 +49,7 @@ def left_over_histogram(shift: dict) -> go.Figure:
 
 
 def angle_histogram(shift: dict) -> go.Figure:
-    """How many atoms have which angle between the two forces on them, logarithmic."""
+    """Histogram of the angle between the two forces on each atom, logarithmic."""
     counts = np.asarray(shift["force_angles"], dtype=float)
     step = 180.0 / len(counts)
     fig = figure(300, {"height": 260}, showlegend=False, bargap=0.06)
@@ -58,20 +58,20 @@ def angle_histogram(shift: dict) -> go.Figure:
         marker={"color": _MAIN, "line": {"width": 0}}, hovertemplate="%{x:.0f}°: %{y} atoms<extra></extra>",
     )  # fmt: skip
     there = [*counts[counts > 0].tolist(), 1.0]
-    ends = [-0.3, math.log10(max(there)) + 0.2]
+    bounds = [-0.3, math.log10(max(there)) + 0.2]
     fig.update_layout(
         xaxis=axis("angle between the forces (degrees)", range=[0, 180], tickvals=list(range(0, 181, 30))),
-        yaxis=axis("atoms", range=ends, **log_ticks(there)),
+        yaxis=axis("atoms", range=bounds, **log_ticks(there)),
     )
     return fig
 
 
 def family_figure(families: Sequence[dict], interval: Sequence[float] | None = None) -> go.Figure:
-    """Mean shift and left-over of each chemical family, side by side; filled: in the fit, open: held out.
+    """Mean shift and residual of each chemical family, side by side; filled: in the fit, open: held out.
 
     Args:
         families: rows of a shift report.
-        interval: ends of the 95 % interval of the whole set's left-over, meV/atom, drawn as a band.
+        interval: ends of the 95 % interval of the whole set's residual, meV/atom, drawn as a band.
     """
     rows = list(families)[::-1]
     names = [f"{row['family']} ({row['n_pairs']:,})" for row in rows]
@@ -99,9 +99,9 @@ def family_figure(families: Sequence[dict], interval: Sequence[float] | None = N
     if interval and all(math.isfinite(number(end)) for end in interval):
         box = {"type": "rect", "xref": "x2", "yref": "y2 domain", "x0": interval[0], "x1": interval[1], "y0": 0, "y1": 1}
         fig.add_shape(**box, fillcolor=BASELINE, opacity=0.22, line={"width": 0}, layer="below")
-    ends = [(row.get("intervals") or {}).get("left_over_mae") for row in rows]
+    bounds = [(row.get("intervals") or {}).get("left_over_mae") for row in rows]
     known = [
-        (place, pair) for place, pair in zip(at, ends, strict=True) if pair and all(math.isfinite(number(e)) for e in pair)
+        (place, pair) for place, pair in zip(at, bounds, strict=True) if pair and all(math.isfinite(number(e)) for e in pair)
     ]
     fig.add_scatter(
         x=[end for _, (low, high) in known for end in (low, high, None)], mode="lines+markers", hoverinfo="skip",
@@ -156,8 +156,8 @@ def trend_figure(shift: dict) -> go.Figure:
     if not known:
         return fig
     values = np.array([float(shift["elements"][symbol]) for symbol in known])
-    ends = [(shift.get("element_intervals") or {}).get(symbol) or (None, None) for symbol in known]
-    half = [0.5 * (number(b) - number(a)) for a, b in ends]
+    bounds = [(shift.get("element_intervals") or {}).get(symbol) or (None, None) for symbol in known]
+    half = [0.5 * (number(b) - number(a)) for a, b in bounds]
     bars = {"type": "data", "array": [_none(one) for one in half], "color": MUTED, "thickness": 1.2, "width": 3}
     at = [atomic_numbers[symbol] for symbol in known]
     fig.add_scatter(
@@ -174,5 +174,5 @@ def trend_figure(shift: dict) -> go.Figure:
 
 def _none(value) -> float | None:
     """A number for plotly: None where there is none."""
-    told = number(value)
-    return told if math.isfinite(told) else None
+    text = number(value)
+    return text if math.isfinite(text) else None

@@ -1,4 +1,4 @@
-"""What a shift leaves in a folder: JSON, CSV tables, figures as SVG and PNG, and the page."""
+"""Files of a shift folder: JSON, CSV tables, figures as SVG and PNG, and the page."""
 
 import json
 import math
@@ -22,7 +22,7 @@ def write_shift(report: ShiftReport, folder: str | Path, page: str = "report.htm
     """Write ``shift.json``, the tables of :func:`csv_files`, ``figures/*.svg`` and ``*.png``, and the page.
 
     Args:
-        report: what :func:`xclimb.shift` found.
+        report: result of :func:`xclimb.shift`.
         folder: made if it is not there; older files of these names are replaced, each as a whole.
         page: name of the page.
 
@@ -64,18 +64,18 @@ def csv_files(report: ShiftReport) -> dict[str, str]:
     }
 
 
-def _stability(found: dict) -> str:
-    columns = [found.get(name) or [] for name in COLUMNS]
+def _stability(part_shift: dict) -> str:
+    columns = [part_shift.get(name) or [] for name in COLUMNS]
     cells = (
         [value if isinstance(value, str) else _figure(number(value)) for value in row] for row in zip(*columns, strict=True)
     )
     return _csv(COLUMNS, cells)
 
 
-def _importance(found: dict) -> str:
+def _importance(part_shift: dict) -> str:
     rows = [
         (kind, symbol, _figure(share), _figure(number(part["shapley"][symbol])))
-        for kind, part in ((kind, found.get(kind) or {}) for kind in KINDS)
+        for kind, part in ((kind, part_shift.get(kind) or {}) for kind in KINDS)
         for symbol, share in part.get("importance", {}).items()
     ]
     return _csv(("corrections", "element", "importance", "shapley_meV"), rows)

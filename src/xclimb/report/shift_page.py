@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from xclimb.analysis.outlying import MOST
+from xclimb.analysis.outliers import MOST
 from xclimb.report import figures, shift_figures, tables
 from xclimb.report.folder import number
 from xclimb.report.html import figures_json, json_for_html, render, script
-from xclimb.report.importance_figures import KINDS, importance_figures, importance_told, worthless
-from xclimb.report.stability_figures import changed_table, stability_figures, stability_told
+from xclimb.report.importance_figures import KINDS, importance_figures, importance_notes, worthless
+from xclimb.report.stability_figures import changed_table, stability_caption, stability_figures
 from xclimb.report.structures import scenes
 from xclimb.report.summary import MISSING, Tile
 from xclimb.report.tables import Cell, Table
@@ -95,21 +95,21 @@ def shift_page(shift: dict) -> str:
         scenes=json_for_html(scenes(shift["structures"])) if shift.get("structures") else "",
         viewer=script("structure.js"),
         numbers=number_table(shift),
-        stability_told=stability_told(shift),
+        stability_caption=stability_caption(shift),
         stability_notes=(shift.get("stability") or {}).get("notes") or (),
         changed=changed_table(shift),
         importance_kinds=KINDS,
-        importance_told=importance_told(shift),
+        importance_notes=importance_notes(shift),
         importance_folded=worthless(shift),
         importance_shown=sum(f"importance_{kind}" in drawn for kind in KINDS),
         references=reference_table(shift),
-        references_told=_references_told(shift, low, high),
-        trend_told=f"; correlation with Z²: {_text(trend, 3)}" if math.isfinite(trend) else "",
+        references_note=_reference_notes(shift, low, high),
+        trend_note=f"; correlation with Z²: {_text(trend, 3)}" if math.isfinite(trend) else "",
         energies_caption=(
             f"The same structures in {low} and {high}, as computed and with each side's elemental references removed "
             f"(dotted: equal energies{_thinned(shift['n_pairs'])})."
         ),
-        held_out_told=(
+        held_out_note=(
             f"Every kind fitted to four fifths of the materials, its error on the rest, {depth.get('n_materials', 0):,} "
             f"materials in all{_skipped(depth.get('n_skipped', 0))}. The control adds products of fractions: far left of the "
             "references, composition knows more than a sum over elements."
@@ -131,7 +131,7 @@ def _skipped(n_materials: int) -> str:
 
 
 def sides(shift: dict) -> tuple[str, str]:
-    """What the two sides are called."""
+    """Names of the low and the high level."""
     low, high = (str(shift[f"theory_{side}"].get("functional") or side) for side in ("low", "high"))
     return low, high
 
@@ -161,10 +161,10 @@ def _verdict(shift: dict, low: str, high: str) -> list[str]:
     related = f"; the two energies correlate at {_text(raw, 3)} as computed" if math.isfinite(raw) else ""
     then = f" and at {_text(referenced, 3)} once references are removed" if related and math.isfinite(referenced) else ""
     share = number(shift.get("explained"))
-    told = f"explains {100 * share:.2f}\u00a0% of that and leaves" if math.isfinite(share) else "leaves"
+    text = f"explains {100 * share:.2f}\u00a0% of that and leaves" if math.isfinite(share) else "leaves"
     return [
         f"{high} energies lie {_text(abs(mean), 2)} ± {_text(std, 2)} eV/atom {lies} those of {low}.",
-        f"A sum over elements {told} {_text(left, 0)} meV/atom{corrected},",
+        f"A sum over elements {text} {_text(left, 0)} meV/atom{corrected},",
         f"over {_counted(shift['n_pairs'], 'pair')} of {_counted(shift['n_materials'], 'material')}{related}{then}.",
     ]
 
@@ -179,25 +179,25 @@ def _tiles(shift: dict) -> list[Tile]:
         ("forces_mae", "Force difference", 3),
         ("pressure_mean", "Pressure difference", 2),
     )  # fmt: skip
-    ends = shift.get("intervals") or {}
+    bounds = shift.get("intervals") or {}
     tiles = []
     for name, label, digits in shown:
         unit = NUMBERS[name][1].removeprefix("Pearson ")
         value = number(shift.get(name))
         if math.isfinite(value):
-            interval = _interval(ends.get(name), digits)
+            interval = _interval(bounds.get(name), digits)
             tiles.append(Tile(label, _text(value, digits), unit, f"95 % {interval}" if interval else "no interval"))
     return tiles
 
 
 def number_table(shift: dict) -> Table:
     """Every scalar that there is, with its interval."""
-    ends = shift.get("intervals") or {}
+    bounds = shift.get("intervals") or {}
     body = [
         [
             Cell(label, aside=unit),
             Cell(_text(number(shift.get(name)), digits)),
-            Cell(MISSING if name in UNSTATED else _interval(ends.get(name), digits) or MISSING),
+            Cell(MISSING if name in UNSTATED else _interval(bounds.get(name), digits) or MISSING),
         ]
         for name, (label, unit, digits) in NUMBERS.items()
         if math.isfinite(number(shift.get(name)))
@@ -209,8 +209,8 @@ def element_table(shift: dict) -> Table:
     """Each element's shift, what it rests on, and its interval."""
     body = []
     for z, (symbol, value) in enumerate(shift["elements"].items()):
-        data, ends = shift["element_data"][symbol], shift["element_intervals"].get(symbol) or (None, None)
-        half = 0.5 * (number(ends[1]) - number(ends[0]))
+        data, bounds = shift["element_data"][symbol], shift["element_intervals"].get(symbol) or (None, None)
+        half = 0.5 * (number(bounds[1]) - number(bounds[0]))
         effective, share = number(data["effective_materials"]), number(data["largest_share"])
         body.append([
             Cell(symbol, float(z)), Cell(_text(number(value), 3), number(value)),
@@ -238,17 +238,17 @@ def reference_table(shift: dict) -> Table | None:
     for z, (symbol, row) in enumerate(rows.items()):
         data = shift["element_data"][symbol]
         std, share = number(row["std"]), number(data["largest_share"])
-        told = f"± {std:.3f}" if math.isfinite(std) else "undetermined" if _grouped(shift, symbol) else MISSING
+        text = f"± {std:.3f}" if math.isfinite(std) else "undetermined" if _grouped(shift, symbol) else MISSING
         cells = [Cell(_text(number(row[name]), 3), number(row[name])) for name in ("fitted", "source", "difference")]
         materials = Cell(str(data["materials"]), float(data["materials"]))
         leverage = Cell(f"{100 * share:.0f} %", share, aside=str(data["largest_material"]))
-        body.append([Cell(symbol, float(z)), cells[0], Cell(told, std), materials, leverage, *cells[1:]])
+        body.append([Cell(symbol, float(z)), cells[0], Cell(text, std), materials, leverage, *cells[1:]])
     names = ("Element", "Fitted", "Std", "Materials", "Leverage", "Source", "Difference")
     units = ("", "eV", "eV", "", "largest share", "eV", "eV")
     return Table(list(zip(names, units, strict=True)), body)
 
 
-def _references_told(shift: dict, low: str, high: str) -> str:
+def _reference_notes(shift: dict, low: str, high: str) -> str:
     rows = shift.get("reference_rows") or {}
     if rows.get("kind") == "residual":
         fitted = f"fitted to what {rows['source']} leaves over of the {high} energies (residual)"
@@ -279,8 +279,8 @@ def family_table(shift: dict) -> Table:
 
 def _family_cell(row: dict, name: str, digits: int) -> Cell:
     """A number of a family, its 95 % interval beside it where there is one."""
-    ends = (row.get("intervals") or {}).get(name) if name in ("mean", "scatter_mae") else None
-    return Cell(_text(number(row.get(name)), digits), number(row.get(name)), aside=_interval(ends, digits))
+    bounds = (row.get("intervals") or {}).get(name) if name in ("mean", "scatter_mae") else None
+    return Cell(_text(number(row.get(name)), digits), number(row.get(name)), aside=_interval(bounds, digits))
 
 
 def outlying(left_over: np.ndarray) -> np.ndarray:
@@ -308,8 +308,8 @@ def _text(value: float | int, digits: int, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−") if math.isfinite(value) else MISSING
 
 
-def _interval(ends: Sequence[float | None] | None, digits: int) -> str:
+def _interval(bounds: Sequence[float | None] | None, digits: int) -> str:
     """``"1.2 to 1.4"``, or nothing where no interval is known."""
-    if ends is None or not all(math.isfinite(number(end)) for end in ends):
+    if bounds is None or not all(math.isfinite(number(end)) for end in bounds):
         return ""
-    return " to ".join(_text(number(end), digits) for end in ends)
+    return " to ".join(_text(number(end), digits) for end in bounds)

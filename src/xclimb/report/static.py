@@ -56,16 +56,16 @@ def pictures(figure: go.Figure) -> dict[str, bytes]:
     """One figure in its light colours: ``"svg"`` and ``"png"`` -> content of the file."""
     import matplotlib
 
-    found = {}
+    pictures_by_format = {}
     with matplotlib.rc_context(_SETTINGS):
         drawing = _drawing(figure)
-        box = drawing.get_tightbbox().padded(0.1)  # whatever stands beyond the margins: found once for all formats
+        box = drawing.get_tightbbox().padded(0.1)  # includes what is beyond the margins; computed once for all formats
         for suffix in FORMATS:
             file = io.BytesIO()
             dated = {"Date": None} if suffix == "svg" else {}
             drawing.savefig(file, format=suffix, dpi=_SHARP, bbox_inches=box, metadata=dated)
-            found[suffix] = file.getvalue()
-    return found
+            pictures_by_format[suffix] = file.getvalue()
+    return pictures_by_format
 
 
 def _drawing(figure: go.Figure) -> "Figure":
@@ -119,10 +119,10 @@ def _scale(axes: "Axes", fields: dict, letter: str) -> None:
     """Range, ticks, grid and title of one axis."""
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-    log, ends = fields.get("type") == "log", fields.get("range")
+    log, bounds = fields.get("type") == "log", fields.get("range")
     lim = axes.set_xlim if letter == "x" else axes.set_ylim
-    if ends is not None:
-        lim(*(10.0 ** np.array(ends, dtype=float) if log else ends))
+    if bounds is not None:
+        lim(*(10.0 ** np.array(bounds, dtype=float) if log else bounds))
     elif fields.get("rangemode") == "tozero":
         low, high = axes.get_xlim() if letter == "x" else axes.get_ylim()
         lim(min(0.0, low), max(0.0, high))

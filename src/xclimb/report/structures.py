@@ -15,7 +15,7 @@ _EDGES = [(a, b) for a in range(8) for b in range(a) if np.abs(_CORNERS[a] - _CO
 
 
 def scenes(structures: Sequence[dict]) -> list[list[dict]]:
-    """What to draw of each structure of a shift report, largest left-over first: one scene, or two if the sides differ."""
+    """Scenes of each structure of a shift report, largest residual first: one, or two if low and high differ."""
     return [[scene(side) for side in (one["low"], one["high"]) if side] for one in structures]
 
 
@@ -23,7 +23,7 @@ def scene(side: dict) -> dict:
     """One structure to draw.
 
     Args:
-        side: ``numbers``, ``positions``, ``cell``, ``pbc`` (:func:`xclimb.analysis.outlying.outlying_structures`).
+        side: ``numbers``, ``positions``, ``cell``, ``pbc`` (:func:`xclimb.analysis.outliers.outlier_structures`).
 
     Returns:
         ``elements``: ``[symbol, colour, radius in Å]`` each; ``atoms``: flat ``element, x, y, z`` (Å, the middle of the cell at

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from xclimb.report.comparisons import Ends, difference, is_supported, leading
+from xclimb.report.comparisons import Interval, difference, is_supported, leading
 from xclimb.report.folder import StudyFolder, number
 from xclimb.report.summary import (
     MISSING,
@@ -64,17 +64,17 @@ def _against_rivals(
         (frozen, "the frozen transfer", ""),
         (baselines.get(study.source), f"the untouched {study.source}", _zero(study, baselines)),
     ]
-    told = [
+    text = [
         f"{compared(best.mean['energy_mae'], rival.mean['energy_mae'])} {name} "
         f"({written('energy_mae', rival.mean['energy_mae'])}{more})"
         for rival, name, more in rivals
         if rival and math.isfinite(rival.mean.get("energy_mae", math.nan))
     ]
-    return [f"That is {' and '.join(told)}."] if told else []
+    return [f"That is {' and '.join(text)}."] if text else []
 
 
 def _zero(study: StudyFolder, baselines: dict[str, ModelErrors]) -> str:
-    """How much of the source's error new references take away: its energy zero."""
+    """Share of the source's error that new references remove: its energy zero."""
     alone, source = _references_alone(study, baselines), baselines.get(study.source)
     if alone is None or source is None or not alone.mean["energy_mae"] < source.mean["energy_mae"]:
         return ""
@@ -87,20 +87,20 @@ def _references_alone(study: StudyFolder, baselines: dict[str, ModelErrors]) -> 
 
 
 def _against_references_alone(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
-    """Did training add anything to exchanging the references?"""
+    """Compare training with exchanging the references."""
     alone = _references_alone(study, baselines)
     if alone is None:
         return []
     value = written("energy_mae", alone.mean["energy_mae"])
-    change, ends = difference(best, alone, "energy_mae", study.predictions)
+    change, interval = difference(best, alone, "energy_mae", study.predictions)
     already = f"Exchanging the references alone, without any training, already gives {value} meV/atom"
-    size = f"{signed('energy_mae', change)} meV/atom{_in_brackets(ends, 'energy_mae')}"
+    size = f"{signed('energy_mae', change)} meV/atom{_in_brackets(interval, 'energy_mae')}"
     if change >= 0:
         return [
             f"No method beats exchanging the references alone, which without any training gives {value} meV/atom; "
             f"training gained nothing in energy: {size}."
         ]
-    if is_supported(ends):
+    if is_supported(interval):
         return [f"{already}; training changes that by {size}."]
     return [f"{already}: what training adds in energy, {size}, is not significant."]
 
@@ -112,13 +112,13 @@ def _better_baselines(study: StudyFolder, best: ModelErrors, baselines: dict[str
     lowest = best_of(better, "energy_mae")
     if lowest is None:
         return []
-    change, ends = difference(lowest, best, "energy_mae", study.predictions)
-    told = (
+    change, interval = difference(lowest, best, "energy_mae", study.predictions)
+    text = (
         f"The ready-made {lowest.model} is lower still in energy: {written('energy_mae', lowest.mean['energy_mae'])} meV/atom"
     )
-    told += f" (by {written('energy_mae', -change)}{_in_words(ends, 'energy_mae', '; ')}{_doubt(ends)})"
+    text += f" (by {written('energy_mae', -change)}{_in_words(interval, 'energy_mae', '; ')}{_doubt(interval)})"
     forces = lowest.mean.get("forces_mae", math.nan)
-    return [told + (f", with a force error of {written('forces_mae', forces)} meV/Å." if math.isfinite(forces) else ".")]
+    return [text + (f", with a force error of {written('forces_mae', forces)} meV/Å." if math.isfinite(forces) else ".")]
 
 
 def _derivatives(study: StudyFolder, best: ModelErrors, source: ModelErrors | None) -> list[str]:
@@ -129,8 +129,8 @@ def _derivatives(study: StudyFolder, best: ModelErrors, source: ModelErrors | No
         other = source.mean.get(metric, math.nan) if source else math.nan
         if source is None or not (math.isfinite(mine) and math.isfinite(other)):
             continue
-        change, ends = difference(best, source, metric, study.predictions)
-        size = f"{signed(metric, change)}{_in_words(ends, metric)}{_doubt(ends)}"
+        change, interval = difference(best, source, metric, study.predictions)
+        size = f"{signed(metric, change)}{_in_words(interval, metric)}{_doubt(interval)}"
         whole = f"{with_spread(metric, best)} {QUANTITIES[metric].unit}"
         against = f"{compared(mine, other)} the source's {written(metric, other)}"
         said.append(f"The {name} error of {best.model}, {whole}, is {against} ({size}).")
@@ -145,24 +145,24 @@ def _lost(study: StudyFolder, best: ModelErrors, low: str) -> list[str]:
     if not (math.isfinite(before) and math.isfinite(after)):
         return []
     change = "rises" if after > before else "falls"
-    told = f"from {written('energy_mae', before)} to {with_spread('energy_mae', kept[best.model])} meV/atom"
-    return [f"On {low} itself, with references refitted, the energy error of {best.model} {change} {told}."]
+    text = f"from {written('energy_mae', before)} to {with_spread('energy_mae', kept[best.model])} meV/atom"
+    return [f"On {low} itself, with references refitted, the energy error of {best.model} {change} {text}."]
 
 
-def _doubt(ends: Ends) -> str:
-    return "; not significant" if math.isfinite(ends[0]) and not is_supported(ends) else ""
+def _doubt(interval: Interval) -> str:
+    return "; not significant" if math.isfinite(interval[0]) and not is_supported(interval) else ""
 
 
-def _in_brackets(ends: Ends, metric: str) -> str:
-    words = _in_words(ends, metric, "")
+def _in_brackets(interval: Interval, metric: str) -> str:
+    words = _in_words(interval, metric, "")
     return f" ({words})" if words else ""
 
 
-def _in_words(ends: Ends, metric: str, before: str = ", ") -> str:
+def _in_words(interval: Interval, metric: str, before: str = ", ") -> str:
     """``", 95 % −3.1 to +2.0"``; nothing where no interval is known."""
-    if not math.isfinite(ends[0]):
+    if not math.isfinite(interval[0]):
         return ""
-    return f"{before}95 % {signed(metric, ends[0])} to {signed(metric, ends[1])}"
+    return f"{before}95 % {signed(metric, interval[0])} to {signed(metric, interval[1])}"
 
 
 # -- key figures ---------------------------------------------------------------------------------------
@@ -196,12 +196,12 @@ def study_tiles(study: StudyFolder) -> list[Tile]:
 
 
 def _gain(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[Tile]:
-    """What training added to exchanging the references; a factor over the untouched source would be its energy zero."""
+    """Gain of training over exchanging the references; a factor over the untouched source would be its energy zero."""
     alone = _references_alone(study, baselines)
     if alone is None:
         return []
-    change, ends = difference(best, alone, "energy_mae", study.predictions)
-    told = "over new references alone"
-    if math.isfinite(ends[0]):
-        told = f"over new references alone; 95 % {signed('energy_mae', ends[0])} to {signed('energy_mae', ends[1])}"
-    return [Tile("Training, in energy", signed("energy_mae", change), "meV/atom", told)]
+    change, interval = difference(best, alone, "energy_mae", study.predictions)
+    text = "over new references alone"
+    if math.isfinite(interval[0]):
+        text = f"over new references alone; 95 % {signed('energy_mae', interval[0])} to {signed('energy_mae', interval[1])}"
+    return [Tile("Training, in energy", signed("energy_mae", change), "meV/atom", text)]

@@ -1,4 +1,4 @@
-"""How the report's figures look: colours with their dark twins, axes, panels that stack on narrow screens, ticks.
+"""Style of the report's figures: colours with their dark twins, axes, panels that stack on narrow screens, ticks.
 
 Colours are written in their light form. ``DARK`` maps each of them to its dark twin; the page exchanges them when the
 colour scheme changes.

@@ -1,4 +1,4 @@
-"""From rows of results to what the pages say: means over seeds, formatted numbers, key figures."""
+"""Summaries of rows of results: means over seeds, formatted numbers, key figures."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ MISSING = "—"
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a metric is called and written."""
+    """Name, unit and format of a metric."""
 
     label: str
     unit: str
@@ -104,7 +104,7 @@ def best_of(errors: Sequence[ModelErrors], metric: str) -> ModelErrors | None:
 
 
 def compared(value: float, other: float) -> str:
-    """How one error stands to another: ``"4.1 times lower than"``, ``"12 % lower than"``, ``"on a par with"`` and so on."""
+    """Compare two errors in words: ``"4.1 times lower than"``, ``"12 % lower than"``, ``"on a par with"`` and so on."""
     if other <= 0 or value <= 0:
         return "not comparable with"
     ratio = other / value
@@ -128,16 +128,16 @@ def functional(theory: dict | None, fallback: str) -> str:
 
 
 def label_origin(study: StudyFolder) -> str:
-    """What computed the labels, as far as the folder says: ``"DFT labels"``, ``"teacher labels"`` or ``"labels"``."""
+    """Origin of the labels, as far as the folder states it: ``"DFT labels"``, ``"teacher labels"`` or ``"labels"``."""
     fields = study.study
     data = fields["data"] if isinstance(fields.get("data"), dict) else {}
     codes = [str(side.get("code") or "") for side in (fields.get("theory") or {}).values() if isinstance(side, dict)]
-    told = " ".join(
+    text = " ".join(
         [str(data.get("labels", "")), str(fields.get("labels", "")), str(fields.get("sample") or ""), *codes]
     ).lower()
-    if "teacher" in told or "chgnet" in told:
+    if "teacher" in text or "chgnet" in text:
         return "teacher labels (computed by a trained potential, not by DFT)"
-    if "dft" in told or any(code.split()[0].lower() in _DFT_CODES for code in codes if code):
+    if "dft" in text or any(code.split()[0].lower() in _DFT_CODES for code in codes if code):
         return "DFT labels"
     return "labels"
 

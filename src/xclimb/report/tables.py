@@ -63,7 +63,7 @@ def errors(rows: Sequence[Row], split: str, predictions: dict | None = None) -> 
 
 
 def descriptions(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """What the named methods among the rows are."""
+    """Descriptions of the named methods among the rows."""
     return [(name, METHODS[name].summary) for name in dict.fromkeys(row.model for row in rows) if name in METHODS]
 
 

@@ -1,6 +1,6 @@
-"""A grid of transfers: cells in, run folders out. Finished cells are not repeated, interrupted ones go on.
+"""A grid of trials, each a transfer in its run folder. Finished trials are not repeated, interrupted ones continue.
 
-Cells are independent of each other, so they may run in processes of their own; the folder is the only thing they share
+Trials are independent of each other, so they may run in processes of their own; the folder is the only thing they share
 with the process that waits for them.
 """
 
@@ -30,7 +30,7 @@ Watch = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One transfer of a study: the name of its folder and all its settings."""
 
     name: str
@@ -51,7 +51,7 @@ class Sets:
 
 
 def run_grid(
-    cells: Sequence[Cell],
+    trials: Sequence[Trial],
     sets: Sets,
     folder: Path,
     source: Potential | None = None,
@@ -59,38 +59,38 @@ def run_grid(
     watch: Watch | None = None,
     done: Callable[[str], None] | None = None,
 ) -> None:
-    """Run every cell that is not finished; each leaves ``folder/<name>``.
+    """Run every trial that is not finished; each leaves ``folder/<name>``.
 
     Args:
-        cells: what to run, in this order.
+        trials: transfers to run, in this order.
         sets: the frames; ``test`` is only evaluated, after the training.
         folder: where the run folders go.
         source: potential to use instead of loading ``config.source``.
-        workers: processes; 1 runs the cells here. Each takes its share of the cores.
-        watch: called with the name of a cell and a line of its metrics.jsonl when there is a new one.
-        done: called with the name of each cell that is finished, at once for those that were before.
+        workers: processes; 1 runs the trials here. Each takes its share of the cores.
+        watch: called with the name of a trial and a line of its metrics.jsonl when there is a new one.
+        done: called with the name of each trial that is finished, at once for those that were before.
 
     Raises:
         ConfigError: if a folder holds a finished run with other settings or data.
-        KeyboardInterrupt: after Ctrl-C; what was finished stays finished.
+        KeyboardInterrupt: after Ctrl-C; finished trials stay finished.
     """
-    left = [cell for cell in cells if not is_finished(folder / cell.name, cell.config, sets)]
-    for cell in cells:
-        if cell not in left and done:
-            done(cell.name)
+    left = [trial for trial in trials if not is_finished(folder / trial.name, trial.config, sets)]
+    for trial in trials:
+        if trial not in left and done:
+            done(trial.name)
     if min(workers, len(left)) > 1:
         _run_in_processes(left, sets, folder, source, min(workers, len(left)), watch, done)
         return
-    for cell in left:
-        interrupted = run_cell(cell, sets, folder, source, watch=watch)
+    for trial in left:
+        interrupted = run_trial(trial, sets, folder, source, watch=watch)
         if interrupted:
             raise KeyboardInterrupt
         if done:
-            done(cell.name)
+            done(trial.name)
 
 
-def run_cell(
-    cell: Cell,
+def run_trial(
+    trial: Trial,
     sets: Sets,
     folder: Path,
     source: Potential | None = None,
@@ -101,15 +101,15 @@ def run_cell(
 
     One that was interrupted before goes on from its last saved state; one of other settings or frames is replaced.
     """
-    notify = (lambda line: watch(cell.name, line)) if watch else None
-    path = folder / cell.name
+    notify = (lambda line: watch(trial.name, line)) if watch else None
+    path = folder / trial.name
     with torch_threads(threads or torch.get_num_threads()):
-        if _is_trained(path, cell.config, sets):
-            run = read_run(path, cell.config.device, cell.config.dtype)
+        if _is_trained(path, trial.config, sets):
+            run = read_run(path, trial.config.device, trial.config.dtype)
         else:
-            resume = can_go_on(Job(cell.config, sets.train, sets.val, path))
+            resume = can_go_on(Job(trial.config, sets.train, sets.val, path))
             how: dict[str, Any] = {"overwrite": not resume, "resume": resume, "progress": False, "on_epoch": notify}
-            run = run_transfer(cell.config, sets.train, sets.val, path, source, **how)
+            run = run_transfer(trial.config, sets.train, sets.val, path, source, **how)
         if run.interrupted:
             return True
         errors = {name: compare_labels(run.potential.label(frames), frames).to_dict() for name, frames in sets.items()}
@@ -161,7 +161,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def _run_in_processes(
-    cells: Sequence[Cell],
+    trials: Sequence[Trial],
     sets: Sets,
     folder: Path,
     source: Potential | None,
@@ -173,29 +173,29 @@ def _run_in_processes(
     # spawn: a forked copy of a process that has used torch's thread pool may hang
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        waiting: dict[Future, Cell] = {pool.submit(run_cell, cell, sets, folder, source, threads): cell for cell in cells}
+        waiting: dict[Future, Trial] = {pool.submit(run_trial, trial, sets, folder, source, threads): trial for trial in trials}
         seen: dict[str, int] = {}
         while waiting:
             ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             if watch:
                 _report(waiting.values(), folder, seen, watch)
             for future in ended:
-                cell = waiting.pop(future)
-                if future.result():  # an error of the cell is raised here
+                trial = waiting.pop(future)
+                if future.result():  # an error of the trial is raised here
                     raise KeyboardInterrupt
                 if done:
-                    done(cell.name)
+                    done(trial.name)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _report(cells, folder: Path, seen: dict[str, int], watch: Watch) -> None:
+def _report(trials, folder: Path, seen: dict[str, int], watch: Watch) -> None:
     """Call ``watch`` for the lines that other processes added to their metrics.jsonl."""
-    for cell in cells:
-        path = folder / cell.name
+    for trial in trials:
+        path = folder / trial.name
         if not (path / "metrics.jsonl").exists():
             continue
         history = read_history(path)
-        for line in history[seen.get(cell.name, 0) :]:
-            watch(cell.name, line)
-        seen[cell.name] = len(history)
+        for line in history[seen.get(trial.name, 0) :]:
+            watch(trial.name, line)
+        seen[trial.name] = len(history)

@@ -25,7 +25,7 @@ from xclimb.files import write_json
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references import AtomRef, fit_references
-from xclimb.study.grid import Cell, Sets, is_finished, run_grid, share_of_cores, torch_threads
+from xclimb.study.grid import Sets, Trial, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.progress import GridBar
 from xclimb.training.run import describe_data, read_json, versions
 from xclimb.transfer.methods import METHODS, get_method
@@ -38,7 +38,7 @@ _FILES = ("study.json", "shift.json", "results.json", "retention.json", "predict
 
 @dataclass(frozen=True)
 class Study:
-    """What a study gives: its folder, and the rows of its table."""
+    """Result of a study: its folder, and the rows of its table."""
 
     path: Path
     rows: list[dict[str, Any]]
@@ -76,7 +76,7 @@ def study_methods(
         title: for the report.
         sample: name of the embedded sample that the frames are, if they are one.
         workers: transfers at a time, each in a process of its own (guard a script with ``if __name__ == "__main__"``).
-        overwrite: run again what is finished.
+        overwrite: repeat finished transfers.
         progress: show a progress bar, if the output is a terminal.
         say: called with a sentence when a stage has a result.
         settings: any other field of :class:`xclimb.config.TransferConfig`, for all methods alike; those under
@@ -89,31 +89,31 @@ def study_methods(
     say = say or (lambda sentence: None)
     name = source.name if isinstance(source, Potential) else str(source)
     methods = list(METHODS) if methods is None else methods
-    cells = _cells(name, methods, seeds, epochs, settings)
+    trials = _trials(name, methods, seeds, epochs, settings)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     sets, low_sets = _sets(high, split, strict=True), _sets(low, split, strict=False)
     folder = _folder(Path(out), overwrite)
-    for cell in cells:  # a finished run of other settings is told before anything is written
-        is_finished(folder / "runs" / cell.name, cell.config, sets)
+    for trial in trials:  # a finished run of other settings is an error before anything is written
+        is_finished(folder / "runs" / trial.name, trial.config, sets)
     potential = load(source)
-    write_json(folder / "study.json", _card(title, name, methods, seeds, cells[0].config, low, high, sets, sample))
+    write_json(folder / "study.json", _card(title, name, methods, seeds, trials[0].config, low, high, sets, sample))
 
-    book = _Book(sets, low_sets)
+    table = ResultsTable(sets, low_sets)
     _measure_shift(low, high, folder, say)
     # with one worker torch decides; with several, this process does not use more threads than each of them
     with torch_threads(share_of_cores(workers) if workers > 1 else torch.get_num_threads()):
-        _add_baselines(book, potential, folder, say)
-        with GridBar({cell.name: cell.config.epochs for cell in cells}, progress) as bar:
+        _add_baselines(table, potential, folder, say)
+        with GridBar({trial.name: trial.config.epochs for trial in trials}, progress) as bar:
             given = source if isinstance(source, Potential) else None
 
-            def done(cell: str) -> None:
-                bar.finish(cell)
+            def done(trial: str) -> None:
+                bar.finish(trial)
                 if not bar.shown:
-                    say(f"{cell}: finished")
+                    say(f"{trial}: finished")
 
-            run_grid(cells, sets, folder / "runs", given, workers, watch=bar.show, done=done)
-        _add_runs(book, cells, folder, seeds[0])
+            run_grid(trials, sets, folder / "runs", given, workers, watch=bar.show, done=done)
+        _add_runs(table, trials, folder, seeds[0])
     return Study(folder, summary_table(folder))
 
 
@@ -123,38 +123,38 @@ def _measure_shift(low: Frames, high: Frames, folder: Path, say: Callable[[str],
     say(f"shift {high.theory.functional} - {low.theory.functional}: {report.mean:.3f} ± {report.std:.3f} eV/atom")
 
 
-def _add_baselines(book: "_Book", source: Potential, folder: Path, say: Callable[[str], None]) -> None:
-    """References of the training frames, and what models without any training make of the frames."""
-    train = book.sets.train
+def _add_baselines(table: "ResultsTable", source: Potential, folder: Path, say: Callable[[str], None]) -> None:
+    """References of the training frames, and errors of models without any training."""
+    train = table.sets.train
     references = {kind: fit_references(train, potential=source, kind=kind) for kind in ("raw", "residual", "robust")}
-    for kind, found in ({"source": source.references} | references).items():
-        write_json(folder / "references" / f"{kind}.json", found.to_dict())
+    for kind, fitted in ({"source": source.references} | references).items():
+        write_json(folder / "references" / f"{kind}.json", fitted.to_dict())
     models = _baselines(source, references["residual"], train)
     for model, baseline in models.items():
-        labelled = {split: baseline.label(frames) for split, frames in book.sets.items()}
-        errors = {split: compare_labels(labelled[split], frames).to_dict() for split, frames in book.sets.items()}
-        book.add(model, None, "baseline", baseline, errors)
-        book.models[model] = _labels(labelled["test"])
+        labelled = {split: baseline.label(frames) for split, frames in table.sets.items()}
+        errors = {split: compare_labels(labelled[split], frames).to_dict() for split, frames in table.sets.items()}
+        table.add(model, None, "baseline", baseline, errors)
+        table.models[model] = _labels(labelled["test"])
     if not (folder / "results.json").exists():
-        book.write(folder)  # a first table, long before the transfers end
-    say(_told(book, list(models)[1], "references alone"))
+        table.write(folder)  # a first table, long before the transfers end
+    say(_summary_sentence(table, list(models)[1], "references alone"))
 
 
-def _add_runs(book: "_Book", cells: Sequence[Cell], folder: Path, first_seed: int) -> None:
-    for cell in cells:
-        method, seed = cell.config.method.name, cell.config.seed
-        run = folder / "runs" / cell.name
-        best = load(run, dtype=cell.config.dtype)
-        book.add(method, seed, "method", best, read_json(run / "evaluation.json"))
+def _add_runs(table: "ResultsTable", trials: Sequence[Trial], folder: Path, first_seed: int) -> None:
+    for trial in trials:
+        method, seed = trial.config.method.name, trial.config.seed
+        run = folder / "runs" / trial.name
+        best = load(run, dtype=trial.config.dtype)
+        table.add(method, seed, "method", best, read_json(run / "evaluation.json"))
         if seed == first_seed:
-            book.models[method] = _labels(best.label(book.sets.test))
-    book.write(folder)
+            table.models[method] = _labels(best.label(table.sets.test))
+    table.write(folder)
 
 
 # -- preparation -----------------------------------------------------------------------------------
 
 
-def _cells(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: int, settings: dict[str, Any]) -> list[Cell]:
+def _trials(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: int, settings: dict[str, Any]) -> list[Trial]:
     if not methods or not seeds:
         raise ConfigError("a study needs at least one method and one seed")
     if len(set(methods)) < len(methods) or len(set(seeds)) < len(seeds):
@@ -165,7 +165,7 @@ def _cells(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: in
         if there:
             raise ConfigError(f"{reserved} has no effect in a study: give {reserved}s=[...]")
     own = {name: get_method(name).settings.model_fields for name in methods}
-    cells = []
+    trials = []
     for seed in seeds:
         for name in methods:
             # a setting of one method goes to that method; one that none of the methods has is refused by the first
@@ -175,8 +175,8 @@ def _cells(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: in
                 if key in own[name] or not any(key in fields for fields in own.values())
             }
             common = {"source": source, "method": {"name": name, **mine}, "epochs": epochs, "seed": seed}
-            cells.append(Cell(f"{name}-{seed}", TransferConfig.build(common | settings)))
-    return cells
+            trials.append(Trial(f"{name}-{seed}", TransferConfig.build(common | settings)))
+    return trials
 
 
 def _sets(frames: Frames, split: Split | Sequence, strict: bool) -> Sets:
@@ -193,8 +193,8 @@ def _sets(frames: Frames, split: Split | Sequence, strict: bool) -> Sets:
     for part, name in zip(ids, ("train", "val", "test"), strict=True):
         missing = np.setdiff1d(part, frames.frame_id)
         if strict and (len(missing) or not len(part)):
-            told = f"frame {missing[0]} of the split is not in the data" if len(missing) else "it is empty"
-            raise DataError(f"cannot make the {name} set: {told}; split these frames with xclimb.split_frames")
+            problem = f"frame {missing[0]} of the split is not in the data" if len(missing) else "it is empty"
+            raise DataError(f"cannot make the {name} set: {problem}; split these frames with xclimb.split_frames")
         parts.append(frames[np.isin(frames.frame_id, part)])
     return Sets(*parts)
 
@@ -252,8 +252,8 @@ def _baselines(source: Potential, residual: AtomRef, train: Frames) -> dict[str,
 # -- results ---------------------------------------------------------------------------------------
 
 
-class _Book:
-    """Rows of results, retention and predictions as they come in."""
+class ResultsTable:
+    """Results, retention and predictions of all models of a study."""
 
     def __init__(self, sets: Sets, low: Sets):
         self.sets, self.low = sets, low
@@ -262,7 +262,7 @@ class _Book:
         self.models: dict[str, dict[str, Any]] = {}
 
     def add(self, model: str, seed: int | None, kind: str, potential: Potential, errors: dict[str, dict[str, Any]]) -> None:
-        """Take in the errors of a potential on each set, and measure those on the lower functional."""
+        """Add the errors of a potential on each set, and measure those on the lower functional."""
         for split, metrics in errors.items():
             self.results.append({"model": model, "seed": seed, "kind": kind, "split": split, "metrics": metrics})
         if len(self.low.test) and self.low.train.has("energy"):
@@ -284,10 +284,10 @@ class _Book:
 
 
 def retention(potential: Potential, train: Frames, test: Frames) -> Metrics:
-    """What a potential still knows of another functional: its errors on that functional's test frames.
+    """Retention of another functional: errors of a potential on that functional's test frames.
 
     Energies are compared after residual references fitted to that functional's training frames, for every potential alike:
-    a transferred potential is not blamed for its energy zero, only for what its network forgot. The fit starts from raw
+    a transferred potential is not blamed for its energy zero, only for forgetting of its network. The fit starts from raw
     references of those frames, so that where the frames do not determine it, it is the same for all potentials.
     """
     aligned = potential.with_references(fit_references(train, potential=potential, kind="raw"))
@@ -302,8 +302,8 @@ def _labels(frames: Frames) -> dict[str, np.ndarray]:
     }
 
 
-def _told(book: _Book, model: str, how: str) -> str:
-    row = next(row for row in book.results if row["model"] == model and row["split"] == "test")["metrics"]
+def _summary_sentence(table: ResultsTable, model: str, how: str) -> str:
+    row = next(row for row in table.results if row["model"] == model and row["split"] == "test")["metrics"]
     return f"{model} ({how}): test {row['energy_mae']:.1f} meV/atom, {row['forces_mae']:.1f} meV/Å"
 
 

@@ -6,10 +6,10 @@ from xclimb.transfer.progress import TerminalBar
 
 
 class GridBar(TerminalBar):
-    """Epochs done over all cells, and the validation errors of those at work.
+    """Epochs done over all trials, and the validation errors of those at work.
 
     Args:
-        epochs: epochs of each cell by name.
+        epochs: epochs of each trial by name.
         show: False for silence.
     """
 
@@ -21,19 +21,19 @@ class GridBar(TerminalBar):
         self._all = self._bar.add_task("all", total=max(sum(epochs.values()), 1), errors="") if self._bar else None
 
     def show(self, name: str, line: dict[str, Any]) -> None:
-        """A cell has done another epoch."""
+        """Show another epoch of a trial."""
         if not self._bar:
             return
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(name, total=max(self._epochs[name], 1), errors="")
         energy, forces = line["val"]["energy_mae"], line["val"]["forces_mae"]
-        told = "" if energy is None else f"val {energy:.1f} meV/atom"
-        told += "" if forces is None else f" {forces:.1f} meV/Å"
-        self._bar.update(self._tasks[name], completed=line["epoch"], errors=told)
+        text = "" if energy is None else f"val {energy:.1f} meV/atom"
+        text += "" if forces is None else f" {forces:.1f} meV/Å"
+        self._bar.update(self._tasks[name], completed=line["epoch"], errors=text)
         self._count(name, line["epoch"])
 
     def finish(self, name: str) -> None:
-        """A cell is finished: its own bar goes."""
+        """Remove the bar of a finished trial."""
         if self._bar and name in self._tasks:
             self._bar.remove_task(self._tasks.pop(name))
         self._count(name, self._epochs[name])

@@ -1,1 +1,1 @@
-"""Training: the loss, the batches, the steps, and the folder that a run leaves."""
+"""Training: the loss, the batches, the steps, and the run folder."""

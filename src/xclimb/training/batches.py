@@ -1,4 +1,4 @@
-"""Which frames make a batch, and the batch itself: graph, labels and masks.
+"""Batches of frames: their composition, and :class:`TrainingBatch` with graph, targets and masks.
 
 Batches are bounded by frames, atoms and, where wanted, bonds and angles, so that memory does not depend on which crystals
 meet. Graphs are built when they are needed: that is cheap next to a training step, and the memory of a large data set
@@ -33,7 +33,7 @@ def plan_batches(
     """Indices of the frames of each batch; every frame in exactly one.
 
     Args:
-        sizes: what each frame costs in each kind that is bounded (atoms, bonds, ...) ``[S, K]``.
+        sizes: cost of each frame in each kind that is bounded (atoms, bonds, ...) ``[S, K]``.
         limits: most of each kind in a batch ``[K]``; a frame beyond them is a batch by itself, never dropped.
         batch_size: most frames in a batch.
         seed: order of the frames, other in each epoch; None keeps the order they have.
@@ -71,7 +71,7 @@ def share(index: np.ndarray, cost: np.ndarray, rank: int, world: int) -> np.ndar
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """One batch: the graph, what the network should give for it, and the names of its frames."""
+    """One batch: the graph, its targets, and the names of its frames."""
 
     graph: Batch
     targets: Targets
@@ -107,7 +107,7 @@ class BatchSource:
         return len(self.frames)
 
     def plan(self, config: TransferConfig, epoch: int | None = None) -> list[np.ndarray]:
-        """Which frames make the batches of one pass, in the order of an epoch, or (None) in their own."""
+        """Frames of each batch of one pass, in the order of an epoch, or (None) in their own."""
         budgets = {"atoms": config.batch_atoms, "bonds": config.batch_bonds, "angles": config.batch_angles}
         bounded = [name for name, limit in budgets.items() if limit is not None]
         counted = self.graph_sizes if len(bounded) > 1 else {"atoms": self.frames.n_atoms}
@@ -192,7 +192,7 @@ class BatchSource:
         return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
 
 
-def ahead(make: Callable[[Item], Made], items: Iterable[Item], depth: int = 2) -> Iterator[Made]:
+def prefetch(make: Callable[[Item], Made], items: Iterable[Item], depth: int = 2) -> Iterator[Made]:
     """``map(make, items)``, made in a thread up to ``depth`` items before they are asked for.
 
     A thread and no processes: building a graph is a few percent of a training step, and copying it to an accelerator
@@ -214,15 +214,15 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item], depth: int = 2) -
 def over_budget(source: BatchSource, config: TransferConfig) -> list[str]:
     """A sentence about crystals that alone exceed a budget of a batch: they are trained on, each as a batch alone."""
     budgets = {"atoms": config.batch_atoms, "bonds": config.batch_bonds, "angles": config.batch_angles}
-    told = []
+    messages = []
     for kind, limit in budgets.items():
         if limit is None:
             continue
         size = source.frames.n_atoms if kind == "atoms" else source.graph_sizes[kind]
         if over := int((size > limit).sum()):
             worst = int(size.argmax())
-            told.append(
+            messages.append(
                 f"{counted(over, 'training frame')} over the budget batch_{kind}={limit} and batches alone, the largest "
                 f"{source.frames.frame_id[worst]} with {size[worst]} {kind}: memory is needed for such a batch."
             )
-    return told
+    return messages

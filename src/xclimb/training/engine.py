@@ -1,8 +1,8 @@
-"""Where training runs: one process or many, on whatever device, by Lightning Fabric.
+""":class:`Engine`: one training process or many, on any device, by Lightning Fabric.
 
-The network is so small (0.4 M weights) that the gradients of a step travel best in one piece: every process computes the
-sum of its share of a step, the sums are added up, and all take the same step. Nothing is averaged over processes, so that
-what comes out is what one process would have computed.
+The network is so small (0.4 M weights) that the gradients of a step travel best in one piece: every process computes the sum
+of its share of a step, the sums are reduced over all processes, and all take the same step. Nothing is averaged, so that what
+comes out is what one process would have computed.
 """
 
 import logging
@@ -26,7 +26,7 @@ from xclimb.errors import ConfigError, TrainingError, XclimbError
 from xclimb.graph import Batch
 from xclimb.models.base import Output
 
-# here, so that it holds in started processes from their first moment: they are not to talk about themselves
+# at import, so that it holds in spawned processes from their first moment: they log nothing of their own
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
@@ -48,8 +48,8 @@ class Engine:
         self.world: int = fabric.world_size
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes files and talks."""
+    def is_rank_zero(self) -> bool:
+        """Whether this process has rank zero: the one that writes files and prints."""
         return self.rank == 0
 
     def forward(self, network: nn.Module) -> Callable[[Batch, bool], Output]:
@@ -86,7 +86,7 @@ class Engine:
             for hook in hooks:
                 hook.remove()
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes; together, in one message for each type.
 
         Raises:
@@ -94,7 +94,7 @@ class Engine:
         """
         self._exchange(tensors, lambda flat: self._fabric.all_reduce(flat, reduce_op="sum"))
 
-    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by that of the first process.
 
         Raises:
@@ -102,13 +102,13 @@ class Engine:
         """
         self._exchange(tensors, lambda flat: self._fabric.broadcast(flat, src=0))
 
-    def wait(self) -> None:
-        """Go on when all processes are here.
+    def barrier(self) -> None:
+        """Wait until every process has reached this point.
 
         Raises:
             TrainingError: if another process is gone.
         """
-        self.add_up([torch.zeros(1, device=self.device)])
+        self.all_reduce([torch.zeros(1, device=self.device)])
 
     def _exchange(self, tensors: Sequence[Tensor], message: Callable[[Tensor], Tensor]) -> None:
         if self.world == 1:
@@ -119,7 +119,7 @@ class Engine:
             try:
                 flat = message(flat).to(self.device)
             except (RuntimeError, OSError) as error:
-                raise TrainingError(_lost(str(error))) from error
+                raise TrainingError(_lost_process_message(str(error))) from error
             for tensor, part in zip(mine, flat.split([tensor.numel() for tensor in mine]), strict=True):
                 tensor.detach().copy_(part.view_as(tensor))
 
@@ -144,29 +144,31 @@ def run_on_devices(config: TransferConfig, function: Callable[..., Any], *args: 
     with _pass_signals_on(), _environment_kept():
         try:
             # the outcome must stay small: it is read when all processes have ended, and a full pipe would keep them from it
-            outcome = fabric.launch(partial(_in_process, precision=config.precision, function=function, args=args))
+            outcome = fabric.launch(partial(_run_in_process, precision=config.precision, function=function, args=args))
         except ProcessExitedException as error:
-            raise TrainingError(_lost(f"process {error.error_index} ended by {error.signal_name or error.exit_code}")) from None
+            raise TrainingError(
+                _lost_process_message(f"process {error.error_index} ended by {error.signal_name or error.exit_code}")
+            ) from None
         except ProcessException as error:
             said = [line for line in str(error).splitlines() if line.strip()]
-            raise TrainingError(_lost(f"process {error.error_index}: {said[-1].strip()}")) from error
+            raise TrainingError(_lost_process_message(f"process {error.error_index}: {said[-1].strip()}")) from error
         except RuntimeError as error:  # the script would start itself again in every process
-            told = "several processes need a script that starts under if __name__ == '__main__'"
-            raise ConfigError(f"{told}: put the call there, or use the command line") from error
+            detail = "several processes need a script that starts under if __name__ == '__main__'"
+            raise ConfigError(f"{detail}: put the call there, or use the command line") from error
     if outcome.error is not None:
         raise outcome.error
     return outcome.result
 
 
 class _Outcome:
-    """What a started process hands over; no dataclass, into which Fabric would look for tensors."""
+    """Outcome of a spawned process; no dataclass, since Fabric would search its fields for tensors."""
 
     def __init__(self, result: Any = None, error: XclimbError | None = None):
         self.result, self.error = result, error
 
 
-def _in_process(fabric: Fabric, precision: str, function: Callable[..., Any], args: tuple) -> _Outcome:
-    """What each started process does; an error on purpose is handed over whole, not as a traceback."""
+def _run_in_process(fabric: Fabric, precision: str, function: Callable[..., Any], args: tuple) -> _Outcome:
+    """Run the function in a spawned process; an error of xclimb is passed on as it is, not as a traceback."""
     try:
         return _Outcome(function(Engine(fabric, precision), *args))
     except XclimbError as error:
@@ -204,14 +206,14 @@ def _started_from_outside() -> bool:
     return TorchElasticEnvironment.detect() or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
-def _lost(reason: str) -> str:
+def _lost_process_message(reason: str) -> str:
     reason = " ".join(reason.split())[:200]
     return f"a process of the training is lost ({reason}): what was saved is whole; go on from it with --resume"
 
 
 @contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Afterwards, the environment is what it was: starting processes leaves a port in it, which may be taken next time."""
+    """Restore the environment afterwards: spawning processes leaves a port in it, which may be in use next time."""
     before = dict(os.environ)
     try:
         yield
@@ -222,7 +224,7 @@ def _environment_kept() -> Iterator[None]:
 
 @contextmanager
 def _pass_signals_on() -> Iterator[None]:
-    """While waiting for started processes: SIGINT and SIGTERM go to them, which save and end."""
+    """Forward SIGINT and SIGTERM to the spawned processes, which save and end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

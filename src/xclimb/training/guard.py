@@ -1,6 +1,6 @@
-"""Looks at steps that were taken: what is not finite, what jumps, who asked to stop.
+""":class:`Guard`: checks of the optimiser steps for non-finite losses, spikes and requests to stop.
 
-On a CPU every step is looked at as it is taken. On an accelerator looking means waiting for it, so steps are looked at
+On a CPU every step is checked at once. On an accelerator a check means waiting for it, so steps are checked
 sixteen at a time; a step that was not finite has been left out on the device by then, and weights are whole.
 """
 
@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from xclimb.config import TransferConfig
-from xclimb.training.trainer import NonFiniteLossError, Taken, Trainer
+from xclimb.training.trainer import NonFiniteLossError, StepRecord, Trainer
 
 LOOK_EVERY = 16  # steps, on an accelerator
 WINDOW, ENOUGH = 64, 16  # losses that make the median of what is usual, and how many it needs
 MOST_SKIPPED = 10  # steps in a row that may be left out: more is no accident
-DIVERGED = 2.0  # validation loss of an epoch over that of step 0, from which it is told
+DIVERGED = 2.0  # validation loss of an epoch over that of step 0, from which it is reported
 
 
 class Guard:
-    """Watches one training.
+    """Checks the steps of one training.
 
     Args:
         config: all settings.
@@ -39,24 +39,24 @@ class Guard:
     ):
         self._config, self._trainer, self._tell, self._log = config, trainer, tell, log
         self._every = 1 if trainer.engine.device.type == "cpu" else LOOK_EVERY
-        self._waiting: list[Taken] = []
+        self._waiting: list[StepRecord] = []
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._skipped = 0
         self._diverged = False
         self.asked = False  # some process was asked to stop
 
-    def take(self, taken: Taken) -> None:
-        """Note a step; look, if it is time.
+    def record(self, record: StepRecord) -> None:
+        """Record a step; check, if it is time.
 
         Raises:
-            NonFiniteLossError: as :meth:`look`.
+            NonFiniteLossError: as :meth:`check`.
         """
-        self._waiting.append(taken)
+        self._waiting.append(record)
         if len(self._waiting) >= self._every:
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Look at all steps that were not looked at.
+    def check(self) -> None:
+        """Check all steps that are waiting.
 
         Raises:
             NonFiniteLossError: if one was not finite and the settings say to stop, or too many in a row were left out.
@@ -65,40 +65,47 @@ class Guard:
         if not waiting:
             return
         rows = [
-            torch.stack([taken.did.loss, taken.did.norm, taken.did.taken.to(taken.did.loss), taken.did.asked])
-            for taken in waiting
+            torch.stack(
+                [
+                    record.result.loss,
+                    record.result.norm,
+                    record.result.is_finite.to(record.result.loss),
+                    record.result.stop_requests,
+                ]
+            )
+            for record in waiting
         ]
-        for taken, (loss, norm, finite, asked) in zip(waiting, torch.stack(rows).tolist(), strict=True):
+        for record, (loss, norm, finite, asked) in zip(waiting, torch.stack(rows).tolist(), strict=True):
             self.asked = self.asked or asked > 0
             if not finite:
-                self._not_finite(taken)
+                self._not_finite(record)
                 continue
             self._skipped = 0
-            self._spike(taken, loss)
-            if taken.number % self._config.log_steps == 0:
+            self._spike(record, loss)
+            if record.number % self._config.log_steps == 0:
                 self._log(
                     {
-                        "step": taken.number,
+                        "step": record.number,
                         "epoch": self._trainer.epoch + 1,
-                        "lr": taken.learning_rate,
+                        "lr": record.learning_rate,
                         "loss": loss,
                         "norm": norm,
                     }
                 )
 
-    def _not_finite(self, taken: Taken) -> None:
+    def _not_finite(self, record: StepRecord) -> None:
         self._skipped += 1
-        names = self._trainer.culprits(taken.frames)
-        self._tell({"kind": "nonfinite", "step": taken.number, "epoch": self._trainer.epoch + 1, "frames": names.tolist()})
+        names = self._trainer.culprits(record.frames)
+        self._tell({"kind": "nonfinite", "step": record.number, "epoch": self._trainer.epoch + 1, "frames": names.tolist()})
         if self._config.nonfinite == "stop" or self._skipped > MOST_SKIPPED:
-            raise NonFiniteLossError(taken.number, names)
+            raise NonFiniteLossError(record.number, names)
 
-    def _spike(self, taken: Taken, loss: float) -> None:
+    def _spike(self, record: StepRecord, loss: float) -> None:
         usual = median(self._recent) if len(self._recent) >= ENOUGH else None
         self._recent.append(loss)
         if usual is not None and loss > self._config.spike_factor * usual:
-            names = self._trainer.train_data.frames.frame_id[taken.frames].tolist()
-            event = {"kind": "spike", "step": taken.number, "epoch": self._trainer.epoch + 1, "loss": loss, "usual": usual}
+            names = self._trainer.train_data.frames.frame_id[record.frames].tolist()
+            event = {"kind": "spike", "step": record.number, "epoch": self._trainer.epoch + 1, "loss": loss, "usual": usual}
             self._tell(event | {"frames": names})
 
     def close_epoch(self, line: dict[str, Any]) -> None:
@@ -117,7 +124,7 @@ class Guard:
             )
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, for a saved state."""
+        """Counters and recent losses, for a saved state."""
         return {"recent": list(self._recent), "skipped": self._skipped, "diverged": self._diverged}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -127,7 +134,7 @@ class Guard:
 
 
 def sentence(event: dict[str, Any]) -> str:
-    """An event in words, for the screen."""
+    """Describe an event in a sentence for the screen."""
     frames = event.get("frames", [])
     named = ", ".join(frames[:5]) + (f" and {len(frames) - 5} more" if len(frames) > 5 else "")
     where = f"step {event['step']} (epoch {event['epoch']})"

@@ -1,4 +1,4 @@
-"""Where the numbers of a training go besides metrics.jsonl: CSV, TensorBoard, Weights & Biases (offline)."""
+"""Loggers of a training besides metrics.jsonl: CSV, TensorBoard, Weights & Biases (offline)."""
 
 import csv
 import io
@@ -13,16 +13,16 @@ from xclimb.files import write_file
 
 @runtime_checkable
 class Log(Protocol):
-    """Takes the lines of metrics.jsonl and of steps.jsonl as they come."""
+    """Logger of the lines of metrics.jsonl and of steps.jsonl."""
 
     def epoch(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """An epoch was closed."""
+        """Log the line of an epoch."""
 
     def step(self, line: dict[str, Any]) -> None:
-        """It is time to say how a step went."""
+        """Log the line of a step."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the logger."""
 
 
 _PACKAGES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
@@ -56,13 +56,13 @@ def open_logs(config: TransferConfig, folder: Path, first_step: int) -> list[Log
 
 def flat(line: dict[str, Any], prefix: str = "") -> dict[str, float | int]:
     """Nested numbers by one name each, ``val/energy_mae``; what is not there is left out."""
-    found: dict[str, float | int] = {}
+    numbers: dict[str, float | int] = {}
     for name, value in line.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}/")
+            numbers |= flat(value, f"{prefix}{name}/")
         elif value is not None:
-            found[prefix + name] = value
-    return found
+            numbers[prefix + name] = value
+    return numbers
 
 
 class CsvLog:
@@ -81,10 +81,10 @@ class CsvLog:
         write_file(self._file, text.getvalue())
 
     def step(self, line: dict[str, Any]) -> None:
-        """Nothing: one row is one epoch."""
+        """Ignore steps: one row is one epoch."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is kept open."""
 
 
 class TensorBoardLog:

@@ -1,7 +1,7 @@
-"""The steps of training and validation, and nothing else: no files, no printing, no clock.
+"""Training and validation steps, and nothing else: no files, no printing, no clock.
 
-A step waits for nothing: loss, norm of the gradient and error sums stay on the device until somebody looks at them. A step
-that is not finite is left out on the device itself, so that looking late does no harm.
+A step waits for nothing: loss, norm of the gradient and error sums stay on the device until they are read. A step
+that is not finite is left out on the device itself, so that reading late does no harm.
 """
 
 import math
@@ -22,20 +22,20 @@ from xclimb.training.optimizers import take_step
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step did, on the device.
+    """Result of one optimiser step, on the device.
 
     Args:
         loss: of all its frames.
         norm: of the gradient, before clipping.
-        taken: whether it was finite, and so taken.
-        asked: how many processes were asked to stop.
+        is_finite: whether loss and gradient were finite; if not, the step was left out.
+        stop_requests: how many processes were asked to stop.
         sums: errors of its frames; zero where the step was left out.
     """
 
     loss: Tensor
     norm: Tensor
-    taken: Tensor
-    asked: Tensor
+    is_finite: Tensor
+    stop_requests: Tensor
     sums: ErrorSums
 
 
@@ -48,10 +48,10 @@ def train_step(
     totals: dict[str, float],
     reference_shift: Tensor | None = None,
     gradient_clip: float | None = None,
-    asked: bool = False,
+    stop_requested: bool = False,
     penalty: Callable[[], Tensor | None] | None = None,
 ) -> Step:
-    """One optimiser step: the gradients of some batches, of all processes, added up.
+    """One optimiser step: the gradients of some batches, summed over all processes.
 
     Args:
         forward: the network, called as ``forward(graph, derivatives)``; see :meth:`xclimb.training.engine.Engine.forward`.
@@ -62,7 +62,7 @@ def train_step(
         totals: weight of the labels of each term in the whole step.
         reference_shift: trainable change of the references, eV/atom ``[K]``.
         gradient_clip: largest norm of all gradients together.
-        asked: whether this process was asked to stop; told to all.
+        stop_requested: whether this process was asked to stop; summed over all processes.
         penalty: scalar of the parameters that is added to the loss of the step; None, or a result of None, adds nothing.
     """
     trained = [p for group in optimizer.param_groups for p in group["params"]]
@@ -73,7 +73,7 @@ def train_step(
     for batch in batches:
         output = forward(batch.graph, _needs_derivatives(batch, settings))
         part, errors = objective(output, batch.targets, batch.graph.n_atoms, settings, reference_shift, totals)
-        if part.requires_grad:  # a batch without any label has nothing to teach
+        if part.requires_grad:  # a batch without any label has no gradient
             part.backward()
         loss += part.detach().to(loss)
         sums.add(errors)
@@ -82,15 +82,15 @@ def train_step(
         extra = extra / engine.world  # each process has the same one
         extra.backward()
         loss += extra.detach().to(loss)
-    told = torch.full_like(loss, float(asked))
-    engine.add_up([*(p.grad for p in trained), loss, told, sums.table])
+    stop_requests = torch.full_like(loss, float(stop_requested))
+    engine.all_reduce([*(p.grad for p in trained), loss, stop_requests, sums.table])
     # the norm is also the check: one NaN anywhere makes it NaN
     norm = nn.utils.clip_grad_norm_(trained, gradient_clip or math.inf)
-    taken = torch.isfinite(norm) & torch.isfinite(loss)
+    is_finite = torch.isfinite(norm) & torch.isfinite(loss)
     if any(totals.values()):
-        take_step(optimizer, taken)
-    sums.table = torch.where(taken, sums.table, torch.zeros_like(sums.table))
-    return Step(loss, norm, taken, told, sums)
+        take_step(optimizer, is_finite)
+    sums.table = torch.where(is_finite, sums.table, torch.zeros_like(sums.table))
+    return Step(loss, norm, is_finite, stop_requests, sums)
 
 
 def evaluate(
@@ -116,7 +116,7 @@ def evaluate(
         with torch.no_grad():
             output = predict(batch.graph, derivatives)
             sums.add(objective(output, batch.targets, batch.graph.n_atoms, settings, fixed)[1])
-    engine.add_up([sums.table])
+    engine.all_reduce([sums.table])
     return sums
 
 

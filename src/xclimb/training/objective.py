@@ -27,7 +27,7 @@ DELTA_FACTORS = (1.0, 0.7, 0.4, 0.1)  # and what becomes of its delta
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch should give; a label that is missing holds 0 and is masked out.
+    """Targets of a batch; a label that is missing holds 0 and is masked out.
 
     Args:
         energy: (total energy - references) / atoms, eV/atom ``[S]``.
@@ -66,12 +66,12 @@ class ErrorSums:
 
     @classmethod
     def empty(cls, device: torch.device) -> "ErrorSums":
-        """Nothing added yet; in float64 where the device has it."""
+        """Zero sums; in float64 where the device has it."""
         dtype = torch.float32 if device.type == "mps" else torch.float64
         return cls(torch.zeros(4, len(TERMS), dtype=dtype, device=device))
 
     def add(self, other: "ErrorSums") -> None:
-        """Take in the sums of another batch."""
+        """Add the sums of another batch."""
         self.table += other.table.to(self.table)
 
     def means(self) -> dict[str, float | None]:
@@ -164,7 +164,7 @@ def _penalty(error: Tensor, settings: LossSettings, forces: Float[Tensor, "atoms
 
 
 def _errors(output, targets: Targets, n_atoms: Tensor, shift: Tensor | None) -> Iterator[tuple[str, Tensor | None]]:
-    """Predicted minus wanted for each term, in the order of TERMS; None for what was not computed."""
+    """Predicted minus target for each term, in the order of TERMS; None for what was not computed."""
     energy = output.energy / n_atoms
     if shift is not None and targets.fractions is not None:
         energy = energy + targets.fractions.to(shift.dtype) @ shift

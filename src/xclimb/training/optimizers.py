@@ -101,7 +101,7 @@ def learning_rate_factor(config: TransferConfig, epoch: float, losses: Sequence[
 
 
 def count_plateaus(losses: Sequence[float], patience: int) -> int:
-    """How often ``patience`` epochs in a row brought no new best; the count starts again after each."""
+    """Count how often ``patience`` epochs in a row brought no new best; the count starts again after each."""
     best, waited, plateaus = math.inf, 0, 0
     for loss in losses:
         best, waited = (loss, 0) if loss < best else (best, waited + 1)

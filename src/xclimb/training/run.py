@@ -1,4 +1,4 @@
-"""The folder of one transfer: everything that it was made of and what came out.
+"""Run folder of one transfer: settings, data, history, checkpoints and errors.
 
     config.yaml        all settings, resolved            metrics.jsonl    one line an epoch, from epoch 0 (before any step)
     run.json           source, method, versions, data    references.json  the elemental references of the best potential
@@ -51,26 +51,26 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} is not valid JSON: the file is damaged, repeat the run") from None
 
 
-def plain(value: Any) -> Any:
-    """Nested values as JSON has them: NumPy scalars and arrays to Python's, floats that are not finite to None."""
+def to_builtin(value: Any) -> Any:
+    """Convert nested values to built-in types for JSON: NumPy scalars and arrays to Python's, non-finite floats to None."""
     if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): to_builtin(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_builtin(item) for item in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return to_builtin(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {"python": python_version()}
+    """Versions of the packages that the numbers depend on."""
+    packages = {"python": python_version()}
     for package in ("xclimb", "torch", "numpy", "chgnet", "ase"):
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            packages[package] = "not installed"
+    return packages
 
 
 def describe_data(frames: Frames) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class RunFolder:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json says."""
+        """Content of run.json."""
         return self._record
 
     def _lock(self) -> None:
@@ -149,7 +149,7 @@ class RunFolder:
             self._locked = None
 
     def start(self, config_yaml: str, record: dict[str, Any]) -> None:
-        """Make the folder, without what a former run left in it; write the settings and run.json, state ``running``."""
+        """Make the folder, without the files of a former run; write the settings and run.json, state ``running``."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
         (self.path / _STARTING).touch()  # a start that is killed may be repeated
@@ -198,8 +198,10 @@ class RunFolder:
             write_json(self.path / "references.json", potential.references.to_dict())
 
     def predict(self, predictions: dict[str, Any]) -> None:
-        """Write what the potential says of the splits: dense, as nobody reads it line by line."""
-        write_file(self.path / "predictions.json", json.dumps(plain(predictions), ensure_ascii=False, allow_nan=False) + "\n")
+        """Write the predictions of the splits as dense JSON."""
+        write_file(
+            self.path / "predictions.json", json.dumps(to_builtin(predictions), ensure_ascii=False, allow_nan=False) + "\n"
+        )
 
     def finish(self, errors: dict[str, Any], best_epoch: int) -> None:
         """Write the errors (``val``, ``test`` ``before`` and ``after``); what it takes to go on is removed."""
@@ -243,12 +245,12 @@ def is_training(path: Path) -> bool | None:
 
 
 def _line(line: dict[str, Any]) -> str:
-    return json.dumps(plain(line), allow_nan=False) + "\n"
+    return json.dumps(to_builtin(line), allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a transfer gives.
+    """Result of a transfer.
 
     Args:
         path: the run folder.
@@ -258,7 +260,7 @@ class Run:
         best_epoch: epoch of the best potential; 0 means that no step made it better.
         method: name of the method.
         interrupted: whether a signal ended the run before its last epoch.
-        rank: number of this process among those that trained; the first one talks.
+        rank: number of this process among those that trained; rank zero prints.
         notes: sentences that a reader of the numbers should know.
         test: errors on the test frames, ``"before"`` training and ``"after"`` it, of the best potential; empty without them.
     """
@@ -302,7 +304,9 @@ def read_run(path: Path, device: str = "cpu", dtype: str = "float32", rank: int 
         interrupted=record["state"] == "interrupted",
         rank=rank,
         notes=tuple(record["notes"]),
-        test={when: Metrics.from_dict(found) for when, found in errors.get("test", {}).items() if when in ("before", "after")},
+        test={
+            when: Metrics.from_dict(metrics) for when, metrics in errors.get("test", {}).items() if when in ("before", "after")
+        },
     )
 
 
@@ -327,11 +331,11 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read ({error.strerror})") from None
-    found = []
+    records = []
     for number, line in enumerate(lines):
         try:
-            found.append(dict(json.loads(line)))
+            records.append(dict(json.loads(line)))
         except (ValueError, TypeError, RecursionError):
             if number + 1 < len(lines):
                 raise CheckpointError(f"{file}, line {number + 1} is damaged: repeat the run") from None
-    return found
+    return records

@@ -1,4 +1,4 @@
-"""Everything a training needs to go on to the bit: tensors in safetensors, the rest in JSON, never pickle.
+"""Training states for bit-exact resume: tensors in safetensors, the rest in JSON, never pickle.
 
 ``checkpoints/states/step-<number>/`` holds ``state.safetensors`` (weights, moments of the optimiser, average, best weights)
 and ``state.json`` (place in the epoch, history, scalars of the optimiser, settings, checksums). A state is written beside its
@@ -37,7 +37,7 @@ class Saved(NamedTuple):
 
 
 def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What a trainer is at this moment: tensors by name, and the rest as JSON values."""
+    """State of a trainer: tensors by name, and the rest as JSON values."""
     tensors = {f"trained/{name}": value for name, value in trainer.trained.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in trainer.best_weights.items()}
     tensors["sums"] = trainer.sums.table
@@ -56,7 +56,7 @@ def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def restore(trainer: Trainer, tensors: dict[str, Tensor], card: dict[str, Any]) -> None:
-    """Make a trainer what it was.
+    """Restore a trainer from a state.
 
     Raises:
         CheckpointError: if the state is one of another network, optimiser or kind of run.
@@ -105,7 +105,7 @@ class States:
         """Save a state under the number of its step; only the last three stay.
 
         Raises:
-            OSError: if there is no room or no right to write; the states before are whole.
+            OSError: if the disk is full or not writable; the states before are whole.
         """
         content = tensor_bytes({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
         card = card | {"format": FORMAT, "tensors_sha256": hashlib.sha256(content).hexdigest()}
@@ -163,8 +163,8 @@ def read_state(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         card = outer["state"]
         version = card["format"]
         if isinstance(version, int) and version > FORMAT:
-            told = f"format {version}, this one reads {FORMAT}"
-            raise CheckpointError(f"{place} was written by a newer xclimb ({told}): upgrade xclimb")
+            detail = f"format {version}, this one reads {FORMAT}"
+            raise CheckpointError(f"{place} was written by a newer xclimb ({detail}): upgrade xclimb")
         if outer["sha256"] != _digest(card):
             raise _DamagedError(f"{place / _CARD} is damaged (its checksum is not the one in it)")
         if card["tensors_sha256"] != hashlib.sha256(content).hexdigest():

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class StopSignals:
-    """While it is entered, signals only ask for an end; :meth:`asked` says whether one came.
+    """Context in which signals only request a stop; :meth:`asked` says whether one came.
 
     Outside the main thread, where Python handles no signals, nothing changes.
     """

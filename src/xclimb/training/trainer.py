@@ -1,4 +1,4 @@
-"""One training in memory: what is trained, its optimiser, its history and the best so far. No files, no signals."""
+"""One training in memory: the trained parameters, optimiser, history and best weights. No files, no signals."""
 
 import copy
 import math
@@ -20,7 +20,7 @@ from xclimb.errors import DataError
 from xclimb.models.potential import Potential, dtype_of
 from xclimb.references import AtomRef
 from xclimb.training.adaptation import Adaptation, adapt
-from xclimb.training.batches import BatchSource, TrainingBatch, ahead
+from xclimb.training.batches import BatchSource, TrainingBatch, prefetch
 from xclimb.training.engine import Engine
 from xclimb.training.loop import Step, evaluate, train_step
 from xclimb.training.objective import ErrorSums, objective
@@ -36,7 +36,7 @@ class NonFiniteLossError(ArithmeticError):
 
 
 class Trained(nn.Module):
-    """What the optimiser changes: the network and, with some methods, the references.
+    """Trained parameters: the network and, with some methods, the references.
 
     Args:
         network: all of it.
@@ -49,14 +49,14 @@ class Trained(nn.Module):
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A step that was taken, beside what it did: its number (from 1), learning rate, frames and their number of atoms."""
+class StepRecord:
+    """An optimiser step and its result: number (from 1), learning rate, frames and their number of atoms."""
 
     number: int
     learning_rate: float
     frames: np.ndarray
     atoms: int
-    did: Step
+    result: Step
 
 
 class Trainer:
@@ -92,7 +92,7 @@ class Trainer:
         if not (config.loss.magmom and train.has("magmoms")):
             network.magmom.requires_grad_(False)  # a head that nothing teaches is not to decay either
         self.trained = Trained(network, shift)
-        engine.copy_first(list(self.trained.state_dict().values()))
+        engine.broadcast(list(self.trained.state_dict().values()))
         self.optimizer = make_optimizer(config, groups, shift, rate)
         self.average: AveragedModel | None = None
         if config.ema_decay is not None:
@@ -137,8 +137,8 @@ class Trainer:
         """Whether all epochs are done, or waiting for a better one is over."""
         return self.epoch >= self.config.epochs or should_stop(self._losses(), self.config.early_stopping)
 
-    def steps(self, asked: Any = None) -> Iterator[Taken]:
-        """What is left of the present epoch, a step at a time, so that the caller may watch, save and stop in between.
+    def steps(self, asked: Any = None) -> Iterator[StepRecord]:
+        """Iterate over the remaining steps of the present epoch, so that the caller may watch, save and stop in between.
 
         Args:
             asked: called before each step: whether this process was asked to stop.
@@ -146,9 +146,11 @@ class Trainer:
         plan = self.plan()
         self._steps_planned = len(plan)
         began = time.perf_counter()
-        # on a CPU there is nothing to hide behind: thread and step share the cores
+        # on a CPU nothing overlaps: thread and step share the cores
         built = (
-            map(self._build, plan[self.place :]) if self.engine.device.type == "cpu" else ahead(self._build, plan[self.place :])
+            map(self._build, plan[self.place :])
+            if self.engine.device.type == "cpu"
+            else prefetch(self._build, plan[self.place :])
         )
         for batches in built:
             frames = np.concatenate(plan[self.place])
@@ -162,7 +164,7 @@ class Trainer:
                 self.train_data.totals(frames),
                 self.trained.shift,
                 self.config.gradient_clip,
-                asked=bool(asked and asked()),
+                stop_requested=bool(asked and asked()),
                 penalty=self._penalty,
             )
             if self.average is not None:
@@ -170,7 +172,7 @@ class Trainer:
             self.sums.add(step.sums)
             self.place, self.step = self.place + 1, self.step + 1
             self.seconds, began = self.seconds + time.perf_counter() - began, time.perf_counter()
-            yield Taken(self.step, rate, frames, int(self.train_data.frames.n_atoms[frames].sum()), step)
+            yield StepRecord(self.step, rate, frames, int(self.train_data.frames.n_atoms[frames].sum()), step)
 
     def _penalty(self) -> Tensor | None:
         return self.method.penalty(self.trained.network, self.start.model, self.config.method)
@@ -202,8 +204,8 @@ class Trainer:
         seen = 0 if starting else self.train_data.frames.total_atoms
         self._average_in(True)
         try:
-            found = self._evaluate()
-            loss = found.loss(settings)
+            errors = self._evaluate()
+            loss = errors.loss(settings)
             if not math.isfinite(loss):
                 raise NonFiniteLossError(self.step, self._culprits(self.val_data, np.arange(len(self.val_data))))
             epoch = self.epoch if starting else self.epoch + 1
@@ -220,7 +222,7 @@ class Trainer:
             "seconds": self.seconds + time.perf_counter() - began,
             "atoms_per_second": seen / self.seconds if self.seconds else None,
             "train": train,
-            "val": found.to_dict(settings),
+            "val": errors.to_dict(settings),
         }
         self.history.append(line)
         self.place, self.seconds, self.sums = 0, 0.0, ErrorSums.empty(self.engine.device)
@@ -228,7 +230,7 @@ class Trainer:
 
     @property
     def evaluated(self) -> Trained:
-        """What is validated and kept: the average where there is one, else what is trained."""
+        """Weights that are validated and kept: the average where there is one, else the trained ones."""
         return self.trained if self.average is None else self.average.module
 
     def _average_in(self, wanted: bool) -> None:

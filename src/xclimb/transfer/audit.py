@@ -77,7 +77,7 @@ def _unit_notes(start: Potential, frames: Frames, predicted: Frames, source: Ato
     of_source = np.bincount(frames.system, source.values[frames.numbers], len(frames))  # NaN for an element without
     as_source = predicted.replace(energy=interaction + of_source)
     return [
-        f"The units of the training labels are in doubt: {one.told}. Read them with {OPTIONS[one.label]}=... if that is so."
+        f"The units of the training labels are in doubt: {one.evidence}. Read them with {OPTIONS[one.label]}=... if that is so."
         for one in suspects(frames, as_source, interaction, start.name)
     ]
 

@@ -11,16 +11,17 @@ from xclimb.errors import ConfigError, DataError, TheoryError, counted
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 
+_SETS = {"train": "training", "val": "validation", "test": "test"}  # argument -> set
 _NAMED = 5  # how many names a message lists
 
 
-def material_frames(given: FramesLike, name: str) -> tuple[Frames, list[str]]:
+def material_frames(given: FramesLike, argument: str) -> tuple[Frames, list[str]]:
     """Frames of materials, isolated atoms left out, and a note where there were any.
 
     Raises:
         DataError: if nothing else is in the set.
     """
-    frames = labelled_frames(given, name)
+    frames, name = labelled_frames(given, argument), _SETS[argument]
     alone = is_isolated_atom(frames)
     if not alone.any():
         return frames, []
@@ -120,9 +121,10 @@ def _check_labels(frames: Frames, name: str) -> None:
 
 
 def _check_leak(train: Frames, val: Frames, name: str, other: str) -> None:
-    """The same frame in both sets; ids that were only counted up ("frame-3") say nothing, there the structure decides."""
-    same_id = np.intersect1d(train.frame_id, val.frame_id).tolist()
-    shared = [name for name in same_id if not _counted(name) or _same_structure(train, val, name)]
+    """Refuse the same frame in both sets: one id and one structure; files of one name give other frames equal ids."""
+    same_id, rows, others = np.intersect1d(train.frame_id, val.frame_id, return_indices=True)
+    pairs = zip(same_id.tolist(), rows.tolist(), others.tolist(), strict=True)
+    shared = [name for name, row, held in pairs if _same_structure(train[row : row + 1], val[held : held + 1])]
     if shared:
         listed = ", ".join(shared[:_NAMED]) + (", ..." if len(shared) > _NAMED else "")
         raise DataError(
@@ -135,8 +137,7 @@ def _counted(frame_id: str) -> bool:
     return frame_id.startswith("frame-") and frame_id.removeprefix("frame-").isdigit()
 
 
-def _same_structure(train: Frames, val: Frames, frame_id: str) -> bool:
-    one, other = (frames[np.flatnonzero(frames.frame_id == frame_id)[:1]] for frames in (train, val))
+def _same_structure(one: Frames, other: Frames) -> bool:
     return np.array_equal(one.numbers, other.numbers) and np.allclose(one.positions, other.positions, rtol=0, atol=1e-8)
 
 

@@ -72,18 +72,20 @@ def _prepared(
     progress: bool,
 ) -> tuple[Frames, Frames, Frames | None, list[str]]:
     """Checked training, validation and test frames, and notes on them."""
-    frames, notes = material_frames(train, "training")
+    frames, notes = material_frames(train, "train")
     if val is None:
         frames, held_out, more = split_off_validation(frames, config, progress)
     else:
         check_no_effect(config)
-        held_out, more = material_frames(val, "validation")
+        held_out, more = material_frames(val, "val")
     tested, on_test = (None, []) if test is None else material_frames(test, "test")
-    notes += [*more, *on_test, *check_data(frames, held_out, tested)]
+    notes += [*more, *on_test]
+    checked = check_data(frames, held_out, tested)
     if config.audit_frames:
         frames, held_out, zeros = _without_zeros(config, frames, held_out, source)
-        notes = [*zeros, *notes]
-    return frames, held_out, tested, notes
+        if zeros:  # labels that are missing now
+            checked = [*zeros, *check_data(frames, held_out, tested)]
+    return frames, held_out, tested, [*checked, *notes]
 
 
 def _without_zeros(
@@ -100,12 +102,12 @@ def _without_zeros(
 
 def carry_out(engine: Engine, job: Job) -> int:
     """What every process of a transfer does; the first of them writes and talks. Gives the number of the process."""
-    folder = RunFolder(job.path, job.overwrite, job.resume) if engine.leads else None
+    folder = RunFolder(job.path, job.overwrite, job.resume) if engine.is_rank_zero else None
     saved = RunFolder(job.path, resume=True).states.newest() if job.resume else None
     try:
         trainer, notes = start(job, engine, folder) if saved is None else go_on(job, engine, folder, saved)
         Session(job, trainer, folder, saved).run(notes)
-        engine.wait()  # the folder is whole when any of them returns
+        engine.barrier()  # the folder is whole when any of them returns
     except OSError as error:  # before the session, which tells its own
         raise no_room(error, job.path, saved.card["step"] if saved else 0) from error
     finally:

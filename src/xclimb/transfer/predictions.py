@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from xclimb.analysis.frame_errors import absolute_errors, element_errors, frame_errors
+from xclimb.analysis.frame_errors import absolute_errors, errors_by_element, errors_by_frame
 from xclimb.analysis.metrics import HasLabels
-from xclimb.analysis.outlying import structure_of
+from xclimb.analysis.outliers import structure_of
 from xclimb.data.frames import Frames
 from xclimb.references import AtomRef
 from xclimb.transfer.audit import against_median
@@ -53,8 +53,8 @@ def _describe(before: HasLabels, after: HasLabels, references: AtomRef, frames: 
         shown = frames[np.sort(rng.choice(len(frames), MOST_FRAMES, replace=False))]
     labelled = {"before": before.label(shown), "after": after.label(shown)}
     errors = {name: absolute_errors(predicted, shown) for name, predicted in labelled.items()}
-    framewise = {name: frame_errors(found, shown) for name, found in errors.items()}
-    elementwise = {name: element_errors(found, shown) for name, found in errors.items()}
+    framewise = {name: errors_by_frame(found, shown) for name, found in errors.items()}
+    elementwise = {name: errors_by_element(found, shown) for name, found in errors.items()}
     components = {name: _sample(_values(shown, name), rng) for name in ("forces", "stress")}
     return {
         "n_frames": len(frames),

@@ -115,7 +115,7 @@ def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> t
     potential = load(job.path / "checkpoints" / "start", device=str(engine.device), dtype=job.config.dtype)
     trainer = Trainer(job.config, potential, job.train, job.val, engine, get_method(job.config.method.name))
     restore(trainer, saved.tensors, saved.card["trainer"])
-    engine.wait()  # before anything is written, all have read what is there
+    engine.barrier()  # before anything is written, all have read what is there
     if folder is None:
         return trainer, []
     notes = [*folder.record.get("notes", []), *saved.notes, *_exactness_notes(folder, saved.card["threads"])]

@@ -73,7 +73,7 @@ class Session:
         while not trainer.done:
             began = time.perf_counter()
             for taken in trainer.steps(self._stop.asked):
-                self._guard.take(taken)
+                self._guard.record(taken)
                 self._atoms = round(taken.atoms / max(time.perf_counter() - began, 1e-9))
                 self._bar.step(trainer.epoch, trainer.place, trainer.steps_in_epoch, taken.number, self._atoms)
                 if self._guard.asked:
@@ -82,7 +82,7 @@ class Session:
                     return False
                 self._save_if_due()
                 began = time.perf_counter()
-            self._guard.look()
+            self._guard.check()
             self._close_epoch()
         return True
 
@@ -125,7 +125,7 @@ class Session:
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved >= 60 * self._trainer.config.checkpoint_minutes:
-            self._guard.look()
+            self._guard.check()
             self._save()
 
     def _save(self) -> None:

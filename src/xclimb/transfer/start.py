@@ -37,7 +37,7 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
         notes += coverage_notes(potential, job.train, job.test, "test")
     if config.precision == "bf16" and engine.device.type == "cpu":
         notes.append("precision 'bf16' is made for accelerators: on this CPU steps take longer with it than with 'full'.")
-    engine.wait()  # before anything is written, all have read what is there
+    engine.barrier()  # before anything is written, all have read what is there
     if folder is not None:
         looked_at = 0 if method.new_weights else config.audit_frames
         worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed, source.references)

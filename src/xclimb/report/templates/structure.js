@@ -63,9 +63,9 @@
     const scenes = all[index], row = rows[index], cells = words(row);
     rows.forEach((each) => each.toggleAttribute("aria-current", each === row));
     sides.closest("label").hidden = scenes.length < 2;
-    const told = viewer.dataset.told.replace(/\{(\d+)\}/g, (_, place) => cells[place]);
-    caption.textContent = scenes.length ? `${told}.` : `${told}; too large to be drawn here.`;
-    svg.setAttribute("aria-label", `Structure of ${told}. Arrow keys turn it, plus and minus zoom, zero goes back.`);
+    const description = viewer.dataset.description.replace(/\{(\d+)\}/g, (_, place) => cells[place]);
+    caption.textContent = scenes.length ? `${description}.` : `${description}; too large to be drawn here.`;
+    svg.setAttribute("aria-label", `Structure of ${description}. Arrow keys turn it, plus and minus zoom, zero goes back.`);
     draw();
   };
 

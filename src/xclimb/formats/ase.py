@@ -1,7 +1,8 @@
-"""Frames out of every format that ASE reads, some at a time."""
+"""Every format that ASE reads, its own databases and trajectories among them."""
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,50 +12,52 @@ from xclimb.data.frames import Frames
 from xclimb.data.label_keys import LabelKeys
 from xclimb.data.label_schema import LabelSchema, parse_key
 from xclimb.errors import DataError
-from xclimb.ingest.audit import Reject
-from xclimb.ingest.compressed import check_unpacked
-from xclimb.ingest.extxyz_stream import iter_extxyz
-from xclimb.ingest.parquet import first_line
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
+from xclimb.formats.base import EV_UNITS, Format, Part, ReadOptions, Reject, Source, first_line, register
+from xclimb.formats.compressed import BROKEN, check_unpacked, head_of
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 FRAMES_AT_ONCE, ATOMS_AT_ONCE = 1000, 1_000_000  # in one go
+_PEEK = 2000  # bytes that ASE's patterns of content are made for
+_FIRST_ROW = 1_000_000  # bytes in which the first row of a JSON database has its atoms, maybe behind long constraints
+_LMDB = b"\xde\xc0\xef\xbe"  # the magic number of an LMDB file, behind its page header
 
 
-def iter_ase(source: Source, keys: LabelKeys | None = None, functional: str | None = None) -> Iterator[Part]:
-    """Frames of a file that ASE reads, in parts.
+def read_ase(source: Source, options: ReadOptions) -> Iterator[Part]:
+    """Frames of a file that ASE reads; see :func:`read_images`."""
+    yield from read_images(_images(source), source, options)
 
-    Frames without a ``frame_id`` are called ``"<stem>#<n>"``. A frame whose labels do not fit it is a reject; where the file
-    breaks off, what stands before is given first.
+
+def read_images(images: "Iterator[Atoms]", source: Source, options: ReadOptions) -> Iterator[Part]:
+    """Atoms of a file as frames, in parts.
+
+    Frames without a ``frame_id`` are called ``"<stem>#<n>"``. A frame whose labels do not fit it is a reject; frames before
+    the place where a file breaks off are given first.
 
     Args:
+        images: the atoms, in the order of the file.
         source: the file.
-        keys: names of the labels, where the user gives them; see :class:`xclimb.data.label_schema.LabelSchema`.
-        functional: the functional that the user names; it chooses where a file has labels of several.
+        options: keys of labels, and the functional that chooses among labels of several.
 
     Raises:
         DataError: if the file cannot be read (on from some frame, which is named), or no frame has a key that was given.
     """
-    keys, names, known = keys or LabelKeys(), set[str](), set[str]()
-    for many, first in _pieces(source, _images(source)):
-        schema = LabelSchema(keys, functional)
+    if options.labels == "ignored":
+        for many, first in _pieces(source, images):
+            yield _part([_bare(atoms) for atoms in many], source, first, LabelSchema())
+        return
+    names, known = set[str](), set[str]()
+    for many, first in _pieces(source, images):
+        schema = LabelSchema(options.keys, options.functional)
         part = _part(many, source, first, schema)
         names, known = names | _keys(many[0]), known | schema.use.known
         yield part
-    for quantity, key in keys.given.items():
+    for quantity, key in options.keys.given.items():
         if key not in known:
             article = {"energy": "an energy", "stress": "a stress", "virial": "a virial"}.get(quantity, quantity)
             listed = ", ".join(sorted(names))
             raise DataError(f"{source.path}: no frame has {article} under {key!r}; its keys are {listed}")
-
-
-def iter_structures(source: Source) -> Iterator[Part]:
-    """Structures of a file that ASE reads, whatever labels it has: they are not looked at. Raises as :func:`iter_ase`."""
-    for many, first in _pieces(source, _images(source)):
-        yield _part([_bare(atoms) for atoms in many], source, first, LabelSchema())
 
 
 def part_of_atoms(many: "list[Atoms]", source: Source, keys: LabelKeys, functional: str | None) -> Part:
@@ -90,19 +93,22 @@ def _bare(atoms: "Atoms") -> "Atoms":
 
 
 def _images(source: Source) -> "Iterator[Atoms]":
-    if source.database:
-        from ase.db import connect
+    from ase.io import iread
 
-        with connect(str(source.path), type=source.kind, serial=True) as database:
-            for row in database.select():
-                yield row.toatoms(add_additional_information=True)
-    elif source.kind == "extxyz":
-        yield from iter_extxyz(source.path)
-    else:
-        from ase.io import iread
+    check_unpacked(source.path)
+    yield from iread(str(source.path), ":", format=source.kind, do_not_split_by_at_sign=True)
 
-        check_unpacked(source.path)
-        yield from iread(str(source.path), ":", format=source.kind, do_not_split_by_at_sign=True)
+
+def _read_database(source: Source, options: ReadOptions) -> Iterator[Part]:
+    yield from read_images(_images(source) if source.kind == "traj" else _rows(source), source, options)
+
+
+def _rows(source: Source) -> "Iterator[Atoms]":
+    from ase.db import connect
+
+    with connect(str(source.path), type=source.kind, serial=True) as database:
+        for row in database.select():
+            yield row.toatoms(add_additional_information=True)
 
 
 def _take(images: "Iterator[Atoms]") -> "tuple[list[Atoms], Exception | None]":
@@ -155,3 +161,71 @@ def _is_partial(atoms: "Atoms") -> bool:
 def _keys(atoms: "Atoms") -> set[str]:
     own = {"numbers", "positions", "initial_magmoms", "initial_charges", "tags", "momenta", "masses"}
     return {str(key) for key in (*atoms.info, *atoms.arrays, *getattr(atoms.calc, "results", {}))} - own
+
+
+# -- detection ------------------------------------------------------------------------------------------------------------
+
+
+def _database_kind(head: bytes, path: Path) -> str | None:
+    if head.startswith(b"SQLite format 3"):
+        return "db"
+    return "aselmdb" if head[16:20] == _LMDB else None
+
+
+def _kind(head: bytes, path: Path) -> str | None:
+    """ASE's format for the content of a file."""
+    from ase.io.formats import UnknownFileTypeError, match_magic
+
+    try:
+        return _readable(match_magic(head[:_PEEK]).name, path)
+    except UnknownFileTypeError:
+        return None
+
+
+def _kind_by_name(path: Path) -> str | None:
+    """ASE's format for a name, or for a suffix that is the name of a format; else simple xyz by its first lines."""
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    for guess in (True, False):
+        try:
+            kind = filetype(str(path), read=True, guess=guess)
+        except (UnknownFileTypeError, UnicodeDecodeError, *BROKEN):
+            continue
+        if kind in ioformats:
+            return _readable(kind, path)
+    return None
+
+
+def _readable(kind: str, path: Path) -> str | None:
+    from ase.io.formats import ioformats
+
+    if not ioformats[kind].can_read:
+        return None
+    if kind == "json" and not any(key in head_of(path, _FIRST_ROW) for key in (b'"numbers"', b'"ids"')):
+        return None  # JSON, but no database
+    return kind
+
+
+register(
+    Format(
+        "ase_db",
+        reads={
+            "ASE databases (SQLite, JSON) and trajectories": "calculator results, or labels under their names",
+            "ASE-LMDB (`aselmdb`)": "as ASE databases; needs `pip install 'xclimb[lmdb]'`",
+        },
+        kinds=("db", "json", "aselmdb", "traj"),
+        iter=_read_database,
+        sniff=_database_kind,
+        units=EV_UNITS,
+    )
+)
+register(
+    Format(
+        "ase",
+        reads={"all else that ASE reads": "calculator results, or labels under their names"},
+        iter=read_ase,
+        sniff=_kind,
+        sniff_name=_kind_by_name,
+        priority=100,
+    )
+)

@@ -9,33 +9,36 @@ from pathlib import Path
 import numpy as np
 
 from xclimb.data.label_keys import LabelKeys
-from xclimb.ingest.ase_files import iter_ase
-from xclimb.ingest.compressed import BROKEN, open_compressed
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
-from xclimb.ingest.vasp import energy_flavour
-from xclimb.ingest.vasp_tags import outcar_theory
+from xclimb.formats.ase import read_ase
+from xclimb.formats.base import Part, ReadOptions, Source
+from xclimb.formats.compressed import BROKEN, open_compressed
+from xclimb.formats.vasp.tags import outcar_theory
+from xclimb.formats.vasp.vasprun import energy_flavour
 
 _ITERATION = re.compile(rb"Iteration\s+(\d+)\(\s*(\d+)\)")
 _NELM = re.compile(rb"^\s*NELM\s*=\s*(\d+)")
 _LONGEST = 10_000  # bytes of a line that are looked at
 
 
-def iter_outcar(source: Source, energy: str | None = None, steps: str = "all") -> Iterator[Part]:
+def iter_outcar(source: Source, options: ReadOptions) -> Iterator[Part]:
     """Ionic steps as frames, with ``"converged"`` of the electrons as an extra; arguments as for
-    :func:`xclimb.ingest.vasp.iter_vasprun`.
+    :func:`xclimb.formats.vasp.vasprun.iter_vasprun`.
 
     Raises:
         DataError: if the file has no whole ionic step, or breaks off (the whole steps have been given by then).
     """
-    flavour = energy_flavour(energy)
+    if options.labels == "ignored":
+        yield from read_ase(source, options)
+        return
+    flavour = energy_flavour(options.energy)
     theory, converged = outcar_theory(source.path, flavour), _converged(source.path)
     last: Part | None = None
-    for part in iter_ase(source, LabelKeys(energy="free_energy" if flavour == "free" else None)):
+    keys = LabelKeys(energy="free_energy" if flavour == "free" else None)
+    for part in read_ase(source, ReadOptions(keys=keys)):
         stated = np.array([converged[n] if n < len(converged) else True for n in part.places.tolist()], dtype=bool)
         frames = part.frames.replace(extras={**part.frames.extras, "converged": stated}).with_theory(theory)
         part = replace(part, frames=frames)
-        if steps == "all":
+        if options.steps == "all":
             yield part
         elif len(frames):
             last = replace(part, frames=frames[-1:], places=part.places[-1:])
@@ -49,8 +52,8 @@ def _converged(path: Path) -> list[bool]:
     most = 0
     with suppress(*BROKEN), open_compressed(path) as file:
         while line := file.readline(_LONGEST):
-            if b"Iteration" in line and (found := _ITERATION.search(line)):
-                counts[int(found[1])] = int(found[2])
-            elif not most and b"NELM" in line and (found := _NELM.match(line)):
-                most = int(found[1])
+            if b"Iteration" in line and (match := _ITERATION.search(line)):
+                counts[int(match[1])] = int(match[2])
+            elif not most and b"NELM" in line and (match := _NELM.match(line)):
+                most = int(match[1])
     return [not (most and counts[step] >= most) for step in sorted(counts)]

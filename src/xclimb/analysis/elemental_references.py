@@ -1,4 +1,4 @@
-"""Elemental end points: the energy of each pure element that formation energies are counted from."""
+"""Elemental references of formation energies: :class:`ElementalReferences`, the energy of each pure element."""
 
 import math
 import numbers
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xclimb.analysis.sides import CanLabel
+from xclimb.analysis.labelled_pair import LabellingPotential
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.errors import ConfigError
 from xclimb.references.table import element_symbols
 
-Ends = Frames | Mapping | None
+ElementalEnergies = Frames | Mapping | None
 
 
 @dataclass(frozen=True, eq=False)
-class EndPoints:
-    """Energies of the elements on both sides.
+class ElementalReferences:
+    """Energies of the elements at the low and the high level.
 
     Args:
         low: eV/atom by atomic number ``[119]``; NaN where not known.
-        high: the same of the second side.
-        supplied: whether the element's energies were supplied and not found among the data ``[119]``.
+        high: the same of the high level.
+        supplied: whether the element's energies were supplied and not taken from the data ``[119]``.
     """
 
     low: np.ndarray
@@ -31,31 +31,35 @@ class EndPoints:
 
     @property
     def known(self) -> np.ndarray:
-        """Whether both sides know the element ``[119]``."""
+        """Whether both levels have the element ``[119]``."""
         return np.isfinite(self.low) & np.isfinite(self.high)
 
 
-def find_end_points(
-    low: Frames, high: Frames, ends_low: Ends = None, ends_high: Ends = None, potential: CanLabel | None = None
-) -> EndPoints:
-    """End points of both sides: what was supplied, else the most stable frame of the pure element among the data.
+def resolve_elemental_references(
+    low: Frames,
+    high: Frames,
+    ends_low: ElementalEnergies = None,
+    ends_high: ElementalEnergies = None,
+    potential: LabellingPotential | None = None,
+) -> ElementalReferences:
+    """Elemental references of both levels: supplied ones, else the most stable frame of the pure element among the data.
 
     Args:
-        low: frames of the first side.
-        high: frames of the second side.
-        ends_low: frames of pure elements at the level of the first side, or ``{symbol: eV/atom}``.
-        ends_high: the same for the second side.
-        potential: whose predictions the first side are; it labels the frames of ``ends_high`` if ``ends_low`` is not given.
+        low: frames of the low level.
+        high: frames of the high level.
+        ends_low: frames of pure elements at the level of the low level, or ``{symbol: eV/atom}``.
+        ends_high: the same for the high level.
+        potential: whose predictions the low level are; it labels the frames of ``ends_high`` if ``ends_low`` is not given.
 
     Raises:
         ConfigError: on supplied frames that hold no pure element with an energy, or a symbol or energy that is none.
     """
     if ends_low is None and potential is not None and isinstance(ends_high, Frames):
         ends_low = potential.label(ends_high)
-    given = [_supplied(ends, side) for ends, side in ((ends_low, "first"), (ends_high, "second"))]
-    found = [elemental_energies(frames) for frames in (low, high)]
-    first, second = (np.where(np.isfinite(mine), mine, theirs) for mine, theirs in zip(given, found, strict=True))
-    return EndPoints(first, second, np.isfinite(given[0]) | np.isfinite(given[1]))
+    given = [_supplied(energies, side) for energies, side in ((ends_low, "first"), (ends_high, "second"))]
+    elemental = [elemental_energies(frames) for frames in (low, high)]
+    first, second = (np.where(np.isfinite(mine), mine, theirs) for mine, theirs in zip(given, elemental, strict=True))
+    return ElementalReferences(first, second, np.isfinite(given[0]) | np.isfinite(given[1]))
 
 
 def elemental_energies(frames: Frames) -> np.ndarray:
@@ -70,17 +74,17 @@ def elemental_energies(frames: Frames) -> np.ndarray:
     return np.where(np.isfinite(lowest), lowest, np.nan)
 
 
-def _supplied(ends: Ends, side: str) -> np.ndarray:
-    if isinstance(ends, Frames):
-        found = elemental_energies(ends)
-        if not np.isfinite(found).any():
+def _supplied(energies: ElementalEnergies, side: str) -> np.ndarray:
+    if isinstance(energies, Frames):
+        elemental = elemental_energies(energies)
+        if not np.isfinite(elemental).any():
             raise ConfigError(
-                f"the end points of the {side} side ({len(ends)} frames) hold no pure element with an energy: "
+                f"the end points of the {side} side ({len(energies)} frames) hold no pure element with an energy: "
                 "give frames of the elements, or energies per atom by symbol"
             )
-        return found
+        return elemental
     values, symbols = np.full(MAX_Z + 1, np.nan), element_symbols()
-    for symbol, energy in (ends or {}).items():
+    for symbol, energy in (energies or {}).items():
         if symbol not in symbols[1:]:
             raise ConfigError(f"{symbol!r} among the end points of the {side} side is no element: write {{'Li': -1.9, ...}}")
         if not isinstance(energy, numbers.Real) or not math.isfinite(energy):

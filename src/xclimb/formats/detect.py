@@ -1,49 +1,19 @@
-"""Which files hold structures, and in which format: found by content where that is cheap, else by ASE's rules for names."""
+"""Detection of files with structures and of their formats: by content, else by the rules of formats for names."""
 
 import glob
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from xclimb.data.store import is_store, verify_store
 from xclimb.errors import DataError
-from xclimb.ingest.compressed import BROKEN, head_of, open_compressed, read_on
-from xclimb.ingest.json_spans import record_depth
+from xclimb.formats import format_of, formats
+from xclimb.formats.base import STORE, Source
+from xclimb.formats.compressed import open_compressed, read_on, without_suffix
 
 _HEAD = 4096
-_RECORDS = 1_000_000  # bytes in which the first JSON record has to begin
-_PEEK = 2000  # as much as ASE's patterns are made for
-# of the files of one VASP calculation the first of these that is there is read; the others tell the same, or less
-_VASP = ("vasp-xml", "vasp-out", "vasp-xdatcar", "vasp")
 # suffixes that every kind of file has: in a folder, such a file counts only if its content tells the format
 _AMBIGUOUS = (".md", ".out", ".log", ".txt", ".in", ".dat", ".data", ".xml", ".run", ".inp")
-_LMDB = b"\xde\xc0\xef\xbe"  # the magic number of an LMDB file, behind its page header
-_DATABASES = ("db", "json", "aselmdb")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file (or store) with structures.
-
-    Args:
-        path: where it is.
-        kind: ``"records"`` (JSON), ``"parquet"``, ``"store"`` or the name of one of ASE's formats.
-        stem: its name in frame ids: the path below the folder that was asked for, without suffixes.
-        layout: of JSON records: how deep they lie and of which kind, see :func:`xclimb.ingest.json_spans.record_depth`.
-        problem: why not even its format can be told, of a file that cannot be opened; its kind is ``"unreadable"``.
-    """
-
-    path: Path
-    kind: str
-    stem: str
-    layout: tuple[int, str] | None = None
-    problem: str | None = None
-
-    @property
-    def database(self) -> bool:
-        """Whether the file is an ASE database."""
-        return self.kind in _DATABASES
 
 
 class _UnreadableError(DataError):
@@ -82,24 +52,24 @@ def find_sources(path: Path) -> tuple[list[Source], list[Path]]:
         source = _source(path, _stem(path.name), detect)
         return [source] if source is not None else [], []
     if is_store(path):
-        return [Source(path, "store", path.name)], []
+        return [Source(path, STORE, path.name)], []
     sources, passed = [], []
     for folder, names, files in os.walk(path):
         names[:] = sorted(name for name in names if not name.startswith("."))
         stores = [name for name in names if is_store(Path(folder, name))]
         names[:] = [name for name in names if name not in stores]
-        found = [Source(Path(folder, name), "store", _below(path, Path(folder, name))) for name in stores]
+        here = [Source(Path(folder, name), STORE, _below(path, Path(folder, name))) for name in stores]
         for name in sorted(files):
             file = Path(folder, name)
             source = None if name.startswith(".") else _source(file, _below(path, file), _kind_in_folder)
             if source is None:
                 passed.append(file)
             else:
-                found.append(source)
-        found.sort(key=lambda source: source.path.name)
-        told = [kind for kind in _VASP if any(source.kind == kind for source in found)][1:]
-        passed += [source.path for source in found if source.kind in told]
-        sources += [source for source in found if source.kind not in told]
+                here.append(source)
+        here.sort(key=lambda source: source.path.name)
+        repeated = {kind for source in here if source.problem is None for kind in format_of(source.kind).repeats}
+        passed += [source.path for source in here if source.kind in repeated]
+        sources += [source for source in here if source.kind not in repeated]
     if not sources:
         raise DataError(
             f"{path} has no file that can be read (looked at {len(passed)}): give Parquet, or a format that ASE reads"
@@ -113,10 +83,10 @@ def files_of(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[li
     Raises:
         DataError: if there is nothing to read.
     """
-    found = [find_sources(path) for path in expanded(paths)]
-    sources = [source for files, _ in found for source in files]
+    searched = [find_sources(path) for path in expanded(paths)]
+    sources = [source for files, _ in searched for source in files]
     check_readable(sources)
-    return sources, tuple(path for _, others in found for path in others)
+    return sources, tuple(path for _, others in searched for path in others)
 
 
 def check_readable(sources: Sequence[Source]) -> None:
@@ -137,7 +107,7 @@ def check_stores(sources: Sequence[Source]) -> None:
         DataError: naming the first file that is damaged.
     """
     for source in sources:
-        if source.kind == "store":
+        if source.is_store:
             verify_store(source.path)
 
 
@@ -146,13 +116,11 @@ def _source(path: Path, stem: str, kind_of: Callable[[Path], str | None]) -> Sou
         kind = kind_of(path)
     except _UnreadableError as error:
         return Source(path, "unreadable", stem, problem=str(error))
-    if kind != "records":
-        return None if kind is None else Source(path, kind, stem)
-    return Source(path, kind, stem, record_depth(head_of(path, _RECORDS)))
+    return None if kind is None else Source(path, kind, stem)
 
 
 def detect(path: Path) -> str:
-    """The format of a file: ``"parquet"`` or the name of one of ASE's formats.
+    """The kind of a file, see :attr:`xclimb.formats.base.Source.kind`.
 
     Raises:
         DataError: if it is empty or not known.
@@ -174,7 +142,7 @@ def _kind_in_folder(path: Path) -> str | None:
 
 
 def _kind(path: Path, by_name: bool = True) -> str | None:
-    """Format of a file or None; without ``by_name``, a name that could be anything's does not count."""
+    """Kind of a file or None; without ``by_name``, a suffix that many programs use does not count."""
     try:
         with open_compressed(path) as file:
             head, broken = read_on(file, _HEAD)
@@ -192,76 +160,17 @@ def _unreadable(path: Path, error: Exception) -> _UnreadableError:
 
 
 def _kind_of(path: Path, head: bytes, by_name: bool) -> str | None:
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith(b"ARROW1"):
-        if is_store(path.parent):
-            raise DataError(f"{path} is a part of a store: give its folder, {path.parent}")
-        return None
-    if head.startswith(b"SQLite format 3"):
-        return "db"
-    if head[16:20] == _LMDB:
-        return "aselmdb"
-    if b"<modeling>" in head:
-        return "vasp-xml"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") and _has_records(path, head):
-        return "records"
-    if _is_extxyz(head):
-        return "extxyz"
-    return _ase_format(path, head, by_name)
-
-
-def _has_records(path: Path, head: bytes) -> bool:
-    if record_depth(head) is None:
-        head = head_of(path, _RECORDS)
-    return record_depth(head) is not None
-
-
-def _is_extxyz(head: bytes) -> bool:
-    lines = head.split(b"\n", 2)
-    return len(lines) > 1 and lines[0].strip().isdigit() and (b"Properties=" in lines[1] or b"Lattice=" in lines[1])
-
-
-def _ase_format(path: Path, head: bytes, by_name: bool) -> str | None:
-    from ase.io.formats import UnknownFileTypeError, ioformats, match_magic
-
-    try:
-        kind = match_magic(head[:_PEEK]).name
-    except UnknownFileTypeError:
-        plain = path.with_suffix("") if path.suffix in (".gz", ".bz2", ".xz") else path
-        if not by_name and plain.suffix.lower() in _AMBIGUOUS:
-            return None
-        kind = _by_name(path)
-    if kind is None or not ioformats[kind].can_read:
-        return None
-    if kind == "json" and not _is_database(path, head):
-        return None
-    return kind
-
-
-def _is_database(path: Path, head: bytes) -> bool:
-    """Whether a JSON file is a database of ASE: its rows have these keys, maybe behind long constraints."""
-    return any(key in head or key in head_of(path, _RECORDS) for key in (b'"numbers"', b'"ids"'))
-
-
-def _by_name(path: Path) -> str | None:
-    """ASE's format for a name, or for a suffix that is a format's name; last, by a look for plain xyz."""
-    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
-
-    for guess in (True, False):
-        try:
-            kind = filetype(str(path), read=True, guess=guess)
-        except (UnknownFileTypeError, UnicodeDecodeError, *BROKEN):
-            continue
-        if kind in ioformats:
+    for one in formats():
+        if (kind := one.sniff(head, path)) is not None:
             return kind
-    return None
+    if not by_name and Path(without_suffix(path.name)).suffix.lower() in _AMBIGUOUS:
+        return None
+    return next((kind for one in formats() if (kind := one.sniff_name(path)) is not None), None)
 
 
 def _stem(name: str) -> str:
     """A file name without its suffix, and without that of a compression: ``vasprun.xml.gz`` -> ``vasprun``."""
-    plain = Path(name)
-    return plain.with_suffix("").stem if plain.suffix in (".gz", ".bz2", ".xz") else plain.stem
+    return Path(without_suffix(name)).stem
 
 
 def _below(root: Path, path: Path) -> str:

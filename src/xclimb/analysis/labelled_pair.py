@@ -1,4 +1,4 @@
-"""The two sides of a comparison: labelled frames, or a potential whose predictions stand for them."""
+""":class:`LabelledPair`: the low and high labelled frames of a comparison; a potential stands for its predictions."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -12,8 +12,8 @@ from xclimb.references import AtomRef
 
 
 @runtime_checkable
-class CanLabel(Protocol):
-    """What a comparison needs of a potential: its predictions as labels, its references, its level of theory."""
+class LabellingPotential(Protocol):
+    """Protocol of a potential for a comparison: predictions as labels, references, level of theory."""
 
     theory: LevelOfTheory
     references: AtomRef
@@ -23,14 +23,14 @@ class CanLabel(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
-    """Labelled frames on both sides.
+class LabelledPair:
+    """Labelled frames at the low and the high level.
 
     Args:
-        low: frames of the first side.
-        high: frames of the second side.
-        predicted: whether the first side are predictions for the frames of the second.
-        notes: what a reader should know, a sentence each.
+        low: frames of the low level.
+        high: frames of the high level.
+        predicted: whether the low labels are predictions for the high frames.
+        notes: remarks, a sentence each.
     """
 
     low: Frames
@@ -39,19 +39,19 @@ class Sides:
     notes: tuple[str, ...]
 
 
-def two_sides(low: Frames | CanLabel, high: Frames) -> Sides:
-    """Both sides as labelled frames; a potential labels the frames of the other side that carry an energy.
+def label_pair(low: Frames | LabellingPotential, high: Frames) -> LabelledPair:
+    """Return low and high as labelled frames; a potential labels the high frames that carry an energy.
 
     Raises:
         DataError: if a potential is to be compared with frames without energies.
     """
     if isinstance(low, Frames):
-        return Sides(low, high, False, ())
+        return LabelledPair(low, high, False, ())
     labelled = high[np.isfinite(high.energy) & (high.n_atoms > 0)]
     if not len(labelled):
         raise DataError(f"none of the {len(high)} frames has an energy to compare a potential with: read labelled frames")
     missing = len(high) - len(labelled)
-    told = (f"{missing} of {len(high)} frames of the second set carry no energy and were left out.",) if missing else ()
+    notes = (f"{missing} of {len(high)} frames of the second set carry no energy and were left out.",) if missing else ()
     name = getattr(low, "name", "the potential")
     note = f"The first side are predictions of {name}: what is left over holds its errors too."
-    return Sides(low.label(labelled), labelled, True, (*told, note))
+    return LabelledPair(low.label(labelled), labelled, True, (*notes, note))

@@ -1,4 +1,4 @@
-"""The structures of the pairs that are furthest from a sum over elements, small enough to travel in a report."""
+"""Structures of the pairs furthest from a sum over elements, small enough for a report."""
 
 import numpy as np
 
@@ -10,16 +10,16 @@ MOST_ATOMS = 400  # of one of them; larger cells are named, not kept
 _DIGITS = 3  # of an Å
 
 
-def outlying_structures(pairs: Pairs, left_over: np.ndarray) -> list[dict]:
-    """The structures of at most :data:`MOST` pairs, largest absolute left-over first.
+def outlier_structures(pairs: Pairs, left_over: np.ndarray) -> list[dict]:
+    """The structures of at most :data:`MOST` pairs, largest absolute residual first.
 
     Args:
-        pairs: both sides.
+        pairs: paired frames.
         left_over: the shift of each pair without its per-element fit ``[P]``, in any unit.
 
     Returns:
-        A dictionary a pair: ``frame_id``, ``n_atoms``, ``low``, and ``high`` where the two sides are not the same structure;
-        each side holds ``numbers``, ``positions`` (Å, flat), ``cell`` (Å, rows flat) and ``pbc``, or is None above
+        A dictionary a pair: ``frame_id``, ``n_atoms``, ``low``, and ``high`` where the two are not the same structure;
+        each holds ``numbers``, ``positions`` (Å, flat), ``cell`` (Å, rows flat) and ``pbc``, or is None above
         :data:`MOST_ATOMS` atoms.
     """
     rows = np.argsort(-np.abs(left_over), kind="stable")[:MOST]

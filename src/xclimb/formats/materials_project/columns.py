@@ -1,8 +1,8 @@
 """Records of MPtrj, MP-r2SCAN and MatPES straight into columns by Arrow's JSON reader, without a Python object an atom.
 
-What is read here is what files are made of: whole crystals, labels of the right shape or missing. A record that is otherwise
-goes through :mod:`xclimb.ingest.json_records` one by one, which says what is wrong with it or knows what it means; so does a
-whole chunk that Arrow cannot read, or whose records are of another kind. The two agree on every record.
+Whole crystals with labels of the right shape, or none, are decoded here: most of every file. A record that is otherwise goes
+through :mod:`xclimb.formats.materials_project.records` one by one, which knows what it means or names what is wrong with it; so
+does a whole chunk that Arrow cannot read, or whose records are of another kind. The two agree on every record.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from xclimb.data.frames import Frames
 from xclimb.data.store import from_arrow
 from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import TheoryError
-from xclimb.ingest.json_records import USED, atomic_numbers, decode_some
-from xclimb.ingest.json_spans import Chunk, keys_of
-from xclimb.ingest.parts import Part
+from xclimb.formats.base import Part
+from xclimb.formats.materials_project.records import USED, atomic_numbers, decode_some
+from xclimb.formats.materials_project.spans import Chunk, keys_of
 from xclimb.units import vasp_kbar_to_ev_a3, voigt_to_full
 
 _NUMBERS = pa.list_(pa.float64())
@@ -63,7 +63,7 @@ _MATPES = _Kind("matpes_id", {"uncorrected": "energy"}, "forces", _NUMBERS, "bad
 
 
 def decode_columns(chunk: Chunk, kind: str, energy: str, stem: str, file: str) -> Part | None:
-    """The records of a chunk as frames; arguments as for :func:`xclimb.ingest.json_records.decode_chunk`.
+    """The records of a chunk as frames; arguments as for :func:`xclimb.formats.materials_project.records.decode_chunk`.
 
     Returns:
         None if the chunk holds records of another kind, or anything that Arrow does not read.
@@ -75,14 +75,14 @@ def decode_columns(chunk: Chunk, kind: str, energy: str, stem: str, file: str) -
     keys = keys_of(chunk)
     try:
         table = _read(texts, columns)
-        frames, plain = _frames(table, columns, energy, keys)
+        frames, regular = _frames(table, columns, energy, keys)
     except (pa.ArrowException, UnicodeDecodeError, _OtherwiseError):
         return None
     places = chunk.first + np.arange(len(texts))
-    if plain.all():
+    if regular.all():
         return Part(frames, chunk.first, [], places)
-    others = [(int(places[n]), texts[n], keys[n]) for n in np.flatnonzero(~plain)]
-    return _merged(Part(frames, chunk.first, [], places[plain]), decode_some(others, kind, energy, stem, file))
+    others = [(int(places[n]), texts[n], keys[n]) for n in np.flatnonzero(~regular)]
+    return _merged(Part(frames, chunk.first, [], places[regular]), decode_some(others, kind, energy, stem, file))
 
 
 class _OtherwiseError(Exception):
@@ -111,16 +111,16 @@ def _read(texts: list[bytes], kind: _Kind) -> dict[str, pa.Array]:
     return {name: table.column(name).combine_chunks() for name in table.column_names}
 
 
-def _merged(plain: Part, others: list[Part]) -> Part | None:
+def _merged(regular: Part, others: list[Part]) -> Part | None:
     """Frames read in two ways, in the order of the file; None if they are at different levels of theory."""
-    parts = [plain, *others]
+    parts = [regular, *others]
     try:
-        frames = Frames.concatenate([part.frames for part in parts if len(part.frames)] or [plain.frames])
+        frames = Frames.concatenate([part.frames for part in parts if len(part.frames)] or [regular.frames])
     except TheoryError:
         return None
     places = np.concatenate([part.places for part in parts])
     order = np.argsort(places)
-    return Part(frames[order], plain.first, [reject for part in others for reject in part.rejects], places[order])
+    return Part(frames[order], regular.first, [reject for part in others for reject in part.rejects], places[order])
 
 
 # -- columns of records to columns of frames ------------------------------------------------------------------------------
@@ -129,47 +129,47 @@ def _merged(plain: Part, others: list[Part]) -> Part | None:
 def _frames(
     table: dict[str, pa.Array], kind: _Kind, energy: str, keys: list[tuple[str | None, str | None]]
 ) -> tuple[Frames, np.ndarray]:
-    """The frames of the plain records, and which of all records those are ``[n]``."""
+    """The frames of the regular records, and a mask of these among all ``[n]``."""
     sites, lattice = table["structure"].field("sites"), table["structure"].field("lattice")
     counts = _lengths(sites)
     site = sites.flatten()
     row = np.repeat(np.arange(len(counts)), counts)  # of each site
     numbers = _elements(site.field("species"))
     abc, whole = _values(site.field("abc"), np.full(len(row), 3))
-    cells, plain = _values(lattice.field("matrix"), np.full(len(counts), 3), 3)
+    cells, regular = _values(lattice.field("matrix"), np.full(len(counts), 3), 3)
     pbc, periodic = _periodic(lattice.field("pbc"))
     forces, fit = _values(table[kind.forces], counts, 3)
-    plain &= periodic & (counts > 0) & (fit | _missing(table[kind.forces])) & ~_missing(table[kind.marker])
-    plain[row[(numbers == 0) | ~whole]] = False
+    regular &= periodic & (counts > 0) & (fit | _missing(table[kind.forces])) & ~_missing(table[kind.marker])
+    regular[row[(numbers == 0) | ~whole]] = False
     stress, fit = _values(table["stress"], *((_full(counts, 3), 3) if kind.stress == _VECTORS else (_full(counts, 6), 1)))
-    plain &= fit | _missing(table["stress"])
+    regular &= fit | _missing(table["stress"])
     magmoms, fit = _moments(table[kind.magmoms], site, counts, kind)
-    plain &= fit
+    regular &= fit
     value = table[kind.energies[energy]]
-    plain &= ~_missing(value) if energy == "corrected" else True
+    regular &= ~_missing(value) if energy == "corrected" else True
     cells = cells.reshape(-1, 3, 3)
     stress = stress.reshape(-1, 3, 3) if kind.stress == _VECTORS else voigt_to_full(stress.reshape(-1, 6))
     ids = _ids(table, kind, keys)
-    chosen = plain[row] if not plain.all() else slice(None)
+    chosen = regular[row] if not regular.all() else slice(None)
     frames = Frames(
         numbers=numbers[chosen],
         positions=np.einsum("ai,aij->aj", abc.reshape(-1, 3), cells[row])[chosen],
-        cells=cells[plain],
-        pbc=pbc[plain],
-        offsets=np.concatenate([[0], np.cumsum(counts[plain])]),
-        energy=_floats(value)[plain],
+        cells=cells[regular],
+        pbc=pbc[regular],
+        offsets=np.concatenate([[0], np.cumsum(counts[regular])]),
+        energy=_floats(value)[regular],
         forces=forces[chosen],
-        stress=vasp_kbar_to_ev_a3(stress[plain]),
+        stress=vasp_kbar_to_ev_a3(stress[regular]),
         magmoms=magmoms[chosen],
-        material_id=ids[0][plain],
-        frame_id=ids[1][plain],
+        material_id=ids[0][regular],
+        frame_id=ids[1][regular],
         theory=_theory(table, energy),
-        extras={name: values[plain] for name, values in _extras(table).items() if _stated(values[plain])},
+        extras={name: values[regular] for name, values in _extras(table).items() if _stated(values[regular])},
     )
     nameless = frames.material_id == ""
     if nameless.any():
         frames = frames.replace(material_id=np.where(nameless, frames.formulas(), frames.material_id))
-    return frames, plain
+    return frames, regular
 
 
 def _full(counts: np.ndarray, n: int) -> np.ndarray:
@@ -256,19 +256,19 @@ def _theory(table: dict[str, pa.Array], energy: str) -> LevelOfTheory:
 
 def _extras(table: dict[str, pa.Array]) -> dict[str, np.ndarray]:
     """Further scalars of the records as columns, and the charge of charged cells."""
-    found = {}
+    extras = {}
     for name, column in table.items():
         kind = column.type
         if name in USED or name == "energy" or name.startswith("@") or pa.types.is_nested(kind) or pa.types.is_null(kind):
             continue
         if pa.types.is_string(kind):
-            found[name] = np.array(["" if value is None else value for value in column.to_pylist()], dtype=np.str_)
+            extras[name] = np.array(["" if value is None else value for value in column.to_pylist()], dtype=np.str_)
         elif pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-            found[name] = _floats(column)
+            extras[name] = _floats(column)
         else:  # what Arrow takes for a date is text to us
             raise _OtherwiseError
     charge = _floats(table["structure"].field("charge"))
-    return found | {"charge": np.where(charge == 0.0, np.nan, charge)}
+    return extras | {"charge": np.where(charge == 0.0, np.nan, charge)}
 
 
 def _stated(values: np.ndarray) -> bool:

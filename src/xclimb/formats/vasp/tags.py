@@ -5,9 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from xclimb.data.theory import LevelOfTheory
-from xclimb.ingest.compressed import BROKEN, open_compressed
-from xclimb.ingest.vasp_oszicar import beside
-from xclimb.ingest.vasp_theory import hubbard_of, theory_of
+from xclimb.formats.compressed import BROKEN, open_compressed
+from xclimb.formats.vasp.oszicar import beside
+from xclimb.formats.vasp.theory import hubbard_of, theory_of
 
 _HEAD = 4_000_000  # characters: everything before the first ionic step
 _TAG = r"^[ \t]*([A-Z][A-Z0-9_]*)[ \t]*=[ \t]*([^;#!\n]*?)[ \t]*(?:[;#!\n]|$)"
@@ -39,13 +39,13 @@ def outcar_theory(path: Path, flavour: str = "e_0") -> LevelOfTheory:
         if name != "GGA" or "." not in value:  # old POTCARs have energies under that name
             tags.setdefault(name, value)
     for name in ("LDAUU", "LDAUL"):
-        if found := re.search(rf"for each species {name} =([^\n]*)", head):
-            tags[name] = found[1]
+        if match := re.search(rf"for each species {name} =([^\n]*)", head):
+            tags[name] = match[1]
     if re.search(r"LDA\+U is selected", head):
         tags["LDAU"] = "T"
     tags |= {name: value for name, value in _incar(path, "OUTCAR").items() if name in _LEFT_OUT}
-    if found := re.search(r"exchange correlation table for\s+LEXCH\s*=\s*(\d+)", head):
-        tags["LEXCH"] = found[1]
+    if match := re.search(r"exchange correlation table for\s+LEXCH\s*=\s*(\d+)", head):
+        tags["LEXCH"] = match[1]
     titles: dict[str, str] = {}
     for title in re.findall(r"TITEL\s*=\s*([^\n]*)", head):
         words = title.split()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xclimb.ingest.compressed import BROKEN, open_compressed
+from xclimb.formats.compressed import BROKEN, open_compressed
 
 _STEP = re.compile(rb"^\s*\d+ .*?F=\s*(\S+)\s+E0=\s*(\S+).*?(?:mag=\s*(.*))?$", re.MULTILINE)
 _COMPRESSED = (".gz", ".bz2", ".xz")
@@ -51,7 +51,7 @@ def of_this_run(steps: list[OszicarStep], free: list[float]) -> list[OszicarStep
 
 
 def beside(path: Path, name: str, own: str = "vasprun") -> Path | None:
-    """Another file of the same run, plain or compressed, by the name that a file has (``own``) and is to have."""
+    """Another file of the same run, compressed or not, by the name that a file has (``own``) and is to have."""
     middle = path.name.removeprefix(own).split(".xml")[0]
     for end in _COMPRESSED:
         middle = middle.removesuffix(end)

@@ -3,7 +3,7 @@
 Kinds of records that hold a pymatgen structure and labels: those of MPtrj and MP-r2SCAN (``uncorrected_total_energy``,
 ``force``, ``stress``, ``magmom``), of MatPES (``energy``, ``forces``, ``stress``, ``functional``), pymatgen's
 ComputedStructureEntry (``energy``, ``correction``, ``parameters``), a bare Structure, whose labels are properties, and those
-that :mod:`xclimb.ingest.json_tasks` makes into such: mlearn's (``outputs``), and task documents.
+that :mod:`xclimb.formats.materials_project.tasks` makes into such: mlearn's (``outputs``), and task documents.
 """
 
 import json
@@ -18,13 +18,14 @@ import orjson
 
 from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.theory import LevelOfTheory, functional_name
-from xclimb.ingest.audit import Reject
-from xclimb.ingest.json_spans import Chunk, keys_of
-from xclimb.ingest.json_tasks import RUN_TYPES, is_task, iter_steps, mlearn_record
-from xclimb.ingest.parts import Part
+from xclimb.errors import DataError
+from xclimb.formats.base import EV_UNITS, Part, Reject
+from xclimb.formats.materials_project.spans import Chunk, keys_of
+from xclimb.formats.materials_project.tasks import RUN_TYPES, is_task, iter_steps, mlearn_record
 from xclimb.units import vasp_kbar_to_ev_a3, voigt_to_full
 
 ENERGIES = ("uncorrected", "corrected")
+UNITS = EV_UNITS | {"stress": "-kbar"}  # as VASP prints it
 _NESTED = {"uncorrected_total_energy", "force", "mp_id"}  # any of these: MPtrj or MP-r2SCAN
 # keys of the kinds whose stress is VASP's: MPtrj, MP-r2SCAN, MatPES, mlearn, task documents
 _STATED_IN_KBAR = _NESTED | {"matpes_id", "functional", "cohesive_energy_per_atom", "outputs", "theory"}
@@ -36,6 +37,17 @@ Keys = tuple[str | None, str | None]  # of the object around a record, and its o
 
 
 _NO_TASK: dict[str, Any] = {"task": "without an ionic step or an output"}
+
+
+def which_energy(energy: str | None) -> str:
+    """``"uncorrected"`` unless another of a record's energies is asked for.
+
+    Raises:
+        DataError: if records have none of that name.
+    """
+    if energy not in (None, *ENERGIES):
+        raise DataError(f"energy={energy!r} is none that JSON records have: give {' or '.join(ENERGIES)}")
+    return energy or ENERGIES[0]
 
 
 class _UnusableError(Exception):
@@ -66,7 +78,7 @@ def decode_chunk(chunk: Chunk, kind: str, energy: str, stem: str, file: str, ste
 
     Args:
         chunk: where they are.
-        kind: ``"entry"``, ``"task"`` or ``"structure"``, from :func:`xclimb.ingest.json_spans.record_depth`.
+        kind: ``"entry"``, ``"task"`` or ``"structure"``, from :func:`xclimb.formats.materials_project.spans.record_depth`.
         energy: ``"uncorrected"`` or ``"corrected"``: which of the file's energies are the labels; of tasks ``"e_0"`` or
             ``"free"``.
         stem: frames without a name are called ``"<stem>#<n>"``.
@@ -109,7 +121,7 @@ def decode_records(
 
 
 def _parsed(text: bytes) -> Any:
-    """A record, or what is wrong with its text. NaN, which is no JSON but is found in files, is read by Python's own parser."""
+    """A record, or the error in its text. NaN, which is no JSON but occurs in files, is read by Python's own parser."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -125,8 +137,8 @@ def _unfolded(record: Any, kind: str, energy: str, name: str, steps: str) -> lis
         return [(record, name)]
     if not is_task(record):
         return [(record if isinstance(record, Exception) else _NO_TASK, name)]
-    found = [(one, one["frame_id"]) for one in iter_steps(record, name, energy, steps)]
-    return found or [(_NO_TASK, name)]
+    steps_of_task = [(one, one["frame_id"]) for one in iter_steps(record, name, energy, steps)]
+    return steps_of_task or [(_NO_TASK, name)]
 
 
 # -- one record -----------------------------------------------------------------------------------------------------------
@@ -245,7 +257,7 @@ def _text(record: dict, keys: tuple[str, ...]) -> str | None:
 
 
 def _theory(record: dict, energy: str, kbar: bool) -> LevelOfTheory:
-    """What a record says of its level of theory; the functional stays unknown where it says nothing."""
+    """The level of theory that a record states; the functional stays unknown where it states none."""
     parameters = record.get("parameters")
     parameters = parameters if isinstance(parameters, dict) else {}
     stated = record.get("functional") or RUN_TYPES.get(str(parameters.get("run_type")))
@@ -263,14 +275,14 @@ def _theory(record: dict, energy: str, kbar: bool) -> LevelOfTheory:
 
 def _extras(record: dict, structure: dict, kind: str) -> dict[str, Any]:
     """Further scalars of a record, and the charge of a charged cell."""
-    found = {}
+    extras = {}
     if kind != "structure":
-        found = {
+        extras = {
             key: value
             for key, value in record.items()
             if key not in USED and not key.startswith("@") and key != "energy" and isinstance(value, str | int | float)
         }
-    return found | (
+    return extras | (
         {"charge": structure["charge"]} if isinstance(structure.get("charge"), int | float) and structure["charge"] else {}
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xclimb.analysis.pair_sums import Sums, moments, pearson, ranks
+from xclimb.analysis.paired_statistics import Sums, moments, pearson, ranks
 from xclimb.analysis.pairing import Pairs
 from xclimb.data.frames import Frames
 from xclimb.references.linear import blocks
@@ -16,10 +16,10 @@ RANKED = ("force_norm", "stress", "pressure", "magmom", "volume")
 _Values = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # low, high, frame
 
 
-def label_sums(pairs: Pairs) -> tuple[Sums, np.ndarray]:
-    """What forces (eV/Å), stress (GPa), magnetic moments (µB) and volumes (Å^3 an atom) of each pair add; in blocks of frames.
+def label_statistics(pairs: Pairs) -> tuple[Sums, np.ndarray]:
+    """Statistics of forces (eV/Å), stress (GPa), magnetic moments (µB) and volumes (Å^3 an atom) of each pair.
 
-    Forces and stress count for pairs of the same structure only.
+    Computed in blocks of frames. Forces and stress count for pairs of the same structure only.
 
     Returns:
         The sums ``[P]``, and how many atoms have which angle between their two forces, in steps of 5 degrees ``[36]``.
@@ -33,8 +33,8 @@ def label_sums(pairs: Pairs) -> tuple[Sums, np.ndarray]:
         forces, lengths, counted = _forces(low, high, same)
         angles += counted
         sums.append(forces | _stress(low, high, same) | _magmoms(low, high, same) | _volumes(low, high))
-        found = {"force_norm": lengths} | _tensors(low, high, same) | _sizes(low, high, same)
-        values.append({name: (u, v, rows.start + frame) for name, (u, v, frame) in found.items()})
+        result = {"force_norm": lengths} | _tensors(low, high, same) | _sizes(low, high, same)
+        values.append({name: (u, v, rows.start + frame) for name, (u, v, frame) in result.items()})
     joined = {name: np.concatenate([part[name] for part in sums]) for name in sums[0]}
     for name in RANKED:
         u, v, frame = (np.concatenate([part[name][k] for part in values]) for k in range(3))
@@ -123,13 +123,13 @@ def measure_labels(sums: Mapping[str, np.ndarray]) -> Sums:
     """The numbers of forces, stress, moments and volumes out of summed columns of any shape; NaN where there are none.
 
     Args:
-        sums: totals of what :func:`label_sums` names.
+        sums: totals of what :func:`label_statistics` names.
     """
     components, vectors = sums["forces.n"], sums["forces.n"] / 3.0
     uu, vv, uv = (sums[f"forces.{name}"] for name in ("uu", "vv", "uv"))
     nonzero = (uu > 0.0) & (vv > 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = {
+        result = {
             "forces_low": sums["forces.abs_u"] / components,
             "forces_high": sums["forces.abs_v"] / components,
             "forces_mae": sums["forces.abs_d"] / components,
@@ -147,5 +147,5 @@ def measure_labels(sums: Mapping[str, np.ndarray]) -> Sums:
             "volume_change": sums["volume.d"] / sums["volume.n"],
             "volume_mae": sums["volume.abs_d"] / sums["volume.n"],
         }
-    found |= {f"{name}_pearson": pearson(sums, name) for name in RANKED}
-    return found | {f"{name}_spearman": pearson(sums, f"{name}_rank") for name in RANKED}
+    result |= {f"{name}_pearson": pearson(sums, name) for name in RANKED}
+    return result | {f"{name}_spearman": pearson(sums, f"{name}_rank") for name in RANKED}

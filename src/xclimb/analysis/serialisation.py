@@ -1,4 +1,4 @@
-"""Reports as plain values for JSON, and back."""
+"""Conversion of reports to built-in values for JSON, and back."""
 
 import math
 from typing import Any
@@ -8,22 +8,22 @@ import numpy as np
 from xclimb.data.theory import LevelOfTheory
 
 
-def plain(value: Any) -> Any:
-    """JSON-safe form of a field of a report; numbers that are not finite become None."""
+def to_builtin(value: Any) -> Any:
+    """Convert a field of a report to built-in types for JSON; numbers that are not finite become None."""
     if isinstance(value, LevelOfTheory):
         return value.to_dict()
     if isinstance(value, np.ndarray):
         finite = value.dtype.kind != "f" or bool(np.isfinite(value).all())
-        return value.tolist() if finite else [plain(one) for one in value.tolist()]
+        return value.tolist() if finite else [to_builtin(one) for one in value.tolist()]
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: to_builtin(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [to_builtin(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def with_nan(value: Any) -> Any:
-    """Nested plain values with NaN where JSON has null."""
+    """Replace None by NaN in nested values read from JSON."""
     if isinstance(value, dict):
         return {key: with_nan(one) for key, one in value.items()}
     if isinstance(value, list):

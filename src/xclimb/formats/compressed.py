@@ -12,6 +12,11 @@ MAX_RATIO, MAX_UNPACKED = 200, 256_000_000  # beyond both, what a file unpacks t
 _PIECE = 65_536  # bytes: of a broken stream, all pieces before the break are kept
 
 
+def without_suffix(name: str) -> str:
+    """A file name without the suffix of a compression: ``vasprun.xml.gz`` -> ``vasprun.xml``."""
+    return name.rsplit(".", 1)[0] if name.endswith((".gz", ".bz2", ".xz")) else name
+
+
 def open_compressed(path: Path) -> io.BufferedIOBase:
     """Open a file for reading bytes, decompressed if its first bytes say that it is compressed (gzip, bzip2, xz)."""
     with path.open("rb") as file:

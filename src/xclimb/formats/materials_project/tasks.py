@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from xclimb.data.theory import LevelOfTheory
-from xclimb.ingest.vasp import energy_of_step
-from xclimb.ingest.vasp_theory import hubbard_of, theory_of
+from xclimb.formats.vasp.theory import hubbard_of, theory_of
+from xclimb.formats.vasp.vasprun import energy_of_step
 
 # run types of the Materials Project and emmet -> functional
 RUN_TYPES = {
@@ -52,18 +52,18 @@ def iter_steps(task: dict, name: str, flavour: str, steps: str) -> Iterator[dict
     """
     task_id = next((str(task[key]) for key in ("task_id", "uuid", "_id") if isinstance(task.get(key), str | int)), name)
     calculations = [one for one in reversed(task.get("calcs_reversed") or []) if isinstance(one, dict)]
-    found = [
+    records = [
         record | {"theory": _theory(task, calculation, flavour), "frame_id": f"{task_id}{number}#{place}"}
         for n, calculation in enumerate(calculations)
         for number in (f"-{n}" if len(calculations) > 1 else "",)
         for place, record in enumerate(_ionic_steps(calculation, flavour))
     ]
-    if not found and isinstance(task.get("output"), dict):
+    if not records and isinstance(task.get("output"), dict):
         calculation = calculations[-1] if calculations else {}
         labels = {key: task["output"].get(key) for key in _LAST_STEP}
-        found = [labels | {"theory": _theory(task, calculation, flavour), "frame_id": task_id}]
+        records = [labels | {"theory": _theory(task, calculation, flavour), "frame_id": task_id}]
     material = next((task[key] for key in ("material_id", "mp_id") if isinstance(task.get(key), str)), None)
-    for record in found[-1:] if steps == "last" else found:
+    for record in records[-1:] if steps == "last" else records:
         yield record | ({"material_id": material} if material else {})
 
 

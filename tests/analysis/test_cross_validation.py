@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.planted import ELEMENTS, STEPS, plant
-from xclimb.analysis.depth import held_out_errors, quadratic_ridge, z_trend
+from xclimb.analysis.cross_validation import held_out_errors, quadratic_ridge, z_trend
 from xclimb.references.linear import build_design, least_squares
 
 

@@ -23,8 +23,8 @@ def moments(name: str, u: np.ndarray, v: np.ndarray) -> Sums:
     }
 
 
-def energy_sums(x: np.ndarray, y: np.ndarray, inner: tuple[np.ndarray, np.ndarray], fit: FractionFit) -> Sums:
-    """What the energies of each pair add.
+def energy_statistics(x: np.ndarray, y: np.ndarray, inner: tuple[np.ndarray, np.ndarray], fit: FractionFit) -> Sums:
+    """Statistics of the energies of each pair.
 
     Args:
         x: low energies, eV/atom ``[P]``.
@@ -48,25 +48,25 @@ def measure(sums: Mapping[str, np.ndarray], offset: float) -> Sums:
     """The numbers of a shift's energies out of summed columns of any shape; NaN where there is nothing to divide by.
 
     Args:
-        sums: totals of what :func:`energy_sums` names.
-        offset: difference of the mean energies that :func:`energy_sums` took off, eV/atom.
+        sums: totals of what :func:`energy_statistics` names.
+        offset: difference of the mean energies that :func:`energy_statistics` took off, eV/atom.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         n, off = sums["energy.n"], (sums["energy.v"] - sums["energy.u"]) / sums["energy.n"]
         square = (sums["energy.uu"] + sums["energy.vv"] - 2.0 * sums["energy.uv"]) / n
         varied = np.maximum(square - off**2, 0.0)
         left = np.maximum(sums["referenced.uu"] + sums["referenced.vv"] - 2.0 * sums["referenced.uv"], 0.0) / n
-        found = {"mean": off + offset, "std": np.sqrt(varied)}
-        found |= {"pearson_raw": pearson(sums, "energy"), "pearson_referenced": pearson(sums, "referenced")}
-        found |= {"spearman_raw": pearson(sums, "rank"), "spearman_referenced": pearson(sums, "inner_rank")}
-        found |= {"left_over_mae": MEV_PER_EV * sums["left.abs"] / n, "left_over_rmse": MEV_PER_EV * np.sqrt(left)}
-        found |= {"held_out_mae": MEV_PER_EV * sums["held.abs"] / sums["held.n"]}
+        result = {"mean": off + offset, "std": np.sqrt(varied)}
+        result |= {"pearson_raw": pearson(sums, "energy"), "pearson_referenced": pearson(sums, "referenced")}
+        result |= {"spearman_raw": pearson(sums, "rank"), "spearman_referenced": pearson(sums, "inner_rank")}
+        result |= {"left_over_mae": MEV_PER_EV * sums["left.abs"] / n, "left_over_rmse": MEV_PER_EV * np.sqrt(left)}
+        result |= {"held_out_mae": MEV_PER_EV * sums["held.abs"] / sums["held.n"]}
         scatter = sums["scatter.sq"] / sums["held.n"]
-        found |= {
+        result |= {
             "scatter_mae": MEV_PER_EV * sums["scatter.abs"] / sums["held.n"],
             "scatter_rmse": MEV_PER_EV * np.sqrt(scatter),
         }
-        return found | {"explained": np.where(varied > 0.0, 1.0 - left / varied, np.nan)}
+        return result | {"explained": np.where(varied > 0.0, 1.0 - left / varied, np.nan)}
 
 
 def pearson(sums: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -80,6 +80,6 @@ def pearson(sums: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks centred on 0 and divided by their number, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    placed = (np.cumsum(counts) - 0.5 * (counts + 1))[inverse]
-    return (placed - 0.5 * (len(values) - 1)) / max(len(values), 1)
+    from scipy.stats import rankdata
+
+    return (rankdata(values) - 0.5 * (len(values) + 1)) / max(len(values), 1)

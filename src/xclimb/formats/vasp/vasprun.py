@@ -15,15 +15,14 @@ import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
-from xclimb.ingest.audit import Reject
-from xclimb.ingest.compressed import BROKEN, open_compressed
-from xclimb.ingest.parts import Part
-from xclimb.ingest.sources import Source
-from xclimb.ingest.vasp_oszicar import OszicarStep, beside, of_this_run, read_oszicar
-from xclimb.ingest.vasp_tags import vasprun_theory
-from xclimb.ingest.vasp_xml import iter_xml
+from xclimb.formats.base import Part, ReadOptions, Reject, Source
+from xclimb.formats.compressed import BROKEN, open_compressed
+from xclimb.formats.vasp.oszicar import OszicarStep, beside, of_this_run, read_oszicar
+from xclimb.formats.vasp.tags import vasprun_theory
+from xclimb.formats.vasp.xml import iter_xml
 from xclimb.units import vasp_kbar_to_ev_a3
 
+ENERGIES = ("e_0", "free")  # extrapolated to zero smearing, and the free energy
 _MAGNETIZATION = re.compile(rb"magnetization \(x\)(.*?)\n\s*tot ", re.DOTALL)
 _BLOCK, _MARK = 8_000_000, 40  # bytes of an OUTCAR read in one go; of the words that begin a table
 _DIRECTIONS = re.compile(rb"magnetization \([yz]\)")
@@ -33,34 +32,34 @@ class _StepError(Exception):
     """An ionic step without what a frame needs."""
 
 
-def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") -> Iterator[Part]:
+def iter_vasprun(source: Source, options: ReadOptions) -> Iterator[Part]:
     """Ionic steps of a run as frames; extras: ``"converged"`` of the electrons, ``"total_magmom"`` (µB) from the OSZICAR.
 
     Args:
         source: the ``vasprun.xml``.
-        energy: ``"e_0"`` (extrapolated to zero smearing, the usual) or ``"free"``; the level of theory says which.
-        steps: ``"all"`` or ``"last"``.
+        options: the energy, ``"e_0"`` (extrapolated to zero smearing, the usual) or ``"free"``, which the level of theory
+            records; and all ionic steps or the last.
 
     Raises:
         DataError: if the file has no whole ionic step, or breaks off (the whole steps have been given by then).
     """
-    flavour = energy_flavour(energy)
+    flavour = energy_flavour(options.energy)
     theory = vasprun_theory(source.path, flavour)
-    found: list[dict | _StepError] = []
+    done: list[dict | _StepError] = []
     broken = None
     oszicar = read_oszicar(source.path)
     try:
-        for step in _iter_steps(source.path, flavour, oszicar, found):
-            found.append(step)  # noqa: PERF402 (what came before an error is kept)
+        for step in _iter_steps(source.path, flavour, oszicar, done):
+            done.append(step)  # noqa: PERF402 (what came before an error is kept)
     except (ET.ParseError, *BROKEN, ValueError, KeyError, IndexError) as error:
         broken = str(error)[:100]
-    if not found:
+    if not done:
         raise DataError(f"{source.path} has no whole ionic step ({broken or 'none was calculated'}): run it again")
-    moments, summed = _magmoms(source.path, found), of_this_run(oszicar, _free_energies(found))
-    first = len(found) - 1 if steps == "last" else 0
+    moments, summed = _magmoms(source.path, done), of_this_run(oszicar, _free_energies(done))
+    first = len(done) - 1 if options.steps == "last" else 0
     frames, rejects, places = [], [], []
-    for n in range(first, len(found)):
-        step = found[n]
+    for n in range(first, len(done)):
+        step = done[n]
         if isinstance(step, _StepError):
             rejects.append(Reject(f"{source.stem}#{n}", n, "incomplete ionic step", str(step), str(source.path)))
             continue
@@ -70,7 +69,7 @@ def iter_vasprun(source: Source, energy: str | None = None, steps: str = "all") 
     joined = Frames.concatenate(frames).with_theory(theory) if frames else Frames.empty(theory)
     yield Part(joined, first, rejects, np.array(places, dtype=np.int64))
     if broken is not None:
-        raise DataError(f"{source.path} breaks off after ionic step {len(found)} ({broken}): the run is unfinished or damaged")
+        raise DataError(f"{source.path} breaks off after ionic step {len(done)} ({broken}): the run is unfinished or damaged")
 
 
 def energy_flavour(energy: str | None) -> str:
@@ -79,9 +78,9 @@ def energy_flavour(energy: str | None) -> str:
     Raises:
         DataError: if VASP has none of that name.
     """
-    if energy not in (None, "e_0", "free"):
-        raise DataError(f"energy={energy!r} is none that VASP runs have: give e_0 or free")
-    return energy or "e_0"
+    if energy not in (None, *ENERGIES):
+        raise DataError(f"energy={energy!r} is none that VASP runs have: give {' or '.join(ENERGIES)}")
+    return energy or ENERGIES[0]
 
 
 def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list) -> "Iterator[dict | _StepError]":
@@ -110,35 +109,35 @@ def _iter_steps(path: Path, flavour: str, oszicar: list[OszicarStep], done: list
                 elif element.tag == "calculation":
                     yield _tried(element, numbers, most, flavour)
     except (ET.ParseError, *BROKEN):
-        told = of_this_run(oszicar, _free_energies(done))[len(done) :]
+        summaries = of_this_run(oszicar, _free_energies(done))[len(done) :]
         if current is not None and "energy" in ended:
             yield _tried(current, numbers, most, flavour)
-        elif current is not None and "stress" in ended and told:
-            yield _tried(current, numbers, most, flavour, told[0])
+        elif current is not None and "stress" in ended and summaries:
+            yield _tried(current, numbers, most, flavour, summaries[0])
         raise
 
 
 def _most_iterations(tags: ET.Element) -> int:
     """NELM of the INCAR or the parameter list; the one of "response functions" (1 by default) limits other iterations."""
-    found = tags.find(".//separator[@name='electronic convergence']/i[@name='NELM']")
-    if found is None:
-        found = next(
+    limit = tags.find(".//separator[@name='electronic convergence']/i[@name='NELM']")
+    if limit is None:
+        limit = next(
             (i for part in (tags, *tags.findall("separator[@name='electronic']")) for i in part.findall("i[@name='NELM']")),
             None,
         )
-    return 0 if found is None else int(found.text or 0)
+    return 0 if limit is None else int(limit.text or 0)
 
 
 def _tried(
-    element: ET.Element, numbers: list[int], most: int, flavour: str, told: OszicarStep | None = None
+    element: ET.Element, numbers: list[int], most: int, flavour: str, summary: OszicarStep | None = None
 ) -> "dict | _StepError":
     try:
-        return _step(element, numbers, most, flavour, told)
+        return _step(element, numbers, most, flavour, summary)
     except _StepError as error:
         return error
 
 
-def _step(element: ET.Element, numbers: list[int], most: int, flavour: str, told: OszicarStep | None) -> dict:
+def _step(element: ET.Element, numbers: list[int], most: int, flavour: str, summary: OszicarStep | None) -> dict:
     cell, places = (
         _varray(element, "structure/crystal/varray[@name='basis']"),
         _varray(element, "structure/varray[@name='positions']"),
@@ -151,10 +150,10 @@ def _step(element: ET.Element, numbers: list[int], most: int, flavour: str, told
     if stress is not None and stress.shape != (3, 3):
         raise _StepError(f"stress has shape {stress.shape}, expected (3, 3)")
     electronic = element.findall("scstep")
-    if told is None:
+    if summary is None:
         energy, free = _energy(element, electronic, flavour), _scalar(element, "energy/i[@name='e_fr_energy']")
     else:
-        energy, free = told.free if flavour == "free" else told.zero, told.free
+        energy, free = summary.free if flavour == "free" else summary.zero, summary.free
     return {
         "numbers": numbers, "cell": cell, "positions": places @ cell, "energy": energy, "free": free,
         "forces": np.full(places.shape, np.nan) if forces is None else forces,
@@ -202,15 +201,15 @@ def energy_of_step(free: float, own: float | None, zero: float | None, smeared: 
 
 
 def _scalar(element: ET.Element, path: str) -> float | None:
-    found = element.find(path)
-    return None if found is None or not found.text else _number(found.text)
+    node = element.find(path)
+    return None if node is None or not node.text else _number(node.text)
 
 
 def _varray(element: ET.Element, path: str) -> np.ndarray | None:
-    found = element.find(path)
-    if found is None:
+    node = element.find(path)
+    if node is None:
         return None
-    rows = [[_number(word) for word in (v.text or "").split()] for v in found.findall("v")]
+    rows = [[_number(word) for word in (v.text or "").split()] for v in node.findall("v")]
     if len({len(row) for row in rows}) != 1:
         raise _StepError("rows of a table have different lengths")
     return np.array(rows)
@@ -244,7 +243,7 @@ def _frame(step: dict, magmoms: np.ndarray, total: float, name: str) -> Frames:
 
 
 def _magmoms(vasprun: Path, steps: list) -> list[np.ndarray]:
-    """Moments of each step from the OUTCAR beside the file; NaN where they are not written, or cannot be told apart.
+    """Moments of each step from the OUTCAR beside the file; NaN where they are not written, or cannot be assigned.
 
     VASP writes them once an ionic step, or at the end only: then they belong to the last step.
     """
@@ -275,9 +274,9 @@ def _tables(file: io.BufferedIOBase) -> list[np.ndarray] | None:
         if _DIRECTIONS.search(text):
             return None
         end = 0
-        for found in _MAGNETIZATION.finditer(text):
-            tables.append(_table(found[1]))
-            end = found.end()
+        for match in _MAGNETIZATION.finditer(text):
+            tables.append(_table(match[1]))
+            end = match.end()
         begun = text.rfind(b"magnetization (", end)
         text = text[begun if 0 <= len(text) - begun < _BLOCK and begun >= 0 else -_MARK :]
     return tables

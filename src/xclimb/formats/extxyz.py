@@ -1,4 +1,4 @@
-"""Frames of extended XYZ files one after the other, in bounded memory and without looking through the file first."""
+"""Extended XYZ, streamed in bounded memory without an index of the file."""
 
 import io
 import re
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xclimb.ingest.compressed import open_compressed
+from xclimb.formats.ase import read_images
+from xclimb.formats.base import EV_UNITS, Format, Part, ReadOptions, Source, register
+from xclimb.formats.compressed import open_compressed
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -95,3 +97,24 @@ def _count(line: bytes) -> int:
     if count < 0:
         raise ValueError(f"number of atoms expected, but there is {line[:40].decode('utf-8', errors='replace').strip()!r}")
     return count
+
+
+def _read(source: Source, options: ReadOptions) -> Iterator[Part]:
+    yield from read_images(iter_extxyz(source.path), source, options)
+
+
+def _kind(head: bytes, path: Path) -> str | None:
+    lines = head.split(b"\n", 2)
+    fits = len(lines) > 1 and lines[0].strip().isdigit() and (b"Properties=" in lines[1] or b"Lattice=" in lines[1])
+    return "extxyz" if fits else None
+
+
+register(
+    Format(
+        "extxyz",
+        reads={"extended XYZ": "results under the names of ASE, or labels under their names"},
+        iter=_read,
+        sniff=_kind,
+        units=EV_UNITS,
+    )
+)

@@ -1,4 +1,4 @@
-"""How well elemental references predict materials they were not fitted to, and whether linear in composition is enough."""
+"""Cross-validation of elemental references over materials: kinds of references, and linear against quadratic terms."""
 
 import math
 
@@ -26,14 +26,14 @@ def held_out_errors(
         design: compositions of the pairs.
         low: low energies, eV/atom ``[P]``.
         high: high energies, eV/atom ``[P]``.
-        network: a potential's energies without references, eV/atom ``[P]``, if the low side is one.
+        network: a potential's energies without references, eV/atom ``[P]``, if the low level is one.
         seed: of the folds.
 
     Returns:
-        ``errors``: kind -> meV/atom; ``mean`` (one constant shift), ``raw`` (references alone, nothing of the low side),
-        ``refit`` (the network with raw references; only with ``network``), ``residual`` (low side, references fitted to what
-        it leaves over), ``robust`` (the same by Huber's loss), ``quadratic`` (the control: residual references and a ridge
-        fit of products of fractions to what they leave over). ``n_materials``, ``n_frames``: held out and predicted;
+        ``errors``: kind -> meV/atom; ``mean`` (one constant shift), ``raw`` (references alone, nothing of the low level),
+        ``refit`` (the network with raw references; only with ``network``), ``residual`` (low level, references fitted to what
+        leaves), ``robust`` (the same by Huber's loss), ``quadratic`` (the control: residual references and a ridge
+        fit of products of fractions to their residuals). ``n_materials``, ``n_frames``: held out and predicted;
         ``n_skipped``: materials; ``quadratic_gain``: share of the residual error that the control takes away. Empty below
         ten materials.
     """
@@ -50,8 +50,8 @@ def held_out_errors(
         known = _predictable(train[0], test[0])
         skipped += test[0].n_materials - len(np.unique(test[0].material[known]))
         predicted += len(np.unique(test[0].material[known]))
-        found = _fold_errors(train, test, low, high, network)
-        for kind, error in found.items():
+        result = _fold_errors(train, test, low, high, network)
+        for kind, error in result.items():
             errors.setdefault(kind, []).append(error[known[test[0].row]])
     joined = {kind: np.concatenate(parts) for kind, parts in errors.items()}
     mae = {kind: MEV_PER_EV * float(np.abs(each).mean()) if len(each) else math.nan for kind, each in joined.items()}
@@ -92,14 +92,14 @@ def _fold_errors(
 
     raw, _ = least_squares(fitted, high[here])
     residual, left = least_squares(fitted, change)
-    found = {"mean": wanted - change.mean(), "raw": high[there] - predict(raw)}
+    result = {"mean": wanted - change.mean(), "raw": high[there] - predict(raw)}
     if network is not None:
-        found["refit"] = high[there] - network[there] - predict(raw)
-    found["residual"] = wanted - predict(residual)
-    found["robust"] = wanted - predict(fit_fractions(fitted, change, robust=True).values)
+        result["refit"] = high[there] - network[there] - predict(raw)
+    result["residual"] = wanted - predict(residual)
+    result["robust"] = wanted - predict(fit_fractions(fitted, change, robust=True).values)
     means = np.bincount(fitted.row, left) / fitted.counts
-    found["quadratic"] = found["residual"] - quadratic_ridge(fitted.fractions, means, asked.fractions)[asked.row]
-    return found
+    result["quadratic"] = result["residual"] - quadratic_ridge(fitted.fractions, means, asked.fractions)[asked.row]
+    return result
 
 
 def quadratic_ridge(fractions: np.ndarray, target: np.ndarray, wanted: np.ndarray) -> np.ndarray:
