@@ -222,8 +222,8 @@ def _show_errors(screen: "Console", run: "Run") -> None:
         rows = [(f"test, {when} training", metrics) for when, metrics in run.test.items() if when == "before" or not kept]
         screen.print(metrics_table(rows, first="test set, evaluated once"))
     if kept and epochs:
-        told = f"none of {counted(epochs, 'epoch')} lowered the validation error: the potential before training was kept"
-        screen.print(told, style="yellow", soft_wrap=True)
+        sentence = f"none of {counted(epochs, 'epoch')} lowered the validation error: the potential before training was kept"
+        screen.print(sentence, style="yellow", soft_wrap=True)
 
 
 def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frames | None, Frames | None]":

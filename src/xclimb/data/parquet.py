@@ -109,21 +109,21 @@ def _check_given(given: dict[str, str], names: list[str], name: str) -> None:
 
 def _recognised(schema: pa.Schema, theory: LevelOfTheory, given: dict[str, str]) -> LabelColumns:
     """The labels of a table without prefixes, by the names of :func:`parse_key`; the usual names first, of rivals none."""
-    found: dict[str, list[str]] = {}
+    candidates: dict[str, list[str]] = {}
     for field in schema:
         parsed = parse_key(field.name)
         if parsed is not None and parsed.known and _fits(field.type, parsed.quantity):
-            found.setdefault(parsed.quantity, []).append(field.name)
-    rivals = found.get("energy", [])
-    found["energy"] = [name for name in rivals if "free" not in name.lower()] or rivals
-    columns = {quantity: many[0] for quantity, many in found.items() if len(many) == 1}
-    columns = {label: label for label in LABELS} | columns | {name: name for name in found if name in found[name]} | given
-    if "stress" in found and "virial" not in given:
+            candidates.setdefault(parsed.quantity, []).append(field.name)
+    rivals = candidates.get("energy", [])
+    candidates["energy"] = [name for name in rivals if "free" not in name.lower()] or rivals
+    columns = {quantity: many[0] for quantity, many in candidates.items() if len(many) == 1}
+    columns = {label: label for label in LABELS} | columns | {name: name for name in candidates if name in candidates[name]} | given
+    if "stress" in candidates and "virial" not in given:
         columns.pop("virial", None)
     levels = {
         functional_name(one.affix) for name in columns.values() if (one := parse_key(name)) and is_known_functional(one.affix)
     }
-    every = frozenset(columns.values()).union(*found.values())
+    every = frozenset(columns.values()).union(*candidates.values())
     return LabelColumns(columns, _state(theory, levels.pop() if len(levels) == 1 else None), every)
 
 
