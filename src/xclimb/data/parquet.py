@@ -117,7 +117,8 @@ def _recognised(schema: pa.Schema, theory: LevelOfTheory, given: dict[str, str])
     rivals = candidates.get("energy", [])
     candidates["energy"] = [name for name in rivals if "free" not in name.lower()] or rivals
     columns = {quantity: many[0] for quantity, many in candidates.items() if len(many) == 1}
-    columns = {label: label for label in LABELS} | columns | {name: name for name in candidates if name in candidates[name]} | given
+    own = {name: name for name in candidates if name in candidates[name]}
+    columns = {label: label for label in LABELS} | columns | own | given
     if "stress" in candidates and "virial" not in given:
         columns.pop("virial", None)
     levels = {
