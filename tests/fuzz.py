@@ -109,7 +109,7 @@ def stopped(words: list[str]) -> None:
     from transfer.disturbed import kill_at
     from xclimb.transfer import session
 
-    kill_at(session.Guard, "take", 3, signal.SIGTERM)
+    kill_at(session.Guard, "record", 3, signal.SIGTERM)
     run(words)
 
 

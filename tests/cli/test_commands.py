@@ -144,7 +144,7 @@ def test_settings_from_a_file_are_overridden_by_options(xclimb_cli, files, tmp_p
     words = ["--config", "settings.yaml", "--epochs", "0", "--set", "loss.force=3", "--out", "run"]
     xclimb_cli("transfer", files / "r2SCAN.extxyz", "-f", "r2SCAN", *words)
     resolved = (tmp_path / "run" / "config.yaml").read_text()
-    for line in ("method: refit", "epochs: 0", "energy: 2", "force: 3"):
+    for line in ("name: refit", "epochs: 0", "energy: 2", "force: 3"):
         assert line in resolved
 
 

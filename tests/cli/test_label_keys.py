@@ -55,7 +55,7 @@ def test_an_interrupted_run_remembers_them(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"inputs": {"data": "odd.extxyz", **keys.arguments()}}))
     given = {"data": None, **LabelKeys(forces="G").arguments()}
     _, inputs = resumed(tmp_path, {}, given)
-    assert inputs["data"] == "odd.extxyz"
+    assert inputs["data"] == ["odd.extxyz"]
     assert LabelKeys.from_arguments(inputs) == LabelKeys(energy="U", forces="G", virial="W")
 
 

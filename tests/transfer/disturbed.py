@@ -24,7 +24,7 @@ def interrupted(path: Path, step: int, number: int = signal.SIGTERM, **more) -> 
     """A run in a fork that gets a signal while a step is taken; how it ended."""
 
     def action():
-        kill_at(session.Guard, "take", step, number)
+        kill_at(session.Guard, "record", step, number)
         train(path, **more)
 
     return in_fork(action)

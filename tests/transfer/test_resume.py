@@ -45,7 +45,7 @@ def test_a_signal_loses_no_step(number, calm, tmp_path):
 
 def test_two_ctrl_c_end_at_once_and_leave_the_last_state(calm, tmp_path):
     def action():
-        kill_at(session.Guard, "take", 3, signal.SIGINT)
+        kill_at(session.Guard, "record", 3, signal.SIGINT)
         kill_at(session.Session, "_save_if_due", 4, signal.SIGINT)  # the first call is of epoch 0
         train(tmp_path / "run")
 
@@ -136,7 +136,7 @@ def test_the_command_reads_the_data_where_the_run_did(tmp_path, monkeypatch):
     words = ["transfer", "train.parquet", "--val", "val.parquet", "-f", "r2SCAN", "-s", "toy", "--out", "run", *settings]
 
     def action():
-        kill_at(session.Guard, "take", 2, signal.SIGTERM)
+        kill_at(session.Guard, "record", 2, signal.SIGTERM)
         if CliRunner().invoke(app, words).exit_code != 130:
             raise AssertionError
 

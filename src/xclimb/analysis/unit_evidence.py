@@ -72,6 +72,8 @@ def _of_slope(label: str, labels: np.ndarray, predictions: np.ndarray, frame: np
     x, y = predictions[used], labels[used]
     if len(x) < _ENTRIES or frames < _FRAMES:
         return None
+    if np.ptp(x) == 0.0 or np.ptp(y) == 0.0:  # nothing to correlate
+        return None
     correlation = float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
     slope, centred = _slope(x, y), _slope(x - np.median(x), y - np.median(y))
     if not abs(correlation) >= _CORRELATED or not 1 / _AGREE < centred / slope < _AGREE or slope * correlation < 0:

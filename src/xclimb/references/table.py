@@ -168,7 +168,7 @@ class AtomRef:
     @property
     def prior_share(self) -> dict[str, float]:
         """Variance of each value over its variance before the data: 1 rests on the prior, 0 (as every other fit) on data."""
-        share = self.posterior.prior_share if self.posterior is not None else zero_counts()
+        share = self.posterior.prior_share if self.posterior is not None else np.zeros(MAX_Z + 1)
         return self._by_symbol(share, self.covered | np.isfinite(self.stds))
 
     @property
