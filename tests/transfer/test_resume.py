@@ -18,7 +18,7 @@ from xclimb.transfer import session
 
 def test_kill_9_at_any_moment(calm, tmp_path):
     path, first = tmp_path / "run", True
-    # every write goes through fsync, and replace or rename: the kills fall before, into and after writing of states and potentials
+    # every write goes through fsync, and replace or rename: kills fall before, into and after writing of states and potentials
     for function, count in (("fsync", 3), ("replace", 4), ("fsync", 9), ("rename", 3), ("fsync", 8)):
 
         def action(function=function, count=count, first=first):
