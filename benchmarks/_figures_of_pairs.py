@@ -31,8 +31,8 @@ def sets(folder: Path) -> dict[str, list[Path]]:
 def row(name: str, files: list[Path]) -> str:
     """The numbers of one row."""
     import xclimb
-    from xclimb.analysis.pairing import pair_frames
-    from xclimb.analysis.shift import measure_pairs
+    from xclimb.comparison.pairing import pair_frames
+    from xclimb.comparison.shift import measure_pairs
 
     low, high = (
         xclimb.Frames.concatenate([xclimb.read(file, functional=functional) for file in files])

@@ -24,7 +24,7 @@ from against_chgnet import machine, peak_memory
 from peers import WEIGHTS, supercell
 
 import xclimb
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 
 FLAT, MEMORY = 0.15, 8192.0  # share of the cost per atom; MB
 SIZES = (1000, 4096, 8000, 21952)  # 8 n^3

@@ -23,8 +23,8 @@ from against_chgnet import machine, seconds
 from peers import WEIGHTS, supercell
 
 import xclimb
-from xclimb.graph import build_batch
-from xclimb.neighbours import VerletList, find_bonds
+from xclimb.graph.batch import build_batch
+from xclimb.graph.neighbours import VerletList, find_bonds
 
 WANTED, AIM = 12.0, 20.0
 STEP = 1.0 * units.fs

@@ -16,7 +16,7 @@ from ase.build import bulk
 import xclimb
 from xclimb.backends.select import select
 from xclimb.config import TransferConfig
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 from xclimb.training.optimizers import make_optimizer
 from xclimb.units import ev_a3_to_gpa
 

@@ -18,10 +18,10 @@ import torch
 
 import xclimb
 from xclimb.config import TransferConfig
+from xclimb.runs.folder import versions
 from xclimb.training.batches import BatchSource
 from xclimb.training.engine import Engine, run_on_devices
 from xclimb.training.objective import objective
-from xclimb.training.run import versions
 from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
 
 FRAMES = xclimb.load_sample("dft_pairs", functional="r2SCAN")

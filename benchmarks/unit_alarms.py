@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 
 import xclimb
-from xclimb.analysis.unit_evidence import suspects
 from xclimb.data.theory import LevelOfTheory
+from xclimb.ingest.unit_evidence import suspects
 
 SAMPLES, FRAMES, PREDICTED = 20, 128, 1200
 # what is done to the labels -> (label, change)

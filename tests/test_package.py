@@ -22,6 +22,7 @@ WITHOUT_TORCH = (
     "xclimb.references",
     "xclimb.report",
 )
+WITH_A_POTENTIAL = ("xclimb.ingest.model_audit", "xclimb.ingest.zero_labels")
 
 
 def python(*lines: str) -> str:
@@ -43,7 +44,7 @@ def test_importing_xclimb_imports_nothing_heavy():
 
 
 def test_light_rooms_do_not_import_torch():
-    names = [name for name in modules() if name.startswith(WITHOUT_TORCH)]
+    names = [name for name in modules() if name.startswith(WITHOUT_TORCH) and name not in WITH_A_POTENTIAL]
     told = python(
         "import sys",
         "from importlib import import_module",

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from xclimb.errors import XclimbError
 
 if TYPE_CHECKING:
-    from xclimb.analysis.evaluation import FrameErrors, frame_errors, save_errors
-    from xclimb.analysis.metrics import Metrics, evaluate
-    from xclimb.analysis.shift import ShiftReport, shift
-    from xclimb.analysis.stability import StabilityReport, stability
     from xclimb.calculators.ase import Calculator
+    from xclimb.comparison.shift import ShiftReport, shift
+    from xclimb.comparison.stability import StabilityReport, stability
     from xclimb.data.export import export
     from xclimb.data.frames import Frames
     from xclimb.data.samples import load_sample
     from xclimb.data.splits import split_frames
     from xclimb.data.store import open_store as open
     from xclimb.data.theory import LevelOfTheory
+    from xclimb.evaluation.frame_errors import FrameErrors, frame_errors, save_errors
+    from xclimb.evaluation.metrics import Metrics, evaluate
     from xclimb.ingest import read
     from xclimb.models.potential import Potential, Prediction
     from xclimb.models.zoo import load
@@ -62,27 +62,27 @@ __all__ = [
 _HOMES: dict[str, tuple[str, str]] = {
     "AtomRef": ("xclimb.references", "AtomRef"),
     "Calculator": ("xclimb.calculators.ase", "Calculator"),
-    "FrameErrors": ("xclimb.analysis.evaluation", "FrameErrors"),
+    "FrameErrors": ("xclimb.evaluation.frame_errors", "FrameErrors"),
     "Frames": ("xclimb.data.frames", "Frames"),
     "LevelOfTheory": ("xclimb.data.theory", "LevelOfTheory"),
-    "Metrics": ("xclimb.analysis.metrics", "Metrics"),
+    "Metrics": ("xclimb.evaluation.metrics", "Metrics"),
     "Potential": ("xclimb.models.potential", "Potential"),
     "Prediction": ("xclimb.models.potential", "Prediction"),
     "Run": ("xclimb.transfer.fit", "Run"),
-    "ShiftReport": ("xclimb.analysis.shift", "ShiftReport"),
-    "StabilityReport": ("xclimb.analysis.stability", "StabilityReport"),
-    "evaluate": ("xclimb.analysis.metrics", "evaluate"),
+    "ShiftReport": ("xclimb.comparison.shift", "ShiftReport"),
+    "StabilityReport": ("xclimb.comparison.stability", "StabilityReport"),
+    "evaluate": ("xclimb.evaluation.metrics", "evaluate"),
     "export": ("xclimb.data.export", "export"),
     "fit_references": ("xclimb.references", "fit_references"),
-    "frame_errors": ("xclimb.analysis.evaluation", "frame_errors"),
+    "frame_errors": ("xclimb.evaluation.frame_errors", "frame_errors"),
     "load": ("xclimb.models.zoo", "load"),
     "load_sample": ("xclimb.data.samples", "load_sample"),
     "open": ("xclimb.data.store", "open_store"),
     "read": ("xclimb.ingest", "read"),
-    "save_errors": ("xclimb.analysis.evaluation", "save_errors"),
-    "shift": ("xclimb.analysis.shift", "shift"),
+    "save_errors": ("xclimb.evaluation.frame_errors", "save_errors"),
+    "shift": ("xclimb.comparison.shift", "shift"),
     "split_frames": ("xclimb.data.splits", "split_frames"),
-    "stability": ("xclimb.analysis.stability", "stability"),
+    "stability": ("xclimb.comparison.stability", "stability"),
     "transfer": ("xclimb.transfer.api", "transfer"),
 }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.test_parity import NAMES, deviations, frames, labelled, potential, require
 from xclimb.data.frames import Frames
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 from xclimb.models.zoo import load
 from xclimb.testing import TOLERANCES, check_potential, tiny_crystals
 

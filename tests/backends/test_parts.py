@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xclimb.data.frames import Frames
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 from xclimb.models.chgnet.network import CHGNet, CHGNetConfig, line_graph
 from xclimb.testing import tiny_crystals
 

@@ -14,7 +14,7 @@ from models.test_parity import frames, potential
 from xclimb.backends import select as selection
 from xclimb.backends.select import select
 from xclimb.errors import ConfigError, XclimbWarning
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.models.zoo import load
 from xclimb.training.adaptation import Reparametrization, merge_parametrizations

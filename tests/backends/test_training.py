@@ -10,7 +10,7 @@ from torch.nn.functional import huber_loss, layer_norm, silu
 
 from models.test_parity import NAMES, frames, potential
 from xclimb.data.frames import Frames
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.units import ev_a3_to_gpa
 

@@ -9,7 +9,7 @@ from data.made import crystals
 from training.tiny import rock_salts, toy
 from xclimb.data.parquet import to_parquet
 from xclimb.data.store_writer import write_store
-from xclimb.training.run import read_json, read_run
+from xclimb.runs.folder import read_json, read_run
 
 SMALL = ("-s", "toy", "--set", "batch_size=8", "--set", "audit_frames=0", "--epochs")
 

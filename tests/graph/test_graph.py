@@ -9,10 +9,10 @@ from ase.neighborlist import neighbor_list
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from xclimb import neighbours
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
-from xclimb.graph import build_batch
+from xclimb.graph import neighbours
+from xclimb.graph.batch import build_batch
 
 CUTOFF, BOND_CUTOFF = 4.0, 2.5  # small, so that ASE is fast
 
@@ -223,7 +223,7 @@ SLAB.pbc, CLUSTER.pbc = (True, True, False), False
 @pytest.mark.parametrize("atoms", [SALT, SLAB, CLUSTER], ids=["crystal", "slab", "cluster"])
 def test_lengths_in_nm_taken_for_angstrom_are_refused_before_they_fill_the_memory(atoms, monkeypatch):
     assert batch_of(atoms).close == ""
-    monkeypatch.delattr("xclimb.graph.find_angles")
+    monkeypatch.delattr("xclimb.graph.batch.find_angles")
     with pytest.raises(DataError, match=r"frame frame-0: .* Å\^3 an atom, at least 0\.5 expected; check .* units \(Å\)"):
         build_batch(Frames.from_ase([scaled(atoms, 0.1)]), CUTOFF, BOND_CUTOFF, search=zip)
 

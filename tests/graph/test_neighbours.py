@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from xclimb import neighbours
-from xclimb.neighbours import Bonds, VerletList, find_angles, find_bonds
+from xclimb.graph import neighbours
+from xclimb.graph.neighbours import Bonds, VerletList, find_angles, find_bonds
 
 pytest.importorskip("numba", reason="numba is not installed")
 CUTOFF, BOND_CUTOFF = 5.0, 2.5

@@ -10,7 +10,7 @@ from xclimb.data.parquet import to_parquet
 from xclimb.data.store import open_store
 from xclimb.errors import DataError, XclimbWarning
 from xclimb.ingest import ingest, retry
-from xclimb.ingest.second_look import Findings, WrongUnit
+from xclimb.ingest.set_audit import Findings, WrongUnit
 
 OFF = {"duplicate": "off"}
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 from xclimb.models.potential import as_frames
 
 

@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from analysis.pairs import DFT_PAIRS, read_pairs
-from analysis.planted import plant
-from analysis.test_stability import HIGH, LOW, frames_of
-from xclimb.analysis.shift import ShiftReport, shift
+from comparison.pairs import DFT_PAIRS, read_pairs
+from comparison.planted import plant
+from comparison.test_stability import HIGH, LOW, frames_of
+from xclimb.comparison.shift import ShiftReport, shift
 from xclimb.data.theory import LevelOfTheory
 from xclimb.report.importance_figures import importance_figures, importance_notes
 from xclimb.report.shift_figures import angle_histogram, family_figure

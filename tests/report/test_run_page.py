@@ -10,16 +10,16 @@ import pytest
 from report.browser import WIDTHS, needs_chromium, probe
 from report.synthetic import dump, metrics, write_run
 from report.test_report import words
-from xclimb.analysis.frame_errors import absolute_errors
-from xclimb.analysis.intervals import paired_difference
-from xclimb.analysis.metrics import compare_labels
+from xclimb.comparison.intervals import paired_difference
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
+from xclimb.evaluation.absolute_errors import absolute_errors
+from xclimb.evaluation.metrics import compare_labels
 from xclimb.references import AtomRef
 from xclimb.report import read_folder, write_report
 from xclimb.report.run_summary import changes
-from xclimb.training.run import to_builtin
+from xclimb.runs.folder import to_builtin
 from xclimb.transfer.predictions import describe_predictions
 
 MATERIALS = 8

@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from analysis.pairs import DFT_PAIRS, read_pairs
-from analysis.planted import plant
+from comparison.pairs import DFT_PAIRS, read_pairs
+from comparison.planted import plant
 from report.browser import needs_chromium, probe
 from report.test_report import words
-from xclimb.analysis.shift import ShiftReport, shift
+from xclimb.comparison.shift import ShiftReport, shift
 from xclimb.errors import DataError
 from xclimb.references import AtomRef
 from xclimb.report import write_report

@@ -3,9 +3,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from analysis.planted import plant
-from xclimb.analysis.outliers import MOST_ATOMS, outlier_structures
-from xclimb.analysis.pairing import pair_frames
+from comparison.planted import plant
+from xclimb.comparison.outliers import MOST_ATOMS, outlier_structures
+from xclimb.comparison.pairing import pair_frames
 from xclimb.report.structures import scene, scenes
 
 

@@ -8,9 +8,9 @@ import pytest
 import xclimb
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, ConfigError, DataError
+from xclimb.runs.folder import read_json
 from xclimb.study import grid
 from xclimb.study.methods import retention, study_methods, summary_table
-from xclimb.training.run import read_json
 
 METHODS = ("frozen", "residual")
 SETTINGS = {"methods": METHODS, "seeds": (0, 1), "epochs": 1, "batch_size": 8, "progress": False}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from training.tiny import rock_salts
 from xclimb.config import TransferConfig
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
 from xclimb.training.batches import BatchSource, over_budget, plan_batches, prefetch, share
 from xclimb.units import GPA_PER_EV_A3
 

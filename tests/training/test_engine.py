@@ -16,8 +16,8 @@ from training.tiny import rock_salts, toy
 from xclimb.config import TransferConfig
 from xclimb.data.parquet import to_parquet
 from xclimb.errors import ConfigError
+from xclimb.runs.folder import read_json
 from xclimb.training.engine import run_on_devices
-from xclimb.training.run import read_json
 
 # started processes import the test's modules and say nothing about it
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo over fork and signals")

@@ -6,8 +6,8 @@ import pytest
 import xclimb
 from training.tiny import rock_salts, toy
 from xclimb.errors import DataError
+from xclimb.runs.folder import read_json, read_lines
 from xclimb.training.guard import MOST_SKIPPED, Guard, sentence
-from xclimb.training.run import read_json, read_lines
 from xclimb.transfer import fit
 from xclimb.transfer.checks import check_data
 

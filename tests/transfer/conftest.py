@@ -5,7 +5,7 @@ import pytest
 
 import xclimb
 from transfer.disturbed import interrupted, outcome, train
-from xclimb.training.run import read_json
+from xclimb.runs.folder import read_json
 
 
 @pytest.fixture(scope="session")

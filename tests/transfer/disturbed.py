@@ -39,7 +39,7 @@ def outcome(path: Path) -> dict:
     """What must be the same to the bit: weights of both potentials, and everything in the history but times."""
     names = ("best", "last")
     weights = {name: (path / "checkpoints" / name / "weights.safetensors").read_bytes() for name in names}
-    history = xclimb.training.run.read_history(path)
+    history = xclimb.runs.folder.read_history(path)
     return {"weights": weights, "history": [{k: line[k] for k in ("step", "lr", "train", "val")} for line in history]}
 
 

@@ -9,7 +9,7 @@ import torch
 import xclimb
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError, DataError
-from xclimb.training.run import read_history, read_json
+from xclimb.runs.folder import read_history, read_json
 from xclimb.transfer.methods import METHODS
 
 SHORT = {"epochs": 1, "progress": False, "batch_size": 8}

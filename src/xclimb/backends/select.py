@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from xclimb.errors import ConfigError, XclimbWarning
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 from xclimb.models.base import Backend, Output
 from xclimb.models.chgnet import CHGNet
 

@@ -10,9 +10,9 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
 from xclimb.errors import ConfigError, XclimbWarning
+from xclimb.graph.neighbours import VerletList, find_bonds
 from xclimb.models.potential import Potential, Prediction
 from xclimb.models.zoo import load
-from xclimb.neighbours import VerletList, find_bonds
 from xclimb.units import full_to_voigt
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xclimb.data.frames import Frames
     from xclimb.data.label_keys import LabelKeys
     from xclimb.ingest.audit import Limits
-    from xclimb.ingest.second_look import Findings, Group, Look
+    from xclimb.ingest.set_audit import Findings, Group, Look
 
 
 @takes_label_keys
@@ -158,11 +158,11 @@ def _against(potential: str) -> "Look":
     """A comparison with a potential; torch is imported when there is something to compare."""
 
     def look(parts: "Sequence[Frames]", groups: "Sequence[Group]", checks: Mapping[str, str], limits: "Limits") -> "Findings":
-        from xclimb.ingest.second_look import ENOUGH, Findings
+        from xclimb.ingest.set_audit import ENOUGH, Findings
 
         if max(len(group.rows) for group in groups) < ENOUGH:
             return Findings()
-        from xclimb.analysis.model_audit import ModelAudit
+        from xclimb.ingest.model_audit import ModelAudit
 
         return ModelAudit(potential)(parts, groups, checks, limits)
 

@@ -80,8 +80,8 @@ def shift(
 
     xclimb shift chgnet-0.3.0 r2scan.extxyz --high r2SCAN
     """
-    from xclimb.analysis.shift import shift as measure_shift
     from xclimb.cli.show import show_shift
+    from xclimb.comparison.shift import shift as measure_shift
 
     if out is not None and not overwrite and (out / "shift.json").exists():
         raise ConfigError(f"{out} holds a shift already: give another folder with --out, or --overwrite to replace it")
@@ -136,8 +136,8 @@ def stability(
 
     xclimb stability chgnet-r2scan r2scan.extxyz --high r2SCAN --ends-high elements.extxyz
     """
-    from xclimb.analysis.stability import stability as measure_stability
     from xclimb.cli.show import show_stability
+    from xclimb.comparison.stability import stability as measure_stability
 
     sides = read_sides(low, high, functional_low, functional_high, keys)
     ends = read_ends(ends_low, functional_low, keys), read_ends(ends_high, functional_high, keys)

@@ -12,8 +12,8 @@ from xclimb.cli.tables import NONE, fresh_file, make_table, metrics_table, numbe
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xclimb.analysis.evaluation import FrameErrors
     from xclimb.data.label_keys import LabelKeys
+    from xclimb.evaluation.frame_errors import FrameErrors
 
 _SHOWN = 5  # worst frames on the screen
 
@@ -60,7 +60,7 @@ def evaluate(
     """
     if len(names) < 2:
         raise ConfigError(f"evaluate {names[0]} on which data, or with which potential? give POTENTIAL DATA")
-    from xclimb.analysis.evaluation import frame_errors, save_errors
+    from xclimb.evaluation.frame_errors import frame_errors, save_errors
     from xclimb.models.zoo import load
 
     *potentials, data = names

@@ -270,7 +270,7 @@ def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> t
         ConfigError: if the folder holds no run.
     """
     from xclimb.config import merge
-    from xclimb.training.run import read_json
+    from xclimb.runs.folder import read_json
     from xclimb.transfer.resume import former_settings
 
     former = former_settings(folder).model_dump()

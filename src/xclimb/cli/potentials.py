@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from xclimb.data.frames import Frames
     from xclimb.data.label_keys import LabelKeys
-    from xclimb.training.run import Run
+    from xclimb.runs.folder import Run
 
 _RUN = "Training (other settings: --set name=value)"
 

@@ -10,8 +10,8 @@ from xclimb.errors import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from xclimb.analysis.shift import ShiftReport
-    from xclimb.analysis.stability import StabilityReport
+    from xclimb.comparison.shift import ShiftReport
+    from xclimb.comparison.stability import StabilityReport
     from xclimb.ingest import IngestSummary
     from xclimb.references import AtomRef, ReferenceComparison
 
@@ -146,7 +146,7 @@ def _importance_lines(contents: dict) -> list[str]:
     """The elements that matter most, without and with corrections, or the reason that there are none."""
     if "absent" in contents:
         return [contents["absent"]]
-    from xclimb.analysis.importance import WORTH
+    from xclimb.comparison.importance import WORTH
 
     lines = []
     for name, text in (("plain", "without MP2020 corrections"), ("corrected", "with them")):

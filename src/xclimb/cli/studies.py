@@ -52,8 +52,8 @@ def demo(
     other = plan.prepare()
     screen = console()
 
-    from xclimb.analysis.shift import shift
     from xclimb.cli.show import name_gaps, show_shift
+    from xclimb.comparison.shift import shift
 
     low, high = load_pairs()
     screen.print(f"1. How {LOW} and {HIGH} differ on {len(low)} frames that both computed", style="bold")
@@ -115,7 +115,7 @@ def best_run(study: "Study") -> Path | None:
 
     Chosen by validation, not by the test set: what the table shows must not choose itself.
     """
-    from xclimb.training.run import read_json
+    from xclimb.runs.folder import read_json
 
     rows = [row for row in read_json(study.path / "results.json") if row["kind"] == "method" and row["split"] == "val"]
     rows = [row for row in rows if row["metrics"].get("energy_mae") is not None]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from xclimb.analysis.metrics import Metrics
+    from xclimb.evaluation.metrics import Metrics
 
 NONE = "-"
 # attribute of Metrics, header, decimals

@@ -51,7 +51,7 @@ def look(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it holds no run.
     """
-    from xclimb.training.run import is_training, read_history, read_json, read_lines
+    from xclimb.runs.folder import is_training, read_history, read_json, read_lines
 
     record = read_json(folder / "run.json")
     if not isinstance(record, dict):

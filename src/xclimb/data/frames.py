@@ -30,6 +30,7 @@ else:
     LeftOut = Values | None  # None when given, filled in after that
 
 MAX_Z = 118
+MIN_VOLUME = 0.5  # Å^3 an atom: a denser crystal has too many neighbours to compute, and is none
 
 
 # elements in the order of IUPAC's formulas (Red Book 2005, table VI): TiC, ZnO, NaCl, NH3, H2O; X is unknown

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from xclimb.data.frames import MAX_Z, Frames
+from xclimb.data.frames import MAX_Z, MIN_VOLUME, Frames
 from xclimb.errors import DataError
 from xclimb.formats.base import Reject
 from xclimb.units import ev_a3_to_gpa
@@ -28,7 +28,7 @@ CHECKS = {
     "unlabelled": "reject",
     "isolated": "off",
     "duplicate": "warn",
-    # of the whole set, against a potential: see xclimb.analysis.model_audit
+    # of the whole set, against a potential: see xclimb.ingest.model_audit
     "energy_unit": "reject",
     "force_unit": "reject",
     "stress_unit": "reject",
@@ -59,7 +59,7 @@ class Limits:
 
     distance: float = 0.5
     isolation: float = 6.0
-    volume: float = 0.5
+    volume: float = MIN_VOLUME
     force: float = 100.0
     energy: float = 1e4
     stress: float = 5.0

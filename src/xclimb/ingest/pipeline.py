@@ -25,7 +25,7 @@ from xclimb.ingest.progress import bar
 from xclimb.ingest.reading import every_task, levels_there
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
-from xclimb.ingest.second_look import Look
+from xclimb.ingest.set_audit import Look
 from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading
 
@@ -87,7 +87,7 @@ def ingest(
         mix: what files may differ in, with commas: ``"cutoff"``, ``"potcar"``, ``"pseudopotentials"``, ``"code"``,
             ``"energy_flavour"``; the store then does not state it.
         only: as for :func:`read`; files and records at other levels are passed over, and counted.
-        look: what looks at all frames before the store appears, such as :class:`xclimb.analysis.model_audit.ModelAudit`.
+        look: what looks at all frames before the store appears, such as :class:`xclimb.ingest.model_audit.ModelAudit`.
 
     Raises:
         DataError: if there is nothing to read, no frame can be used (the rejects then lie beside ``out``), or ``out`` exists;

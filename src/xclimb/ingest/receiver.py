@@ -20,7 +20,7 @@ from xclimb.files import to_csv
 from xclimb.formats.base import Part, Reject, Source
 from xclimb.ingest.audit import resolve_checks
 from xclimb.ingest.names import Names
-from xclimb.ingest.second_look import ZERO_CHECKS, Files, Look, rejects_of, without_labels
+from xclimb.ingest.set_audit import ZERO_CHECKS, Files, Look, rejects_of, without_labels
 from xclimb.ingest.tasks import Done, Reading
 
 REJECTS, WARNINGS = "rejects.csv", "warnings.csv"

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from ase.data import chemical_symbols
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, XclimbWarning
-from xclimb.graph import build_batch
+from xclimb.graph.batch import build_batch
+from xclimb.graph.neighbours import Search, find_bonds
 from xclimb.models.base import Output, backend_of
 from xclimb.models.chgnet import MAX_Z, CHGNet
-from xclimb.neighbours import Search, find_bonds
 from xclimb.references import AtomRef
 from xclimb.units import ev_a3_to_gpa
 
@@ -97,7 +97,7 @@ class Potential:
         Args:
             x: ASE atoms, a pymatgen structure, a Frames, or a list of any of these.
             batch_atoms: about how many atoms are computed at a time; None chooses for the device.
-            search: what finds the bonds; a :class:`xclimb.neighbours.VerletList` for one structure that moves.
+            search: what finds the bonds; a :class:`xclimb.graph.neighbours.VerletList` for one structure that moves.
             warn: called with a sentence about atoms that are closer than half the sum of their covalent radii, or about
                 references that no data determined; None issues an :class:`~xclimb.errors.XclimbWarning`.
 

@@ -1,6 +1,6 @@
 """Linear models of composition: least squares and Huber fits on element fractions, with material-level uncertainty.
 
-The numerics behind the reference fits and the per-element part of :mod:`xclimb.analysis.shift`. Everything works on
+The numerics behind the reference fits and the per-element part of :mod:`xclimb.comparison.shift`. Everything works on
 NumPy arrays. Frames of one material share one row of fractions, so a fit costs as much as there are materials.
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xclimb.analysis.intervals import half_width, material_interval
+from xclimb.comparison.intervals import half_width, material_interval
 from xclimb.report.summary import ModelErrors, best_of
 
 _COLUMNS = {"energy": ("energy_per_atom", 1000.0), "forces": ("forces", 1000.0), "stress": ("stress", 1.0)}
@@ -16,7 +16,7 @@ def difference(model: ModelErrors, other: ModelErrors, metric: str, predictions:
     """Error of one model minus that of another, means over seeds, and its 95 % interval; NaN where that is not known.
 
     Half-widths add in quadrature: that of the seeds, paired where both models have the same number, and, on either side, that
-    of the test materials (:func:`xclimb.analysis.intervals.material_interval`), paired frame by frame for one seed.
+    of the test materials (:func:`xclimb.comparison.intervals.material_interval`), paired frame by frame for one seed.
 
     Args:
         model: the first.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xclimb.analysis.shift_report import ShiftReport
+from xclimb.comparison.shift_report import ShiftReport
 from xclimb.errors import DataError
 from xclimb.report.run_predictions import Predicted, checked_predictions
 

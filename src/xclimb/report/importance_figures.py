@@ -4,7 +4,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from xclimb.analysis.importance import WORTH
+from xclimb.comparison.importance import WORTH
 from xclimb.report.figures import shift_table
 from xclimb.report.folder import number
 from xclimb.report.html import sentence

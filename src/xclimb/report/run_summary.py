@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from xclimb.analysis.intervals import paired_difference
+from xclimb.comparison.intervals import paired_difference
 from xclimb.report.folder import Row, RunFolder, number
 from xclimb.report.run_predictions import ElementErrors, Predicted
 from xclimb.report.summary import MISSING, QUANTITIES, Tile, functional, written

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xclimb.analysis.shift_report import ShiftReport
+from xclimb.comparison.shift_report import ShiftReport
 from xclimb.errors import DataError
 from xclimb.files import to_csv
 from xclimb.report.folder import number

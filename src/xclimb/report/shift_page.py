@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from xclimb.analysis.outliers import MOST
+from xclimb.comparison.outliers import MOST
 from xclimb.report import figures, shift_figures, tables
 from xclimb.report.folder import number
 from xclimb.report.html import figures_json, json_for_html, render, script

@@ -23,7 +23,7 @@ def scene(side: dict) -> dict:
     """One structure to draw.
 
     Args:
-        side: ``numbers``, ``positions``, ``cell``, ``pbc`` (:func:`xclimb.analysis.outliers.outlier_structures`).
+        side: ``numbers``, ``positions``, ``cell``, ``pbc`` (:func:`xclimb.comparison.outliers.outlier_structures`).
 
     Returns:
         ``elements``: ``[symbol, colour, radius in Å]`` each; ``atoms``: flat ``element, x, y, z`` (Å, the middle of the cell at

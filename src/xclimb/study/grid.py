@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from xclimb.analysis.metrics import compare_labels
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import CheckpointError, ConfigError
+from xclimb.evaluation.metrics import compare_labels
 from xclimb.files import write_json
 from xclimb.models.potential import Potential
-from xclimb.training.run import describe_data, read_history, read_json, read_run
+from xclimb.runs.folder import describe_data, read_history, read_json, read_run
 from xclimb.transfer.fit import run_transfer
 from xclimb.transfer.job import Job
 from xclimb.transfer.resume import can_go_on

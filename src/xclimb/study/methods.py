@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from xclimb.analysis.metrics import Metrics, compare_labels, evaluate
-from xclimb.analysis.shift import shift
+from xclimb.comparison.shift import shift
 from xclimb.config import TransferConfig, nest
 from xclimb.data.frames import Frames
 from xclimb.data.splits import Split
 from xclimb.errors import ConfigError, DataError
+from xclimb.evaluation.metrics import Metrics, compare_labels, evaluate
 from xclimb.files import write_json
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references import AtomRef, fit_references
+from xclimb.runs.folder import describe_data, read_json, versions
 from xclimb.study.grid import Sets, Trial, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.progress import GridBar
-from xclimb.training.run import describe_data, read_json, versions
 from xclimb.transfer.methods import METHODS, get_method
 from xclimb.units import ev_a3_to_gpa
 

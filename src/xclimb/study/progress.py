@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xclimb.transfer.progress import TerminalBar
+from xclimb.runs.progress import TerminalBar
 
 
 class GridBar(TerminalBar):

@@ -17,7 +17,7 @@ import torch
 from xclimb.config import TransferConfig
 from xclimb.data.frames import COLUMNS, Frames
 from xclimb.errors import counted
-from xclimb.graph import Batch, build_batch
+from xclimb.graph.batch import Batch, build_batch
 from xclimb.models.potential import atom_batches
 from xclimb.training.objective import TERMS, Targets
 from xclimb.units import ev_a3_to_gpa

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 from xclimb.backends.select import select
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError, TrainingError, XclimbError
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 from xclimb.models.base import Output
 
 # at import, so that it holds in spawned processes from their first moment: they log nothing of their own

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xclimb.config import LossSettings
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 from xclimb.training.batches import TrainingBatch
 from xclimb.training.engine import Engine
 from xclimb.training.objective import ErrorSums, objective

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xclimb.data.convert import FramesLike
     from xclimb.models.potential import Potential
-    from xclimb.training.run import Run
+    from xclimb.runs.folder import Run
     from xclimb.transfer.job import OnEpoch
 
 

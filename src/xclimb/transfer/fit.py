@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from xclimb.analysis.zero_labels import zero_rows
 from xclimb.config import TransferConfig
 from xclimb.data.convert import FramesLike
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
+from xclimb.ingest.zero_labels import zero_rows
 from xclimb.models.potential import Potential, device_of
 from xclimb.models.zoo import load
+from xclimb.runs.folder import Run, RunFolder, read_run
+from xclimb.runs.loggers import check_logs
 from xclimb.training.engine import Engine, first_process, run_on_devices
-from xclimb.training.logs import check_logs
-from xclimb.training.run import Run, RunFolder, read_run
 from xclimb.transfer.audit import take_zeros_as_missing
 from xclimb.transfer.checks import check_data, check_no_effect, material_frames, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from xclimb.analysis.frame_errors import absolute_errors, errors_by_element, errors_by_frame
-from xclimb.analysis.metrics import HasLabels
-from xclimb.analysis.outliers import structure_of
+from xclimb.comparison.outliers import structure_of
 from xclimb.data.frames import Frames
+from xclimb.evaluation.absolute_errors import absolute_errors, errors_by_element, errors_by_frame
+from xclimb.evaluation.metrics import HasLabels
 from xclimb.references import AtomRef
 from xclimb.transfer.audit import against_median
 from xclimb.units import ev_a3_to_gpa

@@ -9,9 +9,9 @@ import torch
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError, DataError, XclimbError, counted
 from xclimb.models.zoo import load
+from xclimb.runs.folder import RunFolder, describe_data, versions
+from xclimb.runs.states import Saved, restore
 from xclimb.training.engine import Engine
-from xclimb.training.run import RunFolder, describe_data, versions
-from xclimb.training.states import Saved, restore
 from xclimb.training.trainer import Trainer
 from xclimb.transfer.job import Job
 from xclimb.transfer.methods import get_method

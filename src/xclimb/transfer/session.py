@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from xclimb.analysis.metrics import evaluate
 from xclimb.errors import DataError, TrainingError, XclimbError
+from xclimb.evaluation.metrics import evaluate
+from xclimb.runs.folder import RunFolder
+from xclimb.runs.loggers import open_logs
+from xclimb.runs.progress import EpochBar
+from xclimb.runs.states import Saved, state_of
 from xclimb.training.guard import Guard, sentence
-from xclimb.training.logs import open_logs
-from xclimb.training.run import RunFolder
-from xclimb.training.states import Saved, state_of
 from xclimb.training.stop import StopSignals
 from xclimb.training.trainer import NonFiniteLossError, Trainer
 from xclimb.transfer.job import Job
 from xclimb.transfer.predictions import describe_predictions
-from xclimb.transfer.progress import EpochBar
 
 _NAMED = 16  # frames that a message lists
 

@@ -8,9 +8,9 @@ import torch
 from xclimb.data.frames import Frames
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
+from xclimb.runs.folder import RunFolder, describe_data, versions
 from xclimb.training.batches import over_budget
 from xclimb.training.engine import Engine
-from xclimb.training.run import RunFolder, describe_data, versions
 from xclimb.training.trainer import Trainer
 from xclimb.transfer.audit import audit_labels
 from xclimb.transfer.checks import coverage_notes

@@ -8,7 +8,7 @@ import xclimb
 from training.tiny import toy
 from transfer.disturbed import TRAIN, VAL, interrupted, outcome, places, train
 from xclimb.errors import ConfigError
-from xclimb.training.states import read_state
+from xclimb.runs.states import read_state
 
 LORA = {"method": {"name": "lora", "rank": 3, "alpha": 6.0}}
 

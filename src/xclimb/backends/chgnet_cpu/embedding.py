@@ -12,7 +12,7 @@ from xclimb.backends.chgnet_cpu.expansions import angular_backward, angular_forw
 from xclimb.backends.chgnet_cpu.vectors import WIDTH
 from xclimb.backends.chgnet_cpu.weights import Packed
 from xclimb.backends.chgnet_cpu.workers import parallel_rows
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 
 
 def embed(packed: Packed, batch: Batch) -> tuple[tuple[Float32[Tensor, "..."], ...], Callable]:

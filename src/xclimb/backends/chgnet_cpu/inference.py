@@ -30,7 +30,7 @@ from xclimb.backends.chgnet_cpu.rows import (
 from xclimb.backends.chgnet_cpu.vectors import WIDTH
 from xclimb.backends.chgnet_cpu.weights import LayerGradient, Packed, packed_weights
 from xclimb.backends.chgnet_cpu.workers import torch_on_one_thread
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 from xclimb.models.base import Output, forces_and_stress, per_system
 from xclimb.models.chgnet.layers import AngleUpdate, AtomConv, BondConv, LineGraph
 from xclimb.models.chgnet.network import CHGNet, line_graph

@@ -31,7 +31,7 @@ from xclimb.backends.chgnet_cpu.rows import (
 )
 from xclimb.backends.chgnet_cpu.weights import Layer, LayerGradient, gate_weights, pack
 from xclimb.backends.chgnet_cpu.workers import parallel_rows
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 from xclimb.models.base import Output, differentiate
 from xclimb.models.chgnet.layers import AngleUpdate, AtomConv, BondConv, Gate, LineGraph
 from xclimb.models.chgnet.network import CHGNet, line_graph

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xclimb.graph import Batch
+from xclimb.graph.batch import Batch
 from xclimb.models.base import Output, differentiate
 from xclimb.models.chgnet.basis import Fourier, RadialBessel
 from xclimb.models.chgnet.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear

@@ -1,1 +1,0 @@
-"""Comparison of predictions with labels (``metrics``) and of functional with functional (``shift``)."""

@@ -1,0 +1,1 @@
+"""Functional against functional: pairs of frames, shift of the energies, stability, advice."""

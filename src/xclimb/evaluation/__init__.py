@@ -1,0 +1,1 @@
+"""Errors of potentials on labelled frames."""

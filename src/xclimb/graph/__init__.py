@@ -1,0 +1,1 @@
+"""Graphs of crystals: neighbours, bonds and angles as flat arrays."""
