@@ -99,7 +99,13 @@ def transfer(
     gap: Gap = None,
     source: Annotated[
         str | None,
-        typer.Option("--source", "-s", metavar="POTENTIAL", help="Potential to start from.", show_default="chgnet-0.3.0"),
+        typer.Option(
+            "--source",
+            "-s",
+            metavar="POTENTIAL",
+            help="Potential to start from; auto: see xclimb sources.",
+            show_default="chgnet-0.3.0",
+        ),
     ] = None,
     method: Annotated[
         str | None,
