@@ -1,4 +1,4 @@
-"""Who works on tasks: this process, processes beside it, or a Dask cluster; results come in the order of the tasks."""
+"""Executors of tasks: this process, processes beside it, or a Dask cluster; results come in the order of the tasks."""
 
 import os
 from collections import deque
@@ -59,7 +59,7 @@ def _cluster(scheduler: str):
 
 
 def run_tasks(tasks: Iterable[Task], executor: Executor | None, workers: int) -> Iterator[Done]:
-    """What becomes of each task, in their order; some tasks ahead are under way, never more.
+    """Run tasks and give their results in order; a bounded number is submitted ahead.
 
     Raises:
         MemoryError: if a worker was killed, by lack of memory as a rule; an ingest can be resumed then.
