@@ -30,14 +30,14 @@ def workers_of(workers: int, scheduler: str | None) -> Iterator[tuple[Executor |
         yield None, 1
     else:
         context = get_context("spawn")  # a copy of a process with threads may hang
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
         try:
             yield pool, workers
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let a worker end when the process that it works for is killed: it would wait for tasks for ever."""
     parent = parent_process()
     if parent is not None:
