@@ -68,7 +68,7 @@ def alignment(report: "ShiftReport") -> dict | None:
         return None
     size = 1000.0 * math.hypot(report.mean, report.std) / report.left_over_mae
     exact = size > _EXACT  # a constant difference: its remainder is rounding, and a ratio to it means nothing
-    numbers = {"mean": report.mean, "std": report.std, "left_over_mae": report.left_over_mae}
+    numbers: dict[str, Any] = {"mean": report.mean, "std": report.std, "left_over_mae": report.left_over_mae}
     numbers["ratio"] = None if exact else size
     if exact:
         sentence = f"the shift of {report.mean:+.2f} eV/atom is one constant for each element, references describe it exactly"
