@@ -7,7 +7,7 @@ from xclimb.config import TransferConfig
 from xclimb.data.convert import FramesLike
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
-from xclimb.ingest.zero_labels import zero_rows
+from xclimb.ingest.set_audit import zero_rows
 from xclimb.models.potential import Potential, device_of
 from xclimb.models.zoo import load
 from xclimb.runs.folder import Run, RunFolder, read_run
