@@ -33,9 +33,9 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     page = Path(folder) / "report.html" if out is None else Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
         page = page / "report.html"
+    if isinstance(content, ShiftFolder):
+        return write_shift(content.report, page.parent, page.name)
     try:
-        if isinstance(content, ShiftFolder):
-            return write_shift(content.report, page.parent, page.name)
         if isinstance(content, StudyFolder):
             html, rows = assemble("study", content), content.results
         else:
