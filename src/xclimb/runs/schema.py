@@ -161,7 +161,7 @@ class Explained(Part):
     """Importance of each element, or the reason that there is none."""
 
     absent: Text = ""
-    importance: BySymbol = {}
+    importance: dict[str, Coordinate] = {}
     shapley: BySymbol = {}
     agreement: Number = None
     held_out_r2: Number = None
