@@ -13,7 +13,7 @@ from xclimb.training.batches import over_budget
 from xclimb.training.engine import Engine
 from xclimb.training.trainer import Trainer
 from xclimb.transfer.audit import audit_labels
-from xclimb.transfer.checks import coverage_notes
+from xclimb.transfer.checks import SET_NAMES, check_elements, coverage_notes
 from xclimb.transfer.job import Job
 from xclimb.transfer.methods import get_method
 from xclimb.units import MEV_PER_EV
@@ -29,6 +29,8 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
     """
     config, method = job.config, get_method(job.config.method.name)
     source = load(job.source or config.source, device=str(engine.device), dtype=config.dtype)
+    for name, frames in job.sets.items():
+        check_elements(source, frames, SET_NAMES[name])
     potential = method.prepare(source, job.train, config.method, config.seed)
     trainer = Trainer(config, potential, job.train, job.val, engine, method)
     deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
