@@ -147,9 +147,9 @@ def test_saved_and_applied_to_the_other_functional(tmp_path):
 def test_applied_to_fewer_or_to_other_frames():
     frames = load_sample()
     split = split_frames(frames)
-    with pytest.warns(XclimbWarning, match=r"3 of the split's 263 frames are not in these data"):
+    with pytest.warns(XclimbWarning, match=r"3 of the split's 385 frames are not in these data"):
         parts = split.apply(frames[3:])
-    assert sum(map(len, parts)) == 260
+    assert sum(map(len, parts)) == 382
     with pytest.raises(DataError, match=r"frame f0 \(and 2 more\) is in no part of the split"):
         split.apply(crystals())
     with pytest.raises(DataError, match="not unique"):
@@ -172,10 +172,10 @@ def test_files_that_are_no_split(tmp_path):
 
 def test_subsets_are_nested_and_of_the_size_asked_for():
     frames = load_sample()
-    subsets = nested_subsets(frames, [10, 50, 263], seed=1)
-    assert {size: len(index) for size, index in subsets.items()} == {10: 10, 50: 50, 263: 263}
-    assert set(subsets[10]) < set(subsets[50]) < set(subsets[263])
-    assert len(np.unique(frames.material_id[subsets[50]])) < 20
+    subsets = nested_subsets(frames, [10, 50, 385], seed=1)
+    assert {size: len(index) for size, index in subsets.items()} == {10: 10, 50: 50, 385: 385}
+    assert set(subsets[10]) < set(subsets[50]) < set(subsets[385])
+    assert len(np.unique(frames.material_id[subsets[50]])) < 30
     assert subsets[50].tolist() != nested_subsets(frames, [50], seed=2)[50].tolist()
-    with pytest.raises(DataError, match=r"a subset of 264 frames cannot be taken from 263"):
-        nested_subsets(frames, [10, 264])
+    with pytest.raises(DataError, match=r"a subset of 386 frames cannot be taken from 385"):
+        nested_subsets(frames, [10, 386])

@@ -27,7 +27,7 @@ def test_the_sample_goes_through_whole(tmp_path):
     frames = load_sample()
     to_parquet(frames, tmp_path / "sample.parquet")
     summary = ingest(tmp_path / "sample.parquet", tmp_path / "store")
-    assert (summary.n_in, summary.n_out, summary.n_rejected) == (263, 263, 0)
+    assert (summary.n_in, summary.n_out, summary.n_rejected) == (385, 385, 0)
     assert summary.theory == frames.theory
     same(open_store(tmp_path / "store", verify=True), frames)
     assert rows(summary) == []

@@ -77,7 +77,7 @@ def test_labels_that_are_ignored_cannot_be_wrong(tmp_path):
 
 
 def test_extxyz_keeps_ids_functional_and_extras(tmp_path):
-    frames = load_sample().replace(extras={"rank": np.arange(263)})
+    frames = load_sample().replace(extras={"rank": np.arange(385)})
     write(tmp_path / "sample.extxyz", frames.to_ase())
     back = read(tmp_path / "sample.extxyz")
     assert back.theory.functional == "r2SCAN"

@@ -56,9 +56,9 @@ def test_a_compound_that_changes_side_is_drawn_and_named():
 def test_real_pairs_without_all_end_points():
     plain = report().to_dict()
     told = stability_caption(plain)
-    assert told.startswith("10 compounds of 9 chemical systems (all end points from the data)")
+    assert told.startswith("29 compounds of 28 chemical systems (all end points from the data)")
     assert changed_table(plain) is None
-    assert "O (18 compounds)" in words(shift_page(plain))
+    assert "O (30 compounds)" in words(shift_page(plain))
     low, high = (side[side.material_id == "MgO-rs"] for side in read_pairs(DFT_PAIRS))
     alone = shift(low, high).to_dict()
     assert stability_figures(alone, "PBE", "r2SCAN") == {}
@@ -71,8 +71,8 @@ def test_importance_is_drawn_with_and_without_corrections():
     assert list(drawn) == ["importance_plain", "importance_corrected", "importance_check"]
     assert np.nansum(np.array(drawn["importance_plain"].data[1].z, dtype=float)) == pytest.approx(100.0)
     told = " ".join(importance_notes(plain))
-    assert "47 compounds; R² on compounds held out −" in told
-    assert "44 compounds; 3 left out" in told
+    assert "139 compounds; R² on compounds held out " in told
+    assert "135 compounds; 4 left out" in told
     assert "hardly anything: neither its importances" in told
     other = dict(plain, importance=dict(plain["importance"], corrected={"absent": "the low side is SCAN"}))
     assert list(importance_figures(other)) == ["importance_plain", "importance_check"]
@@ -98,7 +98,7 @@ def test_importance_that_explains_nothing_is_folded_away():
 def test_tables_for_a_spreadsheet():
     files = csv_files(report())
     stable = list(csv.DictReader(io.StringIO(files["stability.csv"])))
-    assert len(stable) == 10
+    assert len(stable) == 29
     assert float(stable[0]["formation_low"]) == pytest.approx(report().stability["formation_low"][0])
     rows = list(csv.DictReader(io.StringIO(files["importance.csv"])))
     assert {row["corrections"] for row in rows} == {"plain", "corrected"}

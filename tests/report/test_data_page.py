@@ -49,7 +49,7 @@ def test_page_is_whole(found):
     assert set(figures) == {"elements", *(f"histogram-{n}" for n in range(len(found["histograms"])))}
     for name in figures:
         assert f'data-figure="{name}"' in page
-    assert "63 materials at r2SCAN" in page
+    assert "177 materials at r2SCAN" in page
     assert "GPAW" in page
 
 
