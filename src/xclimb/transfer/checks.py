@@ -1,4 +1,4 @@
-"""What is checked before the first step: each refusal is one sentence that names the frame and the way out."""
+"""Checks before the first step: each refusal is one sentence that names the frame and the way out."""
 
 import numpy as np
 

@@ -44,8 +44,8 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
         looked_at = 0 if method.new_weights else config.audit_frames
         worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed, source.references)
         notes += suspicious
-        found = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
-        folder.start(config.to_yaml(), _record(job) | found)
+        checked = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
+        folder.start(config.to_yaml(), _record(job) | checked)
         folder.checkpoint("start", potential)
     return trainer, notes
 
@@ -73,7 +73,7 @@ def _levels(source: Potential, train: Frames) -> dict[str, Any]:
 
 
 def _record(job: Job) -> dict[str, Any]:
-    """What run.json says of a job, whatever is found at step 0."""
+    """Fields of run.json that do not depend on step 0."""
     return {
         "versions": versions(),
         "xclimb": versions()["xclimb"],
