@@ -12,7 +12,7 @@ from xclimb.config import MethodSettings, TransferConfig, near_miss
 from xclimb.errors import ConfigError
 from xclimb.transfer.methods.base import METHODS, Method, register, registered
 
-__all__ = ["METHODS", "Method", "get_method", "register", "registered", "settings_of", "settings_rows"]
+__all__ = ["METHODS", "Method", "get_method", "recipe_of", "register", "registered", "settings_of", "settings_rows"]
 
 DEFAULT: str = TransferConfig.model_fields["method"].default
 
@@ -55,6 +55,20 @@ def settings_of(values: str | Mapping[str, Any] | MethodSettings) -> MethodSetti
             effect = f"method.{setting} has no effect with method {method.name!r}"
             raise ConfigError(f"{effect}, it is a setting of {owners}: leave it out")
     return method.settings.build(given, f"method {method.name!r}")
+
+
+def recipe_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the settings that the method of a transfer brings as defaults; none for what is no method.
+
+    Args:
+        values: settings of the transfer that are given, ``method`` as :func:`settings_of` takes it.
+    """
+    chosen = values.get("method", DEFAULT)
+    name = chosen.get("name", DEFAULT) if isinstance(chosen, Mapping) else getattr(chosen, "name", chosen)
+    recipe = dict(METHODS[name].recipe) if isinstance(name, str) and name in METHODS else {}
+    if values.get("optimizer") == "schedulefree":  # which averages its own iterates
+        recipe.pop("ema_decay", None)
+    return recipe
 
 
 def settings_rows() -> list[tuple[str, str, Any, str]]:
