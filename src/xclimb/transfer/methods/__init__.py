@@ -72,10 +72,18 @@ def recipe_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_rows() -> list[tuple[str, str, Any, str]]:
-    """List the settings of all methods as rows (method, dotted name, default, description)."""
-    return [
-        (method.name, row, default, about)
-        for method in METHODS.values()
-        for row, default, about in method.settings.describe("method.")
-        if row != "method.name"
-    ]
+    """List the settings of all methods and their recipes as rows (method, dotted name, default, description)."""
+    rows = []
+    for method in METHODS.values():
+        described = method.settings.describe("method.")
+        rows += [(method.name, row, default, about) for row, default, about in described if row != "method.name"]
+        rows += [(method.name, row, value, "default with this method") for row, value in _dotted(method.recipe)]
+    return rows
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as pairs of dotted name and value."""
+    pairs = []
+    for name, value in values.items():
+        pairs += _dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return pairs
