@@ -184,6 +184,25 @@ def kills_line() -> str:
     return f"{kills}: {outcome} of one that nobody disturbed; {left}."
 
 
+def kill_points_table() -> str:
+    """Markdown table of what a kill at every file event leaves."""
+    found = json.loads((ROOT / "docs" / "results" / "kill_points.json").read_text())
+    lines = ["| command | file events | different folders | wrong after the same command again |", "|---|---|---|---|"]
+    return "\n".join(
+        [*lines, *(f"| {name} | {row['events']} | {row['states']} | {row['wrong']} |" for name, row in found.items())]
+    )
+
+
+def fuzz_line() -> str:
+    """Counts of the mutated inputs by outcome."""
+    found = json.loads((ROOT / "docs" / "results" / "fuzz.json").read_text())
+    counts = f"{found['done']:,} were read, {found['refused']:,} were refused in a sentence"
+    return (
+        f"{found['inputs']:,} mutated files, folders and command lines (seed {found['seed']}): {counts}, "
+        f"{found['unexpected']} ended in anything else, {found['hang']} in more time or memory than allowed."
+    )
+
+
 def _reached(fine: bool) -> str:
     return "reached" if fine else "not reached"
 
@@ -259,6 +278,8 @@ TABLES = {
     "ingest": ingest_table,
     "store": store_table,
     "kills": kills_line,
+    "kill_points": kill_points_table,
+    "fuzz": fuzz_line,
     "references_few": few_table,
 }
 

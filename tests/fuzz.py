@@ -328,8 +328,10 @@ def fuzz(numbers: range, seed: int = 0, check: bool = False) -> tuple[Counter, l
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    from xclimb.ingest.executor import end_with_parent
+
     parts = os.cpu_count() or 1
-    with ProcessPoolExecutor(parts, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(parts, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         jobs = [pool.submit(fuzz, range(part, count, parts), seed, check=part == 0) for part in range(parts)]
         done = [job.result() for job in jobs]
     counts = sum((counts for counts, _ in done), Counter())

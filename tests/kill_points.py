@@ -2,7 +2,7 @@
 
 ``python -m tests.kill_points`` copies the folder of ``ingest``, ``ingest --overwrite``, ``ingest --append`` and a short
 ``transfer`` before each of their events, since that is what a kill would leave, gives the same command again on every copy,
-and compares what it makes of it with what the undisturbed one made.
+and compares what it makes of it with what the undisturbed one made. The counts go to ``docs/results/kill_points.json``.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "kill_points.json"
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink")
 
 
@@ -250,7 +251,7 @@ class Transfer(Job):
 
 def main() -> int:
     """Every state of every job; status 1 if anything is wrong."""
-    problems = 0
+    problems, counts = 0, json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     kinds: dict[str, Callable[[Path], Job]] = {
         **{f"ingest ({kind})": lambda home, kind=kind: Ingest(home, kind) for kind in ("new", "overwrite", "append")},
         "transfer": Transfer,
@@ -262,6 +263,8 @@ def main() -> int:
             job = make(Path(tempfile.mkdtemp(dir=name)))
             found = job.sweep()
             problems += len(found)
+            counts[title] = {"events": job.events, "states": len(job.states), "wrong": len(found)}
+            RESULTS.write_text(json.dumps(counts, indent=1) + "\n")
             print(f"{title}: {job.events} events, {len(job.states)} states, {len(found)} wrong", *found, sep="\n  ", flush=True)
     return int(problems > 0)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xclimb.references import AtomRef, fit_references
     from xclimb.transfer.api import transfer
     from xclimb.transfer.fit import Run
+    from xclimb.transfer.sources import SourceRanking, rank_sources
 
     __version__: str
 
@@ -40,6 +41,7 @@ __all__ = [
     "Prediction",
     "Run",
     "ShiftReport",
+    "SourceRanking",
     "StabilityReport",
     "XclimbError",
     "__version__",
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "load_sample",
     "open",
+    "rank_sources",
     "read",
     "save_errors",
     "shift",
@@ -70,6 +73,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "Prediction": ("xclimb.models.potential", "Prediction"),
     "Run": ("xclimb.transfer.fit", "Run"),
     "ShiftReport": ("xclimb.comparison.shift", "ShiftReport"),
+    "SourceRanking": ("xclimb.transfer.sources", "SourceRanking"),
     "StabilityReport": ("xclimb.comparison.stability", "StabilityReport"),
     "evaluate": ("xclimb.evaluation.metrics", "evaluate"),
     "export": ("xclimb.data.export", "export"),
@@ -78,6 +82,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "load": ("xclimb.models.zoo", "load"),
     "load_sample": ("xclimb.data.samples", "load_sample"),
     "open": ("xclimb.data.store", "open_store"),
+    "rank_sources": ("xclimb.transfer.sources", "rank_sources"),
     "read": ("xclimb.ingest", "read"),
     "save_errors": ("xclimb.evaluation.frame_errors", "save_errors"),
     "shift": ("xclimb.comparison.shift", "shift"),

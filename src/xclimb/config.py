@@ -140,7 +140,8 @@ class TransferConfig(Settings):
     """All settings of one transfer; the defaults are the recipe of the paper's Method 4, or that of their method."""
 
     source: str = Field(
-        default="chgnet-0.3.0", description="zoo name or path of the pre-trained potential; for scratch: the architecture"
+        default="chgnet-0.3.0",
+        description="zoo name or path of the pre-trained potential, or auto; for scratch: the architecture",
     )
     method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_typed)] = Field(
         default="l2sp",

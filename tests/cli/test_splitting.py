@@ -63,6 +63,9 @@ def test_several_data_and_a_test_set(xclimb_cli, files):
     }
     assert record["inputs"]["data"] == ["md.parquet", "other.parquet"]
     assert record["threads"] >= 1
+    before = (files / "run" / "run.json").read_bytes()
+    assert "finished already: run" in xclimb_cli("transfer", "--resume", "run").err  # of a job that was queued again
+    assert (files / "run" / "run.json").read_bytes() == before
     told = xclimb_cli("transfer", "--resume", "run", "--epochs", 3, status=2).err
     assert "md.parquet other.parquet --functional r2SCAN --test held.parquet --source run --method frozen --epochs 3" in told
 

@@ -30,6 +30,14 @@ def test_advice_is_in_the_report_with_its_numbers():
     assert ShiftReport.from_dict(found.to_dict()).to_dict() == found.to_dict()
 
 
+@pytest.mark.parametrize("left_over", [1e-9, 1e-15])
+def test_a_shift_that_references_describe_exactly_has_no_ratio(left_over):
+    advised = advice.alignment(replace(base(), mean=0.85, std=0.0, left_over_mae=left_over))
+    assert advised["numbers"]["ratio"] is None
+    assert "describe it exactly" in advised["sentence"]
+    assert "times less" not in advised["sentence"]
+
+
 def test_theory():
     assert advice.theory(base()) is None
     found = advice.theory(replace(base(), theory_low=LevelOfTheory("PBE", corrections="MP2020", hubbard_u={"Fe": 5.3})))

@@ -11,7 +11,6 @@ from xclimb.data.store import open_store
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, XclimbWarning
 from xclimb.ingest import ingest, read
-from xclimb.ingest.model_audit import ModelAudit
 from xclimb.ingest.unit_evidence import suspects, undecided
 from xclimb.models.zoo import load
 
@@ -126,7 +125,7 @@ def test_six_frames_of_energies_per_atom_end_the_ingest(tmp_path):
     frames = load_sample("dft_pairs", "PBE")[:6]
     to_parquet(frames.replace(energy=frames.energy / frames.n_atoms), tmp_path / "six.parquet")
     with pytest.raises(DataError, match=r"six.parquet: energies .* energies per atom given as total .* energy_unit='eV/atom'"):
-        ingest(tmp_path / "six.parquet", tmp_path / "store", look=ModelAudit())
+        ingest(tmp_path / "six.parquet", tmp_path / "store", potential="chgnet-0.3.0")
 
 
 def moved(functional: str = "PBE"):
@@ -144,7 +143,7 @@ def test_zeros_that_nobody_computed_are_no_labels(tmp_path, action):
     forces[frames.system < 12], stress[:] = 0.0, 0.0
     to_parquet(frames.replace(forces=forces, stress=stress), tmp_path / "a.parquet")
     checks = {"zero-force": action, "zero-stress": action, "outlier": "off"}
-    summary = ingest(tmp_path / "a.parquet", tmp_path / "store", checks=checks, look=ModelAudit())
+    summary = ingest(tmp_path / "a.parquet", tmp_path / "store", checks=checks, potential="chgnet-0.3.0")
     assert (summary.n_out, summary.n_rejected) == (20, 0)
     stored = open_store(summary.path, verify=True)
     what = {"reject": "taken as missing", "warn": "taken as they are"}
@@ -166,7 +165,7 @@ def test_zeros_that_symmetry_demands_are_labels(tmp_path):
     perfect = [bulk("NaCl", "rocksalt", a=a) for a in (5.5, 5.6, 5.7)]
     frames = load("chgnet-0.3.0").label(Frames.from_ase(perfect))
     to_parquet(frames.replace(forces=np.zeros_like(frames.forces)), tmp_path / "a.parquet")
-    summary = ingest(tmp_path / "a.parquet", tmp_path / "store", look=ModelAudit())
+    summary = ingest(tmp_path / "a.parquet", tmp_path / "store", potential="chgnet-0.3.0")
     assert summary.warned == {}
     np.testing.assert_array_equal(open_store(summary.path).forces, 0.0)
 
@@ -178,12 +177,12 @@ def test_ingest_refuses_with_the_way_out_and_takes_it(tmp_path):
     to_parquet(frames.replace(stress=-1602.1766208 * frames.stress, frame_id=None), tmp_path / "kbar.parquet")
     paths, wide = [tmp_path / "good.parquet", tmp_path / "kbar.parquet"], {"stress": "off", "duplicate": "off"}
     with pytest.raises(DataError, match=r"kbar.parquet: stress is -1\.\d+e\+03 times .* give stress_unit='-kbar' if"):
-        ingest(paths, tmp_path / "store", checks=wide, look=ModelAudit())
+        ingest(paths, tmp_path / "store", checks=wide, potential="chgnet-0.3.0")
     assert not (tmp_path / "store").exists()
     with pytest.warns(XclimbWarning, match="kbar read as eV"):
-        summary = ingest(paths, tmp_path / "store", checks={**wide, "stress-unit": "warn"}, look=ModelAudit())
+        summary = ingest(paths, tmp_path / "store", checks={**wide, "stress-unit": "warn"}, potential="chgnet-0.3.0")
     assert summary.warned == {"stress in another unit": 1}
-    mended = ingest(paths[1], tmp_path / "mended", stress_unit="-kbar", look=ModelAudit())
+    mended = ingest(paths[1], tmp_path / "mended", stress_unit="-kbar", potential="chgnet-0.3.0")
     assert mended.warned == {}
     np.testing.assert_allclose(open_store(mended.path).stress, frames.stress, rtol=1e-12)
 
@@ -195,7 +194,7 @@ def test_an_energy_far_from_all_others(tmp_path, action):
     energy = frames.energy.copy()
     energy[77] += 5.0 * frames.n_atoms[77]
     to_parquet(frames.replace(energy=energy), tmp_path / "a.parquet")
-    summary = ingest(tmp_path / "a.parquet", tmp_path / "store", checks={"outlier": action}, look=ModelAudit())
+    summary = ingest(tmp_path / "a.parquet", tmp_path / "store", checks={"outlier": action}, potential="chgnet-0.3.0")
     assert summary.n_in == 384 == summary.n_out + summary.n_rejected
     counts = {"warn": ({}, {"energy is an outlier": 1}), "reject": ({"energy is an outlier": 1}, {}), "off": ({}, {})}[action]
     assert (summary.reasons, summary.warned) == counts

@@ -17,6 +17,7 @@ from xclimb.cli.potentials import models, transfer
 from xclimb.cli.predict import predict
 from xclimb.cli.references import references_app
 from xclimb.cli.shell import Shell
+from xclimb.cli.sources import sources
 from xclimb.cli.studies import demo, report, study_app
 
 __all__ = ["app", "main"]
@@ -64,6 +65,7 @@ app.command(rich_help_panel=_DATA)(export)
 app.command(rich_help_panel=_DATA)(shift)
 app.command(rich_help_panel=_DATA)(stability)
 app.add_typer(references_app, name="references", rich_help_panel=_DATA)
+app.command(rich_help_panel=_TRAIN)(sources)
 app.command(rich_help_panel=_TRAIN, cls=NamesMethods)(transfer)
 app.command(rich_help_panel=_TRAIN)(evaluate)
 app.add_typer(study_app, name="study", rich_help_panel=_TRAIN)

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +14,7 @@ from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, wr
 from xclimb.errors import ConfigError, counted
 
 if TYPE_CHECKING:
-    from xclimb.data.frames import Frames
     from xclimb.data.label_keys import LabelKeys
-    from xclimb.ingest.audit import Limits
-    from xclimb.ingest.set_audit import Findings, Group, Look
 
 
 @takes_label_keys
@@ -80,7 +76,8 @@ def ingest(
     potential: Annotated[
         str,
         typer.Option(
-            metavar="POTENTIAL", help="What it predicts for a sample of the frames tells wrong units and signs; none: no look."
+            metavar="POTENTIAL",
+            help="Its predictions for a sample of the frames show wrong units and signs; none: no comparison.",
         ),
     ] = "chgnet-0.3.0",
     limit: Annotated[
@@ -130,14 +127,14 @@ def ingest(
     if retry is not None:
         if paths or append or scheduler:
             raise ConfigError("--retry reads what the table of rejects names: leave out PATHS, --append and --scheduler")
-        summary = try_again(retry, out, limits=limits, checks=checks, progress=watched, workers=many)
+        summary = try_again(retry, out, limits=limits, checks=checks, progress=watched, workers=many, potential=potential)
     elif not paths or out is None:
         raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
     else:
         settings: dict[str, Any] = keys.arguments() | {
             "energy": energy, "steps": steps, "mix": mix, "limits": limits, "checks": checks, "energy_unit": energy_unit,
             "force_unit": force_unit, "stress_unit": stress_unit, "overwrite": overwrite, "progress": watched,
-            "workers": many, "scheduler": scheduler, "look": None if potential == "none" else _against(potential),
+            "workers": many, "scheduler": scheduler, "potential": potential,
         }  # fmt: skip
         if by_theory:
             if only or append:
@@ -152,21 +149,6 @@ def ingest(
             return
         summary = ingest_files(list(paths), out, functional, only=only, append=append, **settings)
     show_ingest(console(), summary)
-
-
-def _against(potential: str) -> "Look":
-    """A comparison with a potential; torch is imported when there is something to compare."""
-
-    def look(parts: "Sequence[Frames]", groups: "Sequence[Group]", checks: Mapping[str, str], limits: "Limits") -> "Findings":
-        from xclimb.ingest.set_audit import ENOUGH, Findings
-
-        if max(len(group.rows) for group in groups) < ENOUGH:
-            return Findings()
-        from xclimb.ingest.model_audit import ModelAudit
-
-        return ModelAudit(potential)(parts, groups, checks, limits)
-
-    return look
 
 
 @takes_label_keys

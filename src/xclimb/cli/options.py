@@ -258,6 +258,14 @@ def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str
     return merge(merge(base, given), sets)
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder has come to its end."""
+    from xclimb.runs.folder import read_json
+
+    record = read_json(folder / "run.json") if (folder / "run.json").is_file() else None
+    return isinstance(record, dict) and record.get("state") == "finished"
+
+
 def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and data of the run in a folder, under those that were given again; whether these may differ is not checked.
 

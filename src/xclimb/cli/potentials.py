@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import METHODS, Functional, resumed, run_settings, takes_label_keys
+from xclimb.cli.options import METHODS, Functional, is_finished, resumed, run_settings, takes_label_keys
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
 from xclimb.cli.tables import ERRORS, count, make_table, metrics_table, number
@@ -100,7 +100,13 @@ def transfer(
     gap: Gap = None,
     source: Annotated[
         str | None,
-        typer.Option("--source", "-s", metavar="POTENTIAL", help="Potential to start from.", show_default="chgnet-0.3.0"),
+        typer.Option(
+            "--source",
+            "-s",
+            metavar="POTENTIAL",
+            help="Potential to start from; auto: see xclimb sources.",
+            show_default="chgnet-0.3.0",
+        ),
     ] = None,
     method: Annotated[
         str | None,
@@ -179,6 +185,9 @@ def transfer(
     if resume is not None:
         if overwrite or out is not None:
             raise ConfigError("--resume names the folder that goes on: leave --out and --overwrite out")
+        if not settings and is_finished(resume):  # a job that was queued again has nothing left to do
+            error_console().print(f"finished already: {resume}; more epochs: give --epochs, and it says how", soft_wrap=True)
+            return
         settings, inputs = resumed(resume, settings, inputs)
     if not inputs["data"]:
         raise ConfigError("which data? give DATA: a file, folder, store or sample:dft_pairs")

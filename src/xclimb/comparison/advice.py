@@ -9,6 +9,7 @@ from xclimb.comparison.bulk import TYPICAL
 if TYPE_CHECKING:
     from xclimb.comparison.shift_report import ShiftReport
 
+_EXACT = 1e6  # times smaller than the shift: residuals are rounding errors of energies
 _CLEAR = 0.9  # an error below this share of another is called smaller
 _TARGET = 10.0  # meV/atom that the references may cost by their own uncertainty
 _STRESS_R, _FORCE_R, _UNRELATED = 0.9, 0.95, 0.5
@@ -66,7 +67,12 @@ def alignment(report: "ShiftReport") -> dict | None:
     if not (report.left_over_mae > 0.0 and math.isfinite(report.std)):
         return None
     size = 1000.0 * math.hypot(report.mean, report.std) / report.left_over_mae
-    numbers = {"mean": report.mean, "std": report.std, "left_over_mae": report.left_over_mae, "ratio": size}
+    exact = size > _EXACT  # a constant difference: its remainder is rounding, and a ratio to it means nothing
+    numbers: dict[str, Any] = {"mean": report.mean, "std": report.std, "left_over_mae": report.left_over_mae}
+    numbers["ratio"] = None if exact else size
+    if exact:
+        sentence = f"the shift of {report.mean:+.2f} eV/atom is one constant for each element, references describe it exactly"
+        return _advice("alignment", f"Align references before any training: {sentence}.", **numbers)
     detail = f"the shift is {report.mean:+.2f} ± {report.std:.2f} eV/atom"
     detail += f", what references leave is {report.left_over_mae:.0f} meV/atom"
     if size > 3.0:

@@ -1,6 +1,6 @@
-"""What is wrong with a frame: every check of structures and labels, vectorised over a set.
+"""Checks of the structures and labels of frames, vectorised over a set.
 
-A check gives the frames that fail it and, for each, the figure that tells why. A frame is rejected for the first
+A check gives the frames that fail it and, for each, the figure that shows why. A frame is rejected for the first
 check it fails, structure before labels. What would break a computation (no atoms, unknown elements, numbers that are not
 finite, a cell without volume, labels in part) is always rejected; every other check may also warn, or be off.
 """
@@ -43,7 +43,7 @@ _UNCONVERGED = "the electronic steps ran out (NELM) before the energy settled; -
 
 @dataclass(frozen=True)
 class Limits:
-    """What is still believed.
+    """Limits beyond which a frame is not believed.
 
     Args:
         distance: shortest distance between two atoms, Å.
@@ -106,38 +106,40 @@ def audit(
     A label is either missing from a frame (all NaN) or whole; magnetic moments may be known for some atoms only.
 
     Args:
-        frames: what to look at.
-        limits: what is still believed.
+        frames: the frames to check.
+        limits: beyond which a frame is not believed.
         first: number of the first frame in its file.
         file: name of that file.
         checks: check -> ``"reject"``, ``"warn"`` or ``"off"``, where it is not to be the usual (:data:`CHECKS`).
         units_stated: the format states the units of its labels, so that no wrong unit is guessed.
 
     Returns:
-        what was found; with ``action="warn"`` the frame is sound as far as that check goes.
+        the failures; with ``action="warn"`` a frame is sound as far as that check goes.
     """
     from xclimb.ingest.distances import isolated, overlaps
 
     limits, chosen, guess = limits or Limits(), resolve_checks(checks), not units_stated
     sound = np.ones(len(frames), dtype=bool)
-    found: list[Reject] = []
+    failures: list[Reject] = []
     every: tuple[tuple[Check, str], ...] = (
         (_atoms, ""), (_elements, ""), (_finite_structure, ""), (_cells, ""), (_unlabelled, "unlabelled"), (_labels, ""),
         (_forces, "force"), (partial(_energies, guess=guess), "energy"), (partial(_stresses, guess=guess), "stress"),
         (_magmoms, "magmom"),
         (overlaps, "overlap"), (_converged, "converged"), (_foreign, "element"), (isolated, "isolated"),
     )  # fmt: skip
-    with np.errstate(all="ignore"):  # broken numbers are what is looked for
+    with np.errstate(all="ignore"):  # broken numbers are expected
         for check, name in every:
             action = chosen[name] if name else "reject"
             if action == "off":
                 continue
             for bad, reason, detail in check(frames, limits, sound):
                 failed = np.flatnonzero(bad & sound)
-                found += [Reject(str(frames.frame_id[s]), first + int(s), reason, detail(int(s)), file, action) for s in failed]
+                failures += [
+                    Reject(str(frames.frame_id[s]), first + int(s), reason, detail(int(s)), file, action) for s in failed
+                ]
                 if action == "reject":
                     sound &= ~bad
-    return sorted(found, key=lambda reject: reject.index)
+    return sorted(failures, key=lambda reject: reject.index)
 
 
 def _converged(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:

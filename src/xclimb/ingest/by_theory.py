@@ -25,7 +25,7 @@ def ingest_by_theory(
 ) -> dict[str, IngestSummary]:
     """Stream files into stores, one for each level of theory that they state: ``OUT/PBEsol``, ``OUT/r2SCAN``.
 
-    Two of them are the two sides of :func:`xclimb.shift`.
+    Two of them are the low and the high data of :func:`xclimb.shift`.
 
     Args:
         paths: as for :func:`xclimb.ingest.ingest`.
@@ -34,7 +34,7 @@ def ingest_by_theory(
         settings: the other arguments of :func:`xclimb.ingest.ingest`, for all stores.
 
     Returns:
-        level of theory -> what became of its frames, the most files first.
+        level of theory -> summary of its store, the most files first.
 
     Raises:
         DataError: if there is nothing to read, ``out`` is a store, or no level has a frame that can be used. A level of which
@@ -64,6 +64,6 @@ def ingest_by_theory(
 
 
 def _meant(functional: str | None, level: str) -> str | None:
-    """The functional that the user names, where it is the one of a level."""
+    """Give the functional that the user names, where it is the one of a level."""
     name = functional_name(functional) if functional else ""
     return functional if level == name or level.startswith(f"{name}-") else None

@@ -5,8 +5,8 @@ import numpy as np
 from xclimb.data.frames import Frames
 from xclimb.ingest.audit import Faults, Limits, completed
 
-_ALL_PAIRS = 256  # atoms up to which looking at all pairs is quicker than a neighbour search
-_PAIRS = 1_000_000  # pairs looked at in one go: some 100 MB
+_ALL_PAIRS = 256  # atoms up to which comparing all pairs is quicker than a neighbour search
+_PAIRS = 1_000_000  # pairs compared in one go: some 100 MB
 
 
 def overlaps(frames: Frames, limits: Limits, sound: np.ndarray) -> list[Faults]:
@@ -61,7 +61,7 @@ def _neighbours(frames: Frames, s: int, cutoff: float) -> np.ndarray:
 def _sweep(frames: Frames, some: np.ndarray, inverse: np.ndarray, limit: float, shortest: np.ndarray) -> None:
     """Pairs nearer than a limit in periodic frames, all frames at once: sorted along a lattice direction, then compared.
 
-    Two atoms that near are also near in the phase of any lattice plane, here (1 1 1); what is left over is compared in space.
+    Two atoms that near are also near in the phase of any lattice plane, here (1 1 1); what remains is compared in space.
     """
     counts = frames.n_atoms[some]
     system = np.repeat(some, counts)
@@ -70,7 +70,7 @@ def _sweep(frames: Frames, some: np.ndarray, inverse: np.ndarray, limit: float, 
     fractional -= np.floor(fractional)
     phase = np.mod(fractional.sum(axis=1), 1.0)
     window = (limit * np.linalg.norm(inverse.sum(axis=2), axis=1))[system]
-    again = np.flatnonzero(phase < window)  # beyond the far end once more
+    again = np.flatnonzero(phase < window)  # beyond the far boundary once more
     rows = np.concatenate([np.arange(len(system)), again])
     key = np.concatenate([2.0 * system + phase, 2.0 * system[again] + phase[again] + 1.0])
     order = np.argsort(key)

@@ -1,4 +1,4 @@
-"""Who works on tasks: this process, processes beside it, or a Dask cluster; results come in the order of the tasks."""
+"""Executors of tasks: this process, processes beside it, or a Dask cluster; results come in the order of the tasks."""
 
 import os
 from collections import deque
@@ -30,14 +30,14 @@ def workers_of(workers: int, scheduler: str | None) -> Iterator[tuple[Executor |
         yield None, 1
     else:
         context = get_context("spawn")  # a copy of a process with threads may hang
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
         try:
             yield pool, workers
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let a worker end when the process that it works for is killed: it would wait for tasks for ever."""
     parent = parent_process()
     if parent is not None:
@@ -59,7 +59,7 @@ def _cluster(scheduler: str):
 
 
 def run_tasks(tasks: Iterable[Task], executor: Executor | None, workers: int) -> Iterator[Done]:
-    """What becomes of each task, in their order; some tasks ahead are under way, never more.
+    """Run tasks and give their results in order; a bounded number is submitted ahead.
 
     Raises:
         MemoryError: if a worker was killed, by lack of memory as a rule; an ingest can be resumed then.

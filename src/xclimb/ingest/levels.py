@@ -1,4 +1,4 @@
-"""Levels of theory in an ingest: what the user says of them, which are there, which are wanted."""
+"""Levels of theory in an ingest: what the user says of them, the levels that are there, and those that are wanted."""
 
 import re
 from collections import Counter
@@ -103,7 +103,7 @@ def wanted_parts(
 
 
 def count_levels(sources: Sequence[Source], functional: str | None, parts_of: PartsOf, whole: bool) -> Counter[str]:
-    """How many files hold each level of theory.
+    """Count the files that hold each level of theory.
 
     Args:
         sources: the files.
@@ -119,12 +119,12 @@ def count_levels(sources: Sequence[Source], functional: str | None, parts_of: Pa
         if stated is not None:
             counts[level_name(stated, functional)] += 1
             continue
-        found: dict[str, None] = {}  # in the order of the file
-        with suppress(DataError, TheoryError):  # such errors are told when the file is read
+        levels: dict[str, None] = {}  # in the order of the file
+        with suppress(DataError, TheoryError):  # such errors are raised when the file is read
             for part in islice(parts_of(source), None if whole else _FIRST_PARTS):
                 if len(part.frames):
-                    found[level_name(part.frames.theory, functional)] = None
-        counts.update(list(found))
+                    levels[level_name(part.frames.theory, functional)] = None
+        counts.update(list(levels))
     return counts
 
 

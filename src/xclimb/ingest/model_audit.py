@@ -12,9 +12,9 @@ from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import XclimbWarning
 from xclimb.ingest.audit import Limits
 from xclimb.ingest.label_units import states_units
-from xclimb.ingest.set_audit import ENOUGH, UNIT_CHECKS, ZERO_CHECKS, Findings, Group, WrongUnit, ZeroLabel
+from xclimb.ingest.set_audit import ENOUGH, UNIT_CHECKS, ZERO_CHECKS, Findings, Group, WrongUnit, ZeroLabel, zero_rows
 from xclimb.ingest.unit_evidence import suspects, undecided
-from xclimb.ingest.zero_labels import doubt, zero_rows
+from xclimb.ingest.zero_labels import doubt
 from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
@@ -23,7 +23,7 @@ from xclimb.references.table import unknown_values
 
 _FITTED = 20_000  # frames that elemental references are fitted to
 _CANDIDATES, _FAR = 64, 6.0  # frames checked as outliers, at most; robust deviations from the references
-_OUT = 12.0  # robust deviations from what the potential says
+_OUT = 12.0  # robust deviations from the prediction
 _MAD_TO_SIGMA = 1.4826
 
 
@@ -37,7 +37,7 @@ class ModelAudit:
     Args:
         potential: a name, a folder, or a potential; loaded when there is enough to check.
         frames: size of the sample.
-        atoms: the sample ends at this many atoms in each group of frames.
+        atoms: largest number of atoms of the sample in each group of frames.
         seed: of the sample.
     """
 

@@ -47,13 +47,13 @@ class Names:
     def warn(self) -> None:
         """Say that frames were renamed, if any were."""
         if self.renamed:
-            told = counted(len(self.renamed), "frame id")
-            text = f"{told} stood for another frame already: renamed, {self.renamed[0]!r} the first"
+            frame_ids = counted(len(self.renamed), "frame id")
+            text = f"{frame_ids} stood for another frame already: renamed, {self.renamed[0]!r} the first"
             warnings.warn(text, XclimbWarning, stacklevel=3)
 
 
 def fingerprints(frames: Frames) -> np.ndarray:
-    """A number that tells structure and labels of each frame ``[S]``: the same for what is the same to five decimals."""
+    """Hash structure and labels of each frame ``[S]``: equal where all are equal to five decimals."""
     if not len(frames):
         return np.zeros(0, dtype=np.uint64)
     columns = [frames.numbers[:, None], frames.positions, frames.forces, frames.magmoms[:, None]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xclimb.data.groups import repeated_crystals
 from xclimb.data.label_keys import LabelKeys
@@ -25,9 +25,11 @@ from xclimb.ingest.progress import bar
 from xclimb.ingest.reading import every_task, levels_there
 from xclimb.ingest.receiver import REJECTS, Receiver
 from xclimb.ingest.retried import only_rejected, rejected_files
-from xclimb.ingest.set_audit import Look
 from xclimb.ingest.summary import IngestSummary
 from xclimb.ingest.tasks import Reading
+
+if TYPE_CHECKING:
+    import xclimb.models.potential
 
 
 def ingest(
@@ -53,7 +55,7 @@ def ingest(
     progress: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
-    look: Look | None = None,
+    potential: "str | xclimb.models.potential.Potential | None" = None,
     mix: str = "",
     only: str | None = None,
 ) -> IngestSummary:
@@ -77,7 +79,7 @@ def ingest(
         energy_unit: as for :func:`read`.
         force_unit: as for :func:`read`.
         stress_unit: as for :func:`read`.
-        limits: what the audit still believes.
+        limits: beyond which the audit does not believe a frame.
         checks: check -> ``"reject"``, ``"warn"`` or ``"off"``, see :func:`xclimb.ingest.audit.audit`.
         overwrite: replace an existing store.
         append: add to the store that is at ``out``.
@@ -87,7 +89,8 @@ def ingest(
         mix: what files may differ in, with commas: ``"cutoff"``, ``"potcar"``, ``"pseudopotentials"``, ``"code"``,
             ``"energy_flavour"``; the store then does not state it.
         only: as for :func:`read`; files and records at other levels are passed over, and counted.
-        look: what looks at all frames before the store appears, such as :class:`xclimb.ingest.model_audit.ModelAudit`.
+        potential: the potential (a name of the zoo, a folder, or loaded) that labels of a sample are compared with before the
+            store appears, see :class:`xclimb.ingest.model_audit.ModelAudit`; None or ``"none"``: no comparison.
 
     Raises:
         DataError: if there is nothing to read, no frame can be used (the rejects then lie beside ``out``), or ``out`` exists;
@@ -107,8 +110,8 @@ def ingest(
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
     reading = Reading(functional, keys, energy, steps, only, limits=limits or Limits(), checks=dict(checks or {}), units=units)
-    job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None, look=look)
-    job.mix = tuple(name for name in mix.split(",") if name)
+    job = _Job(sources, out, reading, theory, overwrite or append, passed, carry=out / REJECTS if append else None)
+    job.potential, job.mix = potential, tuple(name for name in mix.split(",") if name)
     try:
         return job.run(workers, scheduler, progress)
     except TheoryError as error:
@@ -128,16 +131,18 @@ def retry(
     checks: Mapping[str, str] | None = None,
     progress: bool = False,
     workers: int = 1,
+    potential: "str | xclimb.models.potential.Potential | None" = None,
 ) -> IngestSummary:
     """Try the rejected frames of a store again, after files were mended or with other limits, and add those that pass.
 
     Args:
         rejects: the ``rejects.csv`` of a store.
         out: the store to add to, if it is not the one that the file lies in.
-        limits: what the audit still believes.
+        limits: beyond which the audit does not believe a frame.
         checks: as for :func:`ingest`.
         progress: show a progress bar.
         workers: processes that decode.
+        potential: as for :func:`ingest`.
 
     Returns:
         the summary of the frames that were tried again.
@@ -155,7 +160,7 @@ def retry(
     files = [source for path in wanted for source in find_sources(Path(path))[0]]
     reading = Reading(limits=limits or Limits(), checks=dict(checks or {}), **how)
     theory = LevelOfTheory.from_dict(manifest["theory"])
-    job = _Job([Source(store, STORE, store.name), *files], store, reading, theory, True, (), only=wanted)
+    job = _Job([Source(store, STORE, store.name), *files], store, reading, theory, True, (), only=wanted, potential=potential)
     return job.run(workers, None, progress)
 
 
@@ -171,17 +176,17 @@ class _Job:
     passed: tuple[Path, ...]
     carry: Path | None = None  # rejects of the store that is appended to
     only: dict[str, set[int] | None] | None = None  # file -> frames that are wanted, None: all that are new
-    look: Look | None = None
+    potential: "str | xclimb.models.potential.Potential | None" = None
     mix: tuple[str, ...] = ()
     resumed: int = 0  # tasks that an interrupted ingest had done
 
     def run(self, workers: int, scheduler: str | None, progress: bool) -> IngestSummary:
         if workers < 1:
             raise ConfigError(f"workers={workers}: give 1 or more processes")
-        told = finish_commit(self.out, self.description())
-        if told is not None:  # this very job was killed when all that was left was to clean up
+        committed = finish_commit(self.out, self.description())
+        if committed is not None:  # this very job was killed when all that was left was to clean up
             theory = LevelOfTheory.from_dict(read_manifest(self.out)["theory"])
-            return IngestSummary(**told, rejects_path=self.out / REJECTS, path=self.out, passed=self.passed, theory=theory)
+            return IngestSummary(**committed, rejects_path=self.out / REJECTS, path=self.out, passed=self.passed, theory=theory)
         check_stores(self.sources)
         try:
             with StoreWriter(self.out, self.overwrite, job=self.description()) as writer:
@@ -214,12 +219,12 @@ class _Job:
             shutil.copyfile(writer.work / REJECTS, beside)
             left = f"; {unread}" if (unread := receiver.use.describe_unused()) else ""
             raise DataError(f"none of the {receiver.n_rejected} frames can be used ({receiver.why()}{left}), see {beside}")
-        if self.look is not None:
-            receiver.look_again(self.look, self.reading)
+        if self.potential is not None and self.potential != "none":
+            receiver.audit_set(self.potential, self.reading)
         return receiver
 
     def counts(self, receiver: Receiver) -> dict:
-        """The numbers of the summary, as plain values."""
+        """The numbers of the summary, as built-in types."""
         n_out = receiver.n_out - (receiver.first_source if self.only is not None else 0)
         return {
             "n_in": n_out + receiver.n_rejected,
@@ -237,7 +242,7 @@ class _Job:
         return resolve_theory(stated, self.reading.functional, self.theory, str(source.path)).without(self.mix)
 
     def description(self) -> dict:
-        """What tells this job from another: inputs as they are now, and every setting."""
+        """Identity of this job: inputs as they are now, and every setting."""
         out = self.out.resolve()  # of which the writer itself knows whether it has changed
         places = [(source, source.path.resolve()) for source in self.sources]
         files = [[str(place), source.kind, *([] if place == out else _stamp(source))] for source, place in places]

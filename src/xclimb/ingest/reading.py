@@ -58,7 +58,7 @@ def read(
         theory: the whole level of theory, where more than the functional is known.
         strict: refuse a file with a bad frame; False drops bad frames with a warning.
         energy_key: name of the energy, if it is not recognised; for a key like ``"REF_energy"`` forces, stress and magmoms are
-            looked for under the same prefix, unless their keys are given too.
+            expected under the same prefix, unless their keys are given too.
         forces_key: name of the forces.
         stress_key: name of the stress.
         virial_key: name of the virial, eV; stress is -virial/V.
@@ -96,7 +96,7 @@ def read(
     if use.left and sets:
         warnings.warn(f"{name}: {use.describe_unused()}", XclimbWarning, stacklevel=2)
     if rejects:
-        _tell(rejects, sum(map(len, sets)), strict, name)
+        _report(rejects, sum(map(len, sets)), strict, name)
     if not sets:
         why = f": {rejects[0].reason} ({rejects[0].detail})" if rejects else ""
         there = f" at {only}: there are {listed(levels_there(sources, reading))}" if only and not rejects else ""
@@ -150,8 +150,8 @@ def _collected(
     return sets, rejects, use
 
 
-def _tell(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
-    """Say what was wrong: as an error if strict, else as a warning."""
+def _report(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
+    """Report bad frames: as an error if strict, else as a warning."""
     if strict:
         bad = rejects[0]
         raise DataError(
@@ -174,5 +174,5 @@ def every_task(sources: Sequence[Source], reading: Reading) -> Iterator[Task]:
 
 
 def levels_there(sources: Sequence[Source], reading: Reading, whole: bool = False) -> Counter[str]:
-    """How many files hold each level of theory; see :func:`xclimb.ingest.levels.count_levels`."""
+    """Count the files that hold each level of theory; see :func:`xclimb.ingest.levels.count_levels`."""
     return count_levels(sources, reading.functional, partial(iter_parts, reading=reading), whole)

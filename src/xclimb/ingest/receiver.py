@@ -1,4 +1,4 @@
-"""Where results of tasks arrive in order: names, duplicates, level of theory, then the store and the table of rejects."""
+"""Receiver of the results of tasks, in order: names, duplicates, level of theory, then the store and the table of rejects."""
 
 import csv
 import io
@@ -6,8 +6,9 @@ import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from xclimb.files import to_csv
 from xclimb.formats.base import Part, Reject, Source
 from xclimb.ingest.audit import resolve_checks
 from xclimb.ingest.names import Names
-from xclimb.ingest.set_audit import ZERO_CHECKS, Files, Look, rejects_of, without_labels
+from xclimb.ingest.set_audit import ZERO_CHECKS, Files, Findings, is_comparable, rejects_of, without_labels
 from xclimb.ingest.tasks import Done, Reading
+
+if TYPE_CHECKING:
+    import xclimb.models.potential
 
 REJECTS, WARNINGS = "rejects.csv", "warnings.csv"
 _PRINTS, _FILES = "fingerprints", "files.jsonl"
@@ -30,7 +34,7 @@ _BETWEEN = 0.5  # seconds between checkpoints
 
 
 class Receiver:
-    """Takes what became of tasks into a store that can be resumed.
+    """Collects the results of tasks into a store that can be resumed.
 
     Args:
         writer: the store; if it goes on from a checkpoint, so does the receiver.
@@ -101,31 +105,43 @@ class Receiver:
         if time.monotonic() - self._last > _BETWEEN:
             self.flush()
 
-    def look_again(self, look: Look, reading: Reading) -> None:
-        """Have all frames looked at; list what is found, and leave out frames that are rejected.
+    def audit_set(self, potential: "str | xclimb.models.potential.Potential", reading: Reading) -> None:
+        """Compare a sample of all frames with a potential; list the findings, and leave out frames that are rejected.
+
+        torch is imported only if there is something to compare.
 
         Raises:
             DataError: if labels are in another unit than they were read in, unless that is to be a warning.
         """
         self.writer.side(_FILES).flush()
         files = Files.read(self.writer.work / _FILES, self.n_out)
-        parts, checks = self.writer.written(), resolve_checks(reading.checks)
-        found = look(parts, files.groups(), checks, reading.limits)
-        named = np.unique(np.concatenate([[*found.outliers], *(zero.rows for zero in found.zeros)]).astype(np.int64))
+        parts, groups, checks = self.writer.written(), files.groups(), resolve_checks(reading.checks)
+        if not is_comparable(parts, groups, checks):
+            return
+        from xclimb.ingest.model_audit import ModelAudit
+
+        findings = ModelAudit(potential)(parts, groups, checks, reading.limits)
+        self._apply(findings, files, reading, checks)
+
+    def _apply(self, findings: Findings, files: Files, reading: Reading, checks: Mapping[str, str]) -> None:
+        """List findings, and leave out what is rejected."""
+        parts = self.writer.written()
+        named = np.unique(np.concatenate([[*findings.outliers], *(zero.rows for zero in findings.zeros)]).astype(np.int64))
         ids = np.concatenate([part.frame_id[:0] for part in parts] + [part.frame_id for part in parts if len(named)])
-        told = rejects_of(found, files, reading.units, {int(row): str(ids[row]) for row in named}, checks)
-        wrong = [reject for reject in told if not reject.frame_id and reject.reason.endswith("unit")]  # of whole files
+        rejects = rejects_of(findings, files, reading.units, {int(row): str(ids[row]) for row in named}, checks)
+        wrong = [reject for reject in rejects if not reject.frame_id and reject.reason.endswith("unit")]  # of whole files
         if any(reject.action == "reject" for reject in wrong):
             raise DataError("; also ".join(reject.detail for reject in wrong))
         for reject in wrong:
             warnings.warn(reject.detail, XclimbWarning, stacklevel=2)
-        self._list(told)
-        zeros = [zero for zero in found.zeros if checks[ZERO_CHECKS[zero.label]] == "reject"]
-        out = [*found.outliers] if checks["outlier"] == "reject" else []
+        self._list(rejects)
+        zeros = [zero for zero in findings.zeros if checks[ZERO_CHECKS[zero.label]] == "reject"]
+        out = [*findings.outliers] if checks["outlier"] == "reject" else []
         if zeros or out:
             kept = ~np.isin(np.arange(self.n_out), out)
             self.writer.rewrite(lambda frames, first: without_labels(frames, zeros, first)[kept[first : first + len(frames)]])
             self.n_out -= len(out)
+            self.first_source -= sum(row < self.first_source for row in out)
 
     def flush(self) -> None:
         """Make a checkpoint."""
@@ -176,7 +192,7 @@ class Receiver:
         self.isolated += int(is_isolated_atom(frames).sum())
 
     def _twice(self, prints: list[int]) -> np.ndarray:
-        """Which frames were there already ``[S]``."""
+        """Mark frames that were there already ``[S]``."""
         twice = np.zeros(len(prints), dtype=bool)
         for s, number in enumerate(prints):
             twice[s] = number in self.known

@@ -1,4 +1,4 @@
-"""Which frames of which files a table of rejects names."""
+"""Files and frames that a table of rejects names."""
 
 import csv
 from dataclasses import replace
@@ -39,7 +39,7 @@ def rejected_files(table: Path) -> Wanted:
 
 
 def only_rejected(done: Done, wanted: Wanted, store: Path) -> Done:
-    """What became of a task, without frames that nobody asked for."""
+    """Drop the frames that nobody asked for from the result of a task."""
     if done.source.path == store:
         return done
     rows = wanted.get(str(done.source.path))

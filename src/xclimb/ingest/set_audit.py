@@ -1,11 +1,10 @@
-"""A second look at all frames of an ingest, when the last has arrived and before the store appears.
+"""Audit of the whole set of an ingest, after the last frame and before the store appears: groups, findings, their effects.
 
-Here stands what is done about what such a look finds; what looks is given from outside, for
-:class:`xclimb.ingest.model_audit.ModelAudit` needs a potential.
+The comparison itself needs a potential, and torch: :class:`xclimb.ingest.model_audit.ModelAudit`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import numpy as np
 
 from xclimb.data.frames import Frames
 from xclimb.formats.base import Reject
-from xclimb.ingest.audit import Limits
 from xclimb.ingest.label_units import OPTIONS, LabelUnits, states_units
 
 UNIT_CHECKS = {"energy": "energy_unit", "forces": "force_unit", "stress": "stress_unit"}
 ZERO_CHECKS = {"forces": "zero_force", "stress": "zero_stress"}
-ENOUGH = 8  # frames of a group that tell anything
+ENOUGH = 8  # frames of a group for robust statistics
+FEWEST = 3  # frames of a group that are compared at all
 _LARGE = 32  # frames of a file that is judged by itself
 _MOST = 6  # such files; the others are judged together
 
@@ -47,14 +46,14 @@ class WrongUnit:
         label: ``"energy"``, ``"forces"`` or ``"stress"``.
         factor: what labels are too large by.
         per_atom: energies per atom, read as total ones.
-        told: what was seen.
+        evidence: the observation, with its numbers.
     """
 
     group: Group
     label: str
     factor: float
     per_atom: bool
-    told: str
+    evidence: str
 
 
 @dataclass(frozen=True)
@@ -64,19 +63,23 @@ class ZeroLabel:
     Args:
         label: ``"forces"`` or ``"stress"``.
         rows: numbers of the frames in the store ``[N]``.
-        told: the evidence, in words.
+        evidence: the observation, with its numbers.
     """
 
     label: str
     rows: np.ndarray
-    told: str
+    evidence: str
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings of a look: wrong units, frame -> what is wrong with its energy, zeros that are no labels, and doubts.
+    """Findings of an audit of a whole set.
 
-    Doubts are sentences about groups of frames that are too small for a finding: ``(group, sentence)``.
+    Args:
+        units: labels in another unit.
+        outliers: number of the frame in the store -> the evidence that its energy is wrong.
+        zeros: zeros that are no labels.
+        doubts: ``(group, sentence)`` about groups that are too small for a finding.
     """
 
     units: list[WrongUnit] = field(default_factory=list)
@@ -85,13 +88,9 @@ class Findings:
     doubts: list[tuple[Group, str]] = field(default_factory=list)
 
 
-# what looks: (frames of the store in parts, groups of them, check -> action, limits) -> findings
-Look = Callable[[Sequence[Frames], Sequence[Group], Mapping[str, str], Limits], Findings]
-
-
 @dataclass
 class Files:
-    """Which frames of the store come from which file: lines ``[first frame, path, format]``."""
+    """Map of frames of the store to their files: lines ``[first frame, path, format]``."""
 
     lines: list[list]
     total: int
@@ -107,16 +106,16 @@ class Files:
         starts = np.array([line[0] for line in self.lines] + [self.total])
         sizes = np.diff(starts)
         alone = [int(n) for n in np.argsort(-sizes, kind="stable")[:_MOST] if sizes[n] >= _LARGE]
-        found = [Group(self.lines[n][1], self.lines[n][2], np.arange(starts[n], starts[n + 1])) for n in sorted(alone)]
+        groups = [Group(self.lines[n][1], self.lines[n][2], np.arange(starts[n], starts[n + 1])) for n in sorted(alone)]
         others = [n for n in range(len(sizes)) if n not in set(alone) and sizes[n]]
-        for stated in (False, True):  # a wrong unit is looked for where the format leaves units open
+        for stated in (False, True):  # units are judged where the format leaves them open
             rest = [n for n in others if states_units(self.lines[n][2]) == stated]
             if not rest:
                 continue
             name = self.lines[rest[0]][1] if len(rest) == 1 else f"{len(rest)} files ({self.lines[rest[0]][1]}, ...)"
             rows = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in rest])
-            found.append(Group(name, self.lines[rest[0]][2], rows))
-        return found
+            groups.append(Group(name, self.lines[rest[0]][2], rows))
+        return groups
 
     def of(self, row: int) -> str:
         """The file of a frame."""
@@ -124,11 +123,31 @@ class Files:
         return str(self.lines[int(np.searchsorted(starts, row, side="right")) - 1][1])
 
 
+def is_comparable(parts: Sequence[Frames], groups: Sequence[Group], checks: Mapping[str, str]) -> bool:
+    """Whether a comparison with a potential can show anything: enough frames for one of the checks of the whole set."""
+    if max((len(group.rows) for group in groups), default=0) < FEWEST:
+        return False
+    if any(checks[check] != "off" for check in UNIT_CHECKS.values()) and not all(states_units(one.kind) for one in groups):
+        return True
+    if checks["outlier"] != "off" and sum(map(len, parts)) >= 2 * ENOUGH:
+        return True
+    wanted = [label for label, check in ZERO_CHECKS.items() if checks[check] != "off"]
+    return any(len(zero_rows(part)[label]) for part in parts for label in wanted)
+
+
+def zero_rows(frames: Frames) -> dict[str, np.ndarray]:
+    """Frames whose forces, and periodic ones whose stress, are exactly zero in every component: label -> rows ``[N]``."""
+    moved = np.bincount(frames.system, (np.asarray(frames.forces) != 0.0).any(axis=1), len(frames))  # NaN is not zero
+    strained = (np.asarray(frames.stress) != 0.0).any(axis=(1, 2)) | ~frames.pbc.all(axis=1)
+    zero_frames = {"forces": (moved == 0) & (frames.n_atoms > 0), "stress": ~strained}
+    return {label: np.flatnonzero(zero) for label, zero in zero_frames.items()}
+
+
 def unit_sentence(wrong: WrongUnit, units: LabelUnits) -> str:
-    """What was seen, and the way out."""
+    """Write the evidence, and the way out, as one sentence."""
     option, check = OPTIONS[wrong.label], UNIT_CHECKS[wrong.label].replace("_", "-")
     way = f"give {option}='{units.mend(wrong.label, wrong.factor, wrong.per_atom, wrong.group.kind)}' if that is so"
-    return f"{wrong.group.name}: {wrong.told}; {way}, or set the check {check} to warn to take the labels as they are"
+    return f"{wrong.group.name}: {wrong.evidence}; {way}, or set the check {check} to warn to take the labels as they are"
 
 
 def without_labels(frames: Frames, zeros: Sequence[ZeroLabel], first: int = 0) -> Frames:
@@ -143,21 +162,23 @@ def without_labels(frames: Frames, zeros: Sequence[ZeroLabel], first: int = 0) -
 
 
 def rejects_of(
-    found: Findings, files: Files, units: LabelUnits, ids: dict[int, str], checks: Mapping[str, str]
+    findings: Findings, files: Files, units: LabelUnits, ids: dict[int, str], checks: Mapping[str, str]
 ) -> list[Reject]:
     """The findings as entries of the tables; those of a whole file have no frame."""
-    told = [
+    rejects = [
         Reject(
             "", -1, f"{one.label} in another unit", unit_sentence(one, units), one.group.name, checks[UNIT_CHECKS[one.label]]
         )
-        for one in found.units
+        for one in findings.units
     ]
-    told += [Reject("", -1, "too few frames to judge the energies", text, group.name, "warn") for group, text in found.doubts]
-    for zero in found.zeros:  # the frame is kept, whatever becomes of its label
+    rejects += [
+        Reject("", -1, "too few frames to judge the energies", text, group.name, "warn") for group, text in findings.doubts
+    ]
+    for zero in findings.zeros:  # the frame is kept, whatever becomes of its label
         what = "taken as missing" if checks[ZERO_CHECKS[zero.label]] == "reject" else "taken as they are"
         reason = f"{zero.label} exactly zero, {what}"
-        told += [Reject(ids[row], -1, reason, zero.told, files.of(row), "warn") for row in zero.rows.tolist()]
+        rejects += [Reject(ids[row], -1, reason, zero.evidence, files.of(row), "warn") for row in zero.rows.tolist()]
     action = checks["outlier"]
-    return told + [
-        Reject(ids[row], -1, "energy is an outlier", detail, files.of(row), action) for row, detail in found.outliers.items()
+    return rejects + [
+        Reject(ids[row], -1, "energy is an outlier", detail, files.of(row), action) for row, detail in findings.outliers.items()
     ]

@@ -9,10 +9,10 @@ from xclimb.data.theory import LevelOfTheory
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What became of the frames: ``n_in == n_out + n_rejected``.
+    """Counts of an ingest: ``n_in == n_out + n_rejected``.
 
     Args:
-        n_in: frames found; a file that cannot be read (on) counts as one.
+        n_in: frames read; a file that cannot be read (on) counts as one.
         n_out: frames in the store.
         n_rejected: frames rejected.
         rejects_path: table of the rejected, by file, name and reason (CSV).

@@ -1,4 +1,4 @@
-"""One file cut into tasks that do not depend on each other, and what a worker does with one: decode, then audit."""
+"""Independent tasks of one file, and their execution by a worker: decode, then audit."""
 
 import gc
 from collections.abc import Iterator, Mapping
@@ -24,10 +24,10 @@ _HELD = 512_000_000  # bytes of frames that it holds then: a compressed file may
 
 @dataclass(frozen=True)
 class Reading(ReadOptions):
-    """How files are read and audited: the options of readers, and these.
+    """Options of reading and audit: those of readers, and these.
 
     Args:
-        limits: what the audit believes.
+        limits: beyond which the audit does not believe a frame.
         checks: check -> action, see :func:`xclimb.ingest.audit.audit`.
         units: units of the labels, where they are not the usual of a format.
     """
@@ -62,8 +62,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a task: audited parts, a number telling each frame of each part, why the file ends early, if so, and
-    the levels of theory that were passed over.
+    """Result of a task.
+
+    Args:
+        source: the file.
+        parts: audited frames and rejects.
+        fingerprints: a hash of each frame of each part.
+        error: why the file breaks off, if it does.
+        theory_error: why its level of theory cannot be used, if so.
+        others: levels of theory that were passed over.
     """
 
     source: Source
@@ -81,24 +88,24 @@ def iter_tasks(source: Source, reading: Reading) -> Iterator[Task]:
         source: the file.
         reading: how it is read.
     """
-    plain = Task(source, reading)
+    whole = Task(source, reading)
     if source.problem is not None:
-        yield replace(plain, error=source.problem)
+        yield replace(whole, error=source.problem)
         return
     chunks = format_of(source.kind).chunks(source)
     small = chunks is None and source.path.is_file() and source.path.stat().st_size < _WHOLE
     if small or is_other_level(source, reading.only, reading.functional):
-        yield plain
+        yield whole
         return
     try:
         if chunks is not None:
             for chunk in chunks:
-                yield replace(plain, chunk=chunk)
+                yield replace(whole, chunk=chunk)
         else:
             for part in iter_parts(source, reading):
-                yield replace(plain, part=part)
+                yield replace(whole, part=part)
     except DataError as error:
-        yield replace(plain, error=str(error))
+        yield replace(whole, error=str(error))
 
 
 def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
@@ -107,7 +114,7 @@ def iter_parts(source: Source, reading: Reading) -> Iterator[Part]:
 
 
 def run_task(task: Task) -> Done:
-    """Decode and audit; what a worker does. Bad input comes back as words, so that frames before it are kept."""
+    """Decode and audit. Errors of the input come back as text, so that frames before them are kept."""
     collecting = gc.isenabled()
     gc.disable()  # parsed JSON holds very many objects and no cycles: the collector would double the time
     try:
@@ -129,7 +136,7 @@ def run_task(task: Task) -> Done:
 
 
 def _bounded(parts: Iterator[Part], source: Source) -> Iterator[Part]:
-    """The parts of a file that a worker holds as a whole, as far as there is room."""
+    """The parts of a file that a worker holds as a whole, up to a bound of memory."""
     size = 0
     for part in parts:
         size += sum(
@@ -162,13 +169,13 @@ def _audited(part: Part, task: Task) -> Part:
         checks |= {"converged": "off"}
         part = replace(part, frames=part.frames.replace(**dict.fromkeys(LABELS)))
     stated = states_units(task.source.kind)
-    found = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=checks, units_stated=stated)
+    failures = audit(part.frames, task.reading.limits, file=str(task.source.path), checks=checks, units_stated=stated)
     why = part.use.describe_unused()
-    found = [replace(one, detail=why) if why and one.reason == NO_LABEL else one for one in found]
+    failures = [replace(one, detail=why) if why and one.reason == NO_LABEL else one for one in failures]
     sound = np.ones(len(part.frames), dtype=bool)
-    sound[[reject.index for reject in found if reject.action == "reject"]] = False
-    told = [replace(reject, index=int(part.places[reject.index])) for reject in found]
-    rejects: list[Reject] = sorted(part.rejects + told, key=lambda reject: reject.index)
+    sound[[reject.index for reject in failures if reject.action == "reject"]] = False
+    numbered = [replace(reject, index=int(part.places[reject.index])) for reject in failures]
+    rejects: list[Reject] = sorted(part.rejects + numbered, key=lambda reject: reject.index)
     if sound.all():
         return replace(part, rejects=rejects)
     return replace(part, frames=part.frames[sound], rejects=rejects, places=part.places[sound])

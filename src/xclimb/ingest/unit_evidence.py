@@ -28,7 +28,7 @@ _MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label that looks like being in another unit than the one it was read in.
+    """A label that is probably in another unit than the one it was read in.
 
     Args:
         label: ``"energy"``, ``"forces"`` or ``"stress"``.
@@ -80,10 +80,10 @@ def _of_slope(label: str, labels: np.ndarray, predictions: np.ndarray, frame: np
         return None
     if 1 / _HONEST < slope < _HONEST:
         return None
-    factor, looks = _named(label, slope)
+    factor, unit = _named(label, slope)
     evidence = (
         f"{label} are {slope:.3g} times what {name} predicts (rank correlation {correlation:.2f} over {len(x)} components of "
-        f"{frames} frames): {looks}"
+        f"{frames} frames): {unit}"
     )
     return Suspect(label, factor, False, evidence if label == "forces" else evidence.replace("stress are", "stress is", 1))
 
@@ -144,10 +144,10 @@ def _of_energy(frames: Frames, interaction: np.ndarray, name: str) -> Suspect | 
     if best == (1.0, False) or left[best] * _BETTER > min(given, nothing):
         return None
     factor, per_atom = best
-    looks = " and ".join(word for word in (_factors("energy")[factor], "energies per atom given as total" * per_atom) if word)
+    reading = " and ".join(word for word in (_factors("energy")[factor], "energies per atom given as total" * per_atom) if word)
     evidence = (
         f"energies differ from {name} by {given:.3g} eV/atom once elemental references are fitted, but by {left[best]:.3g} if "
-        f"they are taken for {looks} ({len(some)} frames)"
+        f"they are taken for {reading} ({len(some)} frames)"
     )
     return Suspect("energy", factor, per_atom, evidence)
 
@@ -203,7 +203,7 @@ def _few(frames: Frames, predicted: Frames, interaction: np.ndarray) -> _Few | N
 
 
 def few(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -> Suspect | None:
-    """Energies of too few frames for a robust fit that look like energies per atom, or like another unit.
+    """Energies of too few frames for a robust fit that are probably energies per atom, or like another unit.
 
     Two readings are compared: by residuals of free references, where there are more frames than directions of composition
     (energies of one compound in two cells decide already), and by the distance from the potential itself.
@@ -220,9 +220,9 @@ def few(frames: Frames, predicted: Frames, interaction: np.ndarray, name: str) -
             one, was, now, how = best, energies.off(given), energies.off(best), "in the median"
     if one is None or one == given:
         return None
-    looks = " and ".join(word for word in (_factors("energy")[one[0]], "energies per atom given as total" * one[1]) if word)
+    reading = " and ".join(word for word in (_factors("energy")[one[0]], "energies per atom given as total" * one[1]) if word)
     evidence = (
-        f"energies differ from {name} by {was:.3g} eV/atom {how}, but by {now:.3g} if they are taken for {looks} "
+        f"energies differ from {name} by {was:.3g} eV/atom {how}, but by {now:.3g} if they are taken for {reading} "
         f"({len(energies.network)} frames)"
     )
     return Suspect("energy", one[0], one[1], evidence)

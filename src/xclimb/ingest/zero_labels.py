@@ -17,18 +17,10 @@ from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 from xclimb.units import ev_a3_to_gpa
 
-LOOKED_AT = 16  # frames with zeros that are predicted, at most
+PREDICTED = 16  # frames with zeros that are predicted, at most
 ATOMS = 400  # of them together
 DOUBTED = {"forces": 0.1, "stress": 0.005}  # eV/Å, eV/Å^3 (0.8 GPa): predicted where a label is zero
 _SHOWN = {"forces": (1.0, "eV/Å"), "stress": (float(ev_a3_to_gpa(1.0)), "GPa")}
-
-
-def zero_rows(frames: Frames) -> dict[str, np.ndarray]:
-    """Frames whose forces, and periodic ones whose stress, are exactly zero in every component: label -> rows ``[N]``."""
-    moved = np.bincount(frames.system, (np.asarray(frames.forces) != 0.0).any(axis=1), len(frames))  # NaN is not zero
-    strained = (np.asarray(frames.stress) != 0.0).any(axis=(1, 2)) | ~frames.pbc.all(axis=1)
-    zero_frames = {"forces": (moved == 0) & (frames.n_atoms > 0), "stress": ~strained}
-    return {label: np.flatnonzero(zero) for label, zero in zero_frames.items()}
 
 
 def doubt(label: str, rows: np.ndarray, take: Callable[[np.ndarray], Frames], potential: Potential, seed: int = 0) -> str:
@@ -41,10 +33,10 @@ def doubt(label: str, rows: np.ndarray, take: Callable[[np.ndarray], Frames], po
         potential: predicts a few of them.
         seed: of the choice of these.
     """
-    some = take(np.sort(np.random.default_rng([seed, len(rows)]).permutation(rows)[: 4 * LOOKED_AT]))
+    some = take(np.sort(np.random.default_rng([seed, len(rows)]).permutation(rows)[: 4 * PREDICTED]))
     foreign = np.bincount(some.system, (some.numbers < 1) | (some.numbers > MAX_Z), len(some)) > 0
     some = some[np.flatnonzero(~foreign)]
-    small = np.argsort(some.n_atoms, kind="stable")[:LOOKED_AT]
+    small = np.argsort(some.n_atoms, kind="stable")[:PREDICTED]
     few = some[small[np.cumsum(some.n_atoms[small]) <= max(ATOMS, int(some.n_atoms.min(initial=0)))]]
     if not len(few):
         return ""

@@ -31,6 +31,7 @@ def transfer(
 
     Args:
         source: zoo name, path of a potential or run folder, or a Potential; ``scratch`` takes only its architecture.
+            ``"auto"``: the one of the zoo that is best on the training frames before any step (:func:`xclimb.rank_sources`).
         train: labelled frames, or a list of ASE atoms with labels; labels that are missing are masked.
         val: frames to choose the best epoch by, at the same level of theory; None puts a tenth of ``train`` aside, by
             material, or in blocks of frames where there are too few (``validation={"by": "frame", "fraction": 0.2}``).

@@ -7,9 +7,9 @@ import numpy as np
 from xclimb.data.frames import Frames
 from xclimb.errors import counted
 from xclimb.ingest.label_units import OPTIONS
-from xclimb.ingest.set_audit import ZeroLabel, without_labels
+from xclimb.ingest.set_audit import ZeroLabel, without_labels, zero_rows
 from xclimb.ingest.unit_evidence import suspects
-from xclimb.ingest.zero_labels import doubt, zero_rows
+from xclimb.ingest.zero_labels import doubt
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
 from xclimb.units import MEV_PER_EV

@@ -7,7 +7,7 @@ from xclimb.config import TransferConfig
 from xclimb.data.convert import FramesLike
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
-from xclimb.ingest.zero_labels import zero_rows
+from xclimb.ingest.set_audit import zero_rows
 from xclimb.models.potential import Potential, device_of
 from xclimb.models.zoo import load
 from xclimb.runs.folder import Run, RunFolder, read_run
@@ -18,6 +18,7 @@ from xclimb.transfer.checks import check_data, check_no_effect, material_frames,
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.resume import check_same_run, go_on
 from xclimb.transfer.session import Session, no_room
+from xclimb.transfer.sources import AUTO, rank_sources
 from xclimb.transfer.start import start
 
 __all__ = ["Run", "run_transfer"]
@@ -49,9 +50,26 @@ def run_transfer(
         raise ConfigError("on_epoch cannot be called from several processes: leave it out, or devices")
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
+    chosen = ""
+    if config.source == AUTO and source is None:
+        ranking = rank_sources(train, seed=config.seed, device=config.device)
+        config, chosen = config.model_copy(update={"source": ranking.chosen}), ranking.reason
     frames, held_out, tested, notes = _prepared(train, val, test, config, source, progress and first_process())
     path = Path(out) if out is not None else Path("runs") / f"{config.method.name}-{config.seed}"
-    job = Job(config, frames, held_out, path, source, tuple(notes), inputs, overwrite, resume, progress, on_epoch, tested)
+    job = Job(
+        config,
+        frames,
+        held_out,
+        path,
+        source,
+        tuple(filter(None, [chosen, *notes])),
+        inputs,
+        overwrite,
+        resume,
+        progress,
+        on_epoch,
+        tested,
+    )
     if first_process():
         folder = RunFolder(path, overwrite, resume)
         if resume and folder.was_cleaning_up:
