@@ -137,19 +137,18 @@ def _typed(values: Any) -> Any:
 
 
 class TransferConfig(Settings):
-    """All settings of one transfer; the defaults are the recipe of the paper's Method 4."""
+    """All settings of one transfer; the defaults are the recipe of the paper's Method 4, or that of their method."""
 
     source: str = Field(
         default="chgnet-0.3.0",
         description="zoo name or path of the pre-trained potential, or auto; for scratch: the architecture",
     )
     method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_typed)] = Field(
-        default="residual",
+        default="l2sp",
         validate_default=True,
         description="one of xclimb models --methods; its settings: method.NAME, or method={'name': 'lora', 'rank': 8}",
     )
     seed: int = Field(default=0, ge=0, description="of new weights, the order of the frames and the split that val=None makes")
-
     epochs: int = Field(
         default=50, ge=0, description="passes over the training set; the paper's 50; 0 only exchanges the references"
     )
@@ -187,7 +186,6 @@ class TransferConfig(Settings):
         description="decay a step of an exponential moving average of the weights, which is then validated and kept; 0.999 "
         "smooths over about 1000 steps; unset: none, as in the paper",
     )
-
     batch_size: int = Field(
         default=16, ge=1, description="most frames in a batch; small, for small data sets: more steps an epoch"
     )
@@ -212,7 +210,6 @@ class TransferConfig(Settings):
     validation: ValidationSettings = Field(
         default=ValidationSettings(), description="how validation frames are put aside where none are given"
     )
-
     device: str = Field(default="cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:<n> or mps")
     devices: int = Field(
         default=1, ge=1, description="processes on a machine, which share every batch; the numbers stay those of one process"
@@ -221,13 +218,11 @@ class TransferConfig(Settings):
     dtype: Literal["float32", "float64"] = Field(
         default="float32", description="of weights and activations; energies add up in float64"
     )
-
     precision: Literal["full", "bf16"] = Field(
         default="full",
         description="of the products of matrices in training steps; full: as dtype; bf16: bfloat16, for accelerators, where "
         "activations fill the memory (weights, geometry, readout, sums and all validation stay float32; slower on a CPU)",
     )
-
     checkpoint_minutes: float = Field(
         default=10.0,
         ge=0,
@@ -240,6 +235,11 @@ class TransferConfig(Settings):
     spike_factor: float = Field(
         default=10.0, gt=1, description="a loss so many times the median of the last 64 steps is noted with its frames"
     )
+    guard: Literal["each", "sum"] = Field(
+        default="each",
+        description="weights handed over; each: the best where neither energy, forces, stress nor moments are worse than at "
+        "step 0, among epochs and on the line from step 0 to these; sum: the epoch of the lowest validation loss",
+    )
     audit_frames: int = Field(
         default=10000, ge=0, description="training frames whose labels are compared with step 0, the worst ten listed; 0: none"
     )
@@ -251,12 +251,13 @@ class TransferConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def upgrade(cls, values: Any) -> Any:
-        """Settings as they are spelled now; up to version 0.1 the only setting of a method was beside it."""
-        if not isinstance(values, Mapping) or "references_lr" not in values:
+        """Settings as they are spelled now, over the recipe of their method."""
+        if not isinstance(values, Mapping):
             return values
         given = {name: value for name, value in values.items() if name != "references_lr"}
-        rate = values["references_lr"]
-        return given if rate is None else merge(given, {"method": {"references_lr": rate}})
+        rate = values.get("references_lr")  # up to version 0.1 the only setting of a method was beside it
+        given = given if rate is None else merge(given, {"method": {"references_lr": rate}})
+        return merge(import_module("xclimb.transfer.methods").recipe_of(given), given)
 
     def model_post_init(self, context: Any, /) -> None:
         """Settings that have no effect beside the others are refused."""

@@ -55,6 +55,17 @@ def test_units_and_counts():
     assert found.notes == ()
 
 
+def test_energies_are_taken_apart_by_material():
+    frames = labelled().replace(material_id=np.array(["a", "a", "b"]))
+    found = evaluate(Shifted({"energy": 0.001 * np.array([2.0, 18.0, 5.0])}), frames)  # 1 and 6, 5 meV/atom
+    assert found.energy_mae == pytest.approx(4.0)
+    assert found.energy_means_mae == pytest.approx((3.5 + 5.0) / 2)
+    assert found.energy_within_mae == pytest.approx(2.5)
+    alone = evaluate(Shifted({"energy": 0.001}), frames[[0, 2]])
+    assert np.isnan(alone.energy_within_mae)
+    assert Metrics.from_dict(alone.to_dict()).to_dict() == alone.to_dict()
+
+
 def test_forces_and_stress_are_component_wise():
     frames = labelled()
     forces, stress = np.zeros((6, 3)), np.zeros((3, 3, 3))

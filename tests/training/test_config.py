@@ -2,14 +2,28 @@ import pytest
 
 from xclimb.config import TransferConfig, near_miss, parse_overrides
 from xclimb.errors import ConfigError
+from xclimb.transfer.methods import METHODS
 
 
-def test_defaults_are_the_recipe_of_the_paper():
-    config = TransferConfig()
+@pytest.mark.parametrize("method", ["refit", "residual"])
+def test_defaults_are_the_recipe_of_the_paper(method):
+    config = TransferConfig(method=method)
     loss = config.loss
     assert (loss.energy, loss.force, loss.stress, loss.magmom, loss.huber_delta) == (3.0, 1.0, 0.1, 1.0, 0.1)
     assert (config.optimizer, config.learning_rate, config.schedule, config.final_lr_fraction) == ("adam", 1e-3, "cosine", 0.01)
-    assert (config.source, config.epochs, config.gradient_clip) == ("chgnet-0.3.0", 50, None)
+    assert (config.source, config.epochs, config.gradient_clip, config.ema_decay) == ("chgnet-0.3.0", 50, None, None)
+
+
+def test_a_recipe_is_a_default_that_any_setting_replaces(tmp_path):
+    recipe = METHODS["l2sp"].recipe
+    config = TransferConfig()
+    assert (config.method.name, config.ema_decay, config.loss.force) == ("l2sp", recipe["ema_decay"], recipe["loss"]["force"])
+    assert config.loss.stress == 0.1
+    given = TransferConfig.build({"loss.force": 7, "ema_decay": None})
+    assert (given.loss.force, given.loss.energy, given.ema_decay) == (7.0, recipe["loss"]["energy"], None)
+    (tmp_path / "config.yaml").write_text(given.to_yaml())
+    assert TransferConfig.load(tmp_path / "config.yaml") == given
+    assert TransferConfig(optimizer="schedulefree", schedule="constant").ema_decay is None
 
 
 def test_dump_reads_back_equal(tmp_path):

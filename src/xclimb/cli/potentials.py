@@ -1,5 +1,6 @@
 """``models`` and ``transfer``: potentials by name, and made."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from xclimb.cli.options import METHODS, Functional, is_finished, resumed, run_settings, takes_label_keys
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
-from xclimb.cli.tables import count, make_table, metrics_table, number
+from xclimb.cli.tables import ERRORS, count, make_table, metrics_table, number
 from xclimb.errors import ConfigError, counted
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def transfer(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", "-m", metavar="METHOD", help=f"{METHODS}; settings: --set method.NAME=...", show_default="residual"
+            "--method", "-m", metavar="METHOD", help=f"{METHODS}; settings: --set method.NAME=...", show_default="l2sp"
         ),
     ] = None,
     out: Annotated[
@@ -168,7 +169,7 @@ def transfer(
 ) -> None:
     """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder with its report page.
 
-    [bold]Examples:[/bold] xclimb transfer data/r2scan --functional r2SCAN --method residual --epochs 50 --out runs/r2scan
+    [bold]Examples:[/bold] xclimb transfer data/r2scan --functional r2SCAN --epochs 50 --out runs/r2scan
 
     xclimb transfer md1.extxyz md2.extxyz -f r2SCAN --by frame --test other.extxyz
 
@@ -200,7 +201,7 @@ def transfer(
     run = run_transfer(checked, train, held, resume or out, **how)
     if run.rank > 0:
         return  # one process talks
-    for sentence in run.notes:
+    for sentence in (*run.notes, *run.metrics.notes):
         note(sentence)
     screen = console()
     _show_errors(screen, run)
@@ -219,17 +220,18 @@ def transfer(
 def _show_errors(screen: "Console", run: "Run") -> None:
     """Errors before training and at the best epoch; one row a set where the state before training was kept."""
     epochs, kept = len(run.history) - 1, run.best_epoch == 0
-    lines = {"before training": run.history[0]["val"]}
+    rows: list[tuple[str, Mapping[str, Any]]] = [("before training", run.history[0]["val"])]
     if not kept:
-        lines[f"best epoch ({run.best_epoch} of {epochs})"] = run.history[run.best_epoch]["val"]
-    heads = ("energy\nMAE\nmeV/atom", "forces\nMAE\nmeV/Å", "stress\nMAE\nGPa", "magmom\nMAE\nµB")
-    table = make_table("validation", *heads)
-    for name, line in lines.items():
-        table.add_row(name, *(number(line[key], digits) for key, digits in _VALIDATED))
+        way = f", {100 * run.share:.0f} % of the way" if run.share < 1 else ""
+        rows.append((f"epoch {run.best_epoch} of {epochs}{way}", run.metrics.to_dict()))
+    heads = {attribute: header for attribute, header, _ in ERRORS}
+    table = make_table("validation", *(heads[key] for key, _ in _VALIDATED))
+    for name, line in rows:
+        table.add_row(name, *(number(line.get(key), digits) for key, digits in _VALIDATED))
     screen.print(table)
     if run.test:
-        rows = [(f"test, {when} training", metrics) for when, metrics in run.test.items() if when == "before" or not kept]
-        screen.print(metrics_table(rows, first="test set, evaluated once"))
+        tested = [(f"test, {when} training", metrics) for when, metrics in run.test.items() if when == "before" or not kept]
+        screen.print(metrics_table(tested, first="test set, evaluated once"))
     if kept and epochs:
         sentence = f"none of {counted(epochs, 'epoch')} lowered the validation error: the potential before training was kept"
         screen.print(sentence, style="yellow", soft_wrap=True)
@@ -253,4 +255,4 @@ def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frame
     return train, held, tested
 
 
-_VALIDATED = (("energy_mae", 1), ("forces_mae", 1), ("stress_mae", 3), ("magmom_mae", 3))
+_VALIDATED = (("energy_mae", 1), ("energy_within_mae", 1), ("forces_mae", 1), ("stress_mae", 3), ("magmom_mae", 3))

@@ -14,7 +14,8 @@ NONE = "-"
 # attribute of Metrics, header, decimals
 ERRORS = (
     ("energy_mae", "energy\nMAE\nmeV/atom", 1),
-    ("energy_rmse", "energy\nRMSE\nmeV/atom", 1),
+    ("energy_means_mae", "materials'\nmeans\nmeV/atom", 1),
+    ("energy_within_mae", "within\nmaterials\nmeV/atom", 1),
     ("forces_mae", "forces\nMAE\nmeV/Å", 1),
     ("stress_mae", "stress\nMAE\nGPa", 3),
     ("magmom_mae", "magmom\nMAE\nµB", 3),

@@ -31,6 +31,9 @@ class Metrics:
     Args:
         energy_mae: meV/atom, over frames.
         energy_rmse: meV/atom.
+        energy_means_mae: meV/atom, of the mean energy of each material, over materials: references and composition.
+        energy_within_mae: meV/atom, of energies against the mean of their material, over frames of materials with several:
+            the differences that a simulation feels; NaN where every material has one frame.
         forces_mae: meV/Å, over all Cartesian components.
         forces_rmse: meV/Å.
         stress_mae: GPa, over all nine components.
@@ -60,6 +63,8 @@ class Metrics:
     n_forces: int
     n_stress: int
     n_magmoms: int
+    energy_means_mae: float = math.nan
+    energy_within_mae: float = math.nan
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -188,7 +193,24 @@ def compare_labels(predicted: Frames, reference: Frames, notes: tuple[str, ...] 
             messages.append(
                 f"{missing} of {_rows(labelled)} labelled rows of {label} have no finite prediction and are left out."
             )
+    errors |= _by_material(predicted, reference)
     return Metrics(**errors, n_frames=len(reference), n_atoms=reference.total_atoms, notes=tuple(messages))
+
+
+def _by_material(predicted: Frames, reference: Frames) -> dict[str, float]:
+    """Energy errors of the means of materials and within them, meV/atom."""
+    error = MEV_PER_EV * (predicted.energy - reference.energy) / np.maximum(reference.n_atoms, 1)
+    known = np.isfinite(error)
+    if not known.any():
+        return {}
+    error = error[known]
+    _, material, counts = np.unique(reference.material_id[known], return_inverse=True, return_counts=True)
+    means = np.bincount(material, error) / counts
+    within = np.abs(error - means[material])[counts[material] > 1]
+    return {
+        "energy_means_mae": float(np.abs(means).mean()),
+        "energy_within_mae": float(within.mean()) if len(within) else math.nan,
+    }
 
 
 def _rows(mask: np.ndarray) -> int:

@@ -22,6 +22,8 @@ class Quantity:
 QUANTITIES = {
     "energy_mae": Quantity("Energy MAE", "meV/atom", 1),
     "energy_rmse": Quantity("Energy RMSE", "meV/atom", 1),
+    "energy_means_mae": Quantity("Energy MAE, means of materials", "meV/atom", 1),
+    "energy_within_mae": Quantity("Energy MAE, within materials", "meV/atom", 1),
     "forces_mae": Quantity("Force MAE", "meV/Å", 1),
     "forces_rmse": Quantity("Force RMSE", "meV/Å", 1),
     "stress_mae": Quantity("Stress MAE", "GPa", 3),

@@ -36,7 +36,10 @@ class Table:
     rows: list[list[Cell]]
 
 
-_SHOWN = ("energy_mae", "energy_rmse", "forces_mae", "forces_rmse", "stress_mae", "magmom_mae")  # results.csv has all
+_SHOWN = (
+    "energy_mae", "energy_rmse", "energy_means_mae", "energy_within_mae", "forces_mae", "forces_rmse", "stress_mae",
+    "magmom_mae",
+)  # fmt: skip
 
 
 def errors(rows: Sequence[Row], split: str, predictions: dict | None = None) -> Table | None:

@@ -257,10 +257,11 @@ class Run:
 
     Args:
         path: the run folder.
-        potential: the best potential by validation loss (its own copy of the weights).
+        potential: the potential that the guard kept (its own copy of the weights).
         metrics: errors of the best potential on the validation set.
         history: one dictionary an epoch, as in metrics.jsonl; the first is before any step.
         best_epoch: epoch of the best potential; 0 means that no step made it better.
+        share: of the way from step 0 to that epoch at which it lies: below 1 where a quantity was worse at the epoch itself.
         method: name of the method.
         interrupted: whether a signal ended the run before its last epoch.
         rank: number of this process among those that trained; rank zero prints.
@@ -278,6 +279,7 @@ class Run:
     rank: int = 0
     notes: tuple[str, ...] = field(default=())
     test: dict[str, Metrics] = field(default_factory=dict)
+    share: float = 1.0
 
     @property
     def references(self) -> AtomRef:
@@ -310,6 +312,7 @@ def read_run(path: Path, device: str = "cpu", dtype: str = "float32", rank: int 
         test={
             when: Metrics.from_dict(metrics) for when, metrics in errors.get("test", {}).items() if when in ("before", "after")
         },
+        share=record.get("guard", {}).get("share", 1.0),
     )
 
 

@@ -40,6 +40,7 @@ def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State of a trainer: tensors by name, and the rest as JSON values."""
     tensors = {f"trained/{name}": value for name, value in trainer.trained.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in trainer.best_weights.items()}
+    tensors |= {f"last/{name}": value for name, value in trainer.last_weights.items()}
     tensors["sums"] = trainer.sums.table
     if trainer.average is not None:
         tensors |= {f"average/{name}": value for name, value in trainer.average.state_dict().items()}
@@ -64,6 +65,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], card: dict[str, Any]) 
     try:
         trainer.trained.load_state_dict(_part(tensors, "trained/"))
         trainer.best_weights = {name: value.to(trainer.engine.device) for name, value in _part(tensors, "best/").items()}
+        trainer.last_weights = {name: value.to(trainer.engine.device) for name, value in _part(tensors, "last/").items()}
         trainer.sums.table.copy_(tensors["sums"])
         if trainer.average is not None:
             trainer.average.load_state_dict(_part(tensors, "average/"))

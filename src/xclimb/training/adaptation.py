@@ -45,7 +45,7 @@ class Adaptation(Protocol):
     def references_rate(self, settings: Any, learning_rate: float) -> float | None:
         """Give the learning rate of the references; None keeps them fixed."""
 
-    def penalty(self, network: nn.Module, start: nn.Module, settings: Any) -> Tensor | None:
+    def penalty(self, network: nn.Module, start: nn.Module, settings: Any, n_train: int) -> Tensor | None:
         """Compute a scalar that is added to the loss of each step."""
 
     def export(self, network: nn.Module) -> nn.Module:

@@ -174,7 +174,7 @@ class Trainer:
             yield StepRecord(self.step, rate, frames, int(self.train_data.frames.n_atoms[frames].sum()), step)
 
     def _penalty(self) -> Tensor | None:
-        return self.method.penalty(self.trained.network, self.start.model, self.config.method)
+        return self.method.penalty(self.trained.network, self.start.model, self.config.method, len(self.train_data))
 
     def _build(self, step: list[np.ndarray]) -> list[TrainingBatch]:
         return list(self.train_data.batches(step))

@@ -15,7 +15,7 @@ def transfer(
     source: "str | Path | Potential" = "chgnet-0.3.0",
     train: "FramesLike | None" = None,
     val: "FramesLike | None" = None,
-    method: str | Mapping[str, Any] = "residual",
+    method: str | Mapping[str, Any] = "l2sp",
     out: str | Path | None = None,
     epochs: int = 50,
     seed: int = 0,
@@ -51,9 +51,9 @@ def transfer(
         settings: any other field of :class:`xclimb.config.TransferConfig`, nested ones as ``loss={"energy": 2}``.
 
     Returns:
-        The run. Its potential is the best epoch by the weighted validation loss, which may be epoch 0: the potential is
-        never worse, by that measure, than the source with the references of the method. After Ctrl-C or SIGTERM, which save
-        the state first, the run so far with ``interrupted`` set.
+        The run. Of its potential neither energy, forces, stress nor moments are worse than at step 0 on the validation frames,
+        beyond the 95 % interval over materials (``guard="each"``); it may be step 0, the source with the references of the
+        method. After Ctrl-C or SIGTERM, which save the state first, the run so far with ``interrupted`` set.
 
     Raises:
         ConfigError: on settings that are unknown, of the wrong kind or without effect, a folder that is in use, or settings

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from xclimb.runs.states import Saved, state_of
 from xclimb.training.guard import Guard, sentence
 from xclimb.training.stop import StopSignals
 from xclimb.training.trainer import NonFiniteLossError, Trainer
+from xclimb.transfer.guard import choose
 from xclimb.transfer.job import Job
 from xclimb.transfer.predictions import describe_predictions
 
@@ -89,20 +91,21 @@ class Session:
     def _finish(self, stopped: bool) -> None:
         if self._folder is None:
             return
-        best = self._trainer.best
-        start, sets = self._trainer.start, {"val": self._job.val}
-        errors: dict[str, Any] = {"val": evaluate(best, self._job.val).to_dict()}
+        trainer, start, sets = self._trainer, self._trainer.start, {"val": self._job.val}
+        ends = {trainer.best_epoch: trainer.best, trainer.epoch: trainer.last}
+        choice = choose(trainer.config.guard, start, list(ends.items()), self._job.val)
+        best, metrics = choice.potential, evaluate(choice.potential, self._job.val)
+        errors: dict[str, Any] = {"val": replace(metrics, notes=(*metrics.notes, *choice.notes)).to_dict()}
         if self._job.test is not None and not stopped:  # once: whoever looks at it twice chooses by it
             sets["test"] = self._job.test
             errors["test"] = {
                 when: evaluate(potential, self._job.test).to_dict() for when, potential in (("before", start), ("after", best))
             }
         self._folder.predict(describe_predictions(start, best, best.references, sets, self._job.config.seed))
-        if stopped:
-            self._folder.checkpoint("best", best)  # the signal may have come between the epoch and its checkpoint
-            self._folder.stop(errors, self._trainer.best_epoch)
-        else:
-            self._folder.finish(errors, self._trainer.best_epoch)
+        self._folder.checkpoint("best", best)
+        self._folder.update(guard=choice.to_dict())
+        close = self._folder.stop if stopped else self._folder.finish
+        close(errors, choice.epoch)
 
     # -- what is written ------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_methods_of_the_paper_come_first_in_its_order():
-    assert list(METHODS)[:5] == ["scratch", "trainable", "frozen", "refit", "residual"]
+    assert list(METHODS)[:5] == ["scratch", "trainable", "frozen", "refit", "l2sp"]
     assert [method.paper for method in METHODS.values()][:5] == [1, 2, 3, 4, None]
     assert all(method.summary and method.name == name for name, method in METHODS.items())
 
@@ -46,7 +46,7 @@ def test_the_registry_imports_no_torch():
         ({"name": "frozen", "references_lr": 0.1}, "method.references_lr has no effect with method 'frozen', .* 'trainable'"),
         ({"name": "trainable", "reference_lr": 0.1}, "'reference_lr' in method 'trainable': did you mean 'references_lr'"),
         ({"name": "trainable", "references_lr": 0}, "'references_lr' in method 'trainable' must be greater than 0"),
-        ({"references_lr": 0.1}, "no effect with method 'residual'"),
+        ({"references_lr": 0.1}, "no effect with method 'l2sp'"),
     ],
 )
 def test_wrong_settings(method, message):

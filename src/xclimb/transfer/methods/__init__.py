@@ -12,7 +12,7 @@ from xclimb.config import MethodSettings, TransferConfig, near_miss
 from xclimb.errors import ConfigError
 from xclimb.transfer.methods.base import METHODS, Method, register, registered
 
-__all__ = ["METHODS", "Method", "get_method", "register", "registered", "settings_of", "settings_rows"]
+__all__ = ["METHODS", "Method", "get_method", "recipe_of", "register", "registered", "settings_of", "settings_rows"]
 
 DEFAULT: str = TransferConfig.model_fields["method"].default
 
@@ -57,11 +57,33 @@ def settings_of(values: str | Mapping[str, Any] | MethodSettings) -> MethodSetti
     return method.settings.build(given, f"method {method.name!r}")
 
 
+def recipe_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the settings that the method of a transfer brings as defaults; none for what is no method.
+
+    Args:
+        values: settings of the transfer that are given, ``method`` as :func:`settings_of` takes it.
+    """
+    chosen = values.get("method", DEFAULT)
+    name = chosen.get("name", DEFAULT) if isinstance(chosen, Mapping) else getattr(chosen, "name", chosen)
+    recipe = dict(METHODS[name].recipe) if isinstance(name, str) and name in METHODS else {}
+    if values.get("optimizer") == "schedulefree":  # which averages its own iterates
+        recipe.pop("ema_decay", None)
+    return recipe
+
+
 def settings_rows() -> list[tuple[str, str, Any, str]]:
-    """List the settings of all methods as rows (method, dotted name, default, description)."""
-    return [
-        (method.name, row, default, about)
-        for method in METHODS.values()
-        for row, default, about in method.settings.describe("method.")
-        if row != "method.name"
-    ]
+    """List the settings of all methods and their recipes as rows (method, dotted name, default, description)."""
+    rows = []
+    for method in METHODS.values():
+        described = method.settings.describe("method.")
+        rows += [(method.name, row, default, about) for row, default, about in described if row != "method.name"]
+        rows += [(method.name, row, value, "default with this method") for row, value in _dotted(method.recipe)]
+    return rows
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as pairs of dotted name and value."""
+    pairs = []
+    for name, value in values.items():
+        pairs += _dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return pairs

@@ -1,8 +1,8 @@
 """The method of a transfer: initial weights and references, trained parameters, extra loss, and the network it hands over."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Method:
         settings: class of its settings.
         new_weights: random initial weights instead of the source's: step 0 is not compared with the source.
         references: initial references; ``"source"`` keeps those of the source, others are fitted to the training frames.
+        recipe: settings of :class:`xclimb.config.TransferConfig` whose defaults with this method are not the paper's.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Method:
     settings: type[MethodSettings] = MethodSettings
     new_weights: bool = False
     references: Literal["source", "informed", "raw", "residual", "robust"] = "residual"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def prepare(self, source: "Potential", train: "Frames", settings: MethodSettings, seed: int) -> "Potential":
         """Build the potential of step 0, at the level of theory of the training frames; the source is not changed.
@@ -88,13 +90,14 @@ class Method:
         """
         return None
 
-    def penalty(self, network: "Module", start: "Module", settings: MethodSettings) -> "Tensor | None":
+    def penalty(self, network: "Module", start: "Module", settings: MethodSettings, n_train: int) -> "Tensor | None":
         """Compute a scalar that is added to the loss of each step; None adds nothing.
 
         Args:
             network: the network in training, as :meth:`adapt` left it.
             start: the network of step 0, before :meth:`adapt`.
             settings: of this method.
+            n_train: number of training frames, whose mean the loss is.
         """
         return None
 

@@ -1,0 +1,149 @@
+"""Guard of a transfer: each quantity compared with step 0 on the validation materials, and the weights that are handed over.
+
+Candidates are the epoch of the lowest validation loss and the last one, and points on the straight lines from step 0 to these
+(Wortsman et al., arXiv 2109.01903). A quantity is worse where the 95 % interval over materials of the change of its mean
+absolute error excludes no change. Of the candidates where nothing is worse, that of the lowest mean ratio to step 0 is kept.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from xclimb.comparison.intervals import paired_difference
+from xclimb.data.frames import Frames
+from xclimb.evaluation.absolute_errors import QUANTITIES, absolute_errors, errors_by_frame
+from xclimb.models.potential import Potential
+
+SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from step 0
+NO_INTERVAL = 1.05  # ratio to step 0 that counts as worse where materials are too few for an interval
+NEGLIGIBLE = {"energy": 0.1, "forces": 0.5, "stress": 0.005, "magmom": 0.001}  # below the precision of any label
+_NAMES = {"energy": "energy", "forces": "forces", "stress": "stress", "magmom": "magnetic moments"}
+_UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa", "magmom": "µB"}
+
+ByFrame = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean absolute error at step 0 and of a candidate, with the 95 % interval of the difference; NaN where there is none."""
+
+    quantity: str
+    before: float
+    after: float
+    low: float
+    high: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the error rose beyond noise."""
+        if self.after - self.before <= NEGLIGIBLE[self.quantity]:
+            return False
+        return self.low > 0 if math.isfinite(self.low) else self.after > NO_INTERVAL * self.before
+
+    def __str__(self) -> str:
+        digits = 1 if self.quantity in ("energy", "forces") else 3
+        interval = f", 95 % {self.low:+.{digits}f} to {self.high:+.{digits}f}" if math.isfinite(self.low) else ""
+        values = f"{self.before:.{digits}f} to {self.after:.{digits}f} {_UNITS[self.quantity]}"
+        return f"{_NAMES[self.quantity]} ({values}{interval})"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The weights that are handed over.
+
+    Args:
+        potential: with these weights.
+        epoch: of the weights at the end of the line; 0 where step 0 is kept.
+        share: of the way from step 0 to these; 0 where step 0 is kept.
+        changes: of each labelled quantity, against step 0.
+        refused: changes for the worse at the end of the line of the best epoch, which is why it was not kept.
+    """
+
+    potential: Potential
+    epoch: int
+    share: float
+    changes: tuple[Change, ...]
+    refused: tuple[Change, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What got worse, and what was done about it, in sentences."""
+        worse = [change for change in self.changes if change.is_worse]
+        told = []
+        if self.refused:
+            way = f"{100 * self.share:.0f} % of the way from step 0 to epoch {self.epoch} are kept"
+            kept = way if self.share else "step 0 is kept"
+            listed = ", ".join(map(str, self.refused))
+            told.append(f"Worse than step 0 on the validation materials at the best epoch: {listed}; {kept} (guard 'each').")
+        if worse:
+            told.append(f"Worse than step 0 on the validation materials: {', '.join(map(str, worse))}.")
+        return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """Record for run.json; NaN becomes null."""
+        rows = [asdict(change) | {"is_worse": change.is_worse} for change in self.changes]
+        finite = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+        return {"epoch": self.epoch, "share": self.share, "changes": finite}
+
+
+def choose(rule: Literal["each", "sum"], start: Potential, epochs: Sequence[tuple[int, Potential]], frames: Frames) -> Choice:
+    """Choose the weights that are handed over.
+
+    Args:
+        rule: ``"sum"`` keeps the best epoch whatever got worse; ``"each"`` keeps a point where nothing is worse.
+        start: the potential of step 0.
+        epochs: number and potential, that of the lowest validation loss first.
+        frames: validation frames.
+    """
+    zero = _errors(start, frames)
+    best_epoch, best = epochs[0]
+    first = Choice(best, best_epoch, float(best_epoch > 0), _changes(zero, _errors(best, frames), frames))
+    if rule == "sum":
+        return first
+    ends = {epoch: potential for epoch, potential in epochs if epoch > 0}
+    kept, lowest = Choice(start, 0, 0.0, _changes(zero, zero, frames)), 1.0
+    for epoch, end in ends.items():
+        for share in SHARES:
+            point = interpolate(start, end, share)
+            changes = _changes(zero, _errors(point, frames), frames)
+            ratio = float(np.mean([change.after / change.before for change in changes if change.before > 0] or [1.0]))
+            if ratio < lowest and not any(change.is_worse for change in changes):
+                kept, lowest = Choice(point, epoch, share, changes), ratio
+    return replace(kept, refused=tuple(change for change in first.changes if change.is_worse))
+
+
+def interpolate(start: Potential, end: Potential, share: float) -> Potential:
+    """The potential on the straight line between two of one architecture: weights and references."""
+    if share == 1.0:
+        return end
+    model, origin = copy.deepcopy(end.model), start.model.state_dict()
+    line = {
+        name: origin[name] + share * (value - origin[name]) if value.is_floating_point() else value
+        for name, value in end.model.state_dict().items()
+    }
+    model.load_state_dict(line)
+    values = start.references.values + share * (end.references.values - start.references.values)
+    return Potential(model, replace(end.references, values=values), end.theory, end.name)
+
+
+def _errors(potential: Potential, frames: Frames) -> ByFrame:
+    return errors_by_frame(absolute_errors(potential.label(frames), frames), frames)
+
+
+def _changes(before: ByFrame, after: ByFrame, frames: Frames) -> tuple[Change, ...]:
+    """Changes of the quantities that are labelled."""
+    material = np.unique(frames.material_id, return_inverse=True)[1]
+    changed = []
+    for quantity in QUANTITIES:
+        (first, counts), (second, _) = before[quantity], after[quantity]
+        weights = counts.astype(float)
+        known = weights > 0
+        if known.any():
+            means = [float(np.average(errors[known], weights=weights[known])) for errors in (first, second)]
+            interval = paired_difference(first, second, weights, material)
+            changed.append(Change(quantity, *means, *interval))
+    return tuple(changed)

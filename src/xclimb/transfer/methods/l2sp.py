@@ -1,0 +1,45 @@
+"""Transfer towards few data: informed references, averaged weights and a pull to the pre-trained ones.
+
+The penalty is L2-SP (Li, Grandvalet and Davoine, arXiv 1802.01483): a Gaussian prior of the weights around the
+pre-trained ones. Against the mean loss of N frames it counts ``strength / N``, so that it fades as data come.
+"""
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from xclimb.config import MethodSettings
+from xclimb.transfer.methods.base import Method, registered
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+class L2SPSettings(MethodSettings):
+    """Settings of the method ``l2sp``."""
+
+    strength: float = Field(
+        default=1.0,
+        ge=0,
+        description="pull to the start: strength / number of training frames times the squared distance of the weights",
+    )
+
+
+@registered(
+    "l2sp",
+    "pre-trained weights, held near by a penalty, averaged over steps; informed references, fixed",
+    settings=L2SPSettings,
+    references="informed",
+    recipe={"ema_decay": 0.98, "loss": {"energy": 1.0, "force": 3.0, "magmom": 5.0}},
+)
+class L2SP(Method):
+    """Trains all weights with a penalty on their distance from the start."""
+
+    def penalty(self, network: "Module", start: "Module", settings: L2SPSettings, n_train: int) -> "Tensor | None":  # type: ignore[override]
+        """Squared distance from the weights of step 0, over all of them."""
+        import torch
+
+        pairs = zip(network.parameters(), start.parameters(), strict=True)
+        moved = [(now - then.detach()).square().sum() for now, then in pairs if now.requires_grad]
+        return settings.strength / n_train * torch.stack(moved).sum() if settings.strength else None
