@@ -143,7 +143,6 @@ def _changes(before: ByFrame, after: ByFrame, frames: Frames) -> tuple[Change, .
         weights = counts.astype(float)
         known = weights > 0
         if known.any():
-            means = [float(np.average(errors[known], weights=weights[known])) for errors in (first, second)]
-            interval = paired_difference(first, second, weights, material)
-            changed.append(Change(quantity, *means, *interval))
+            was, now = (float(np.average(errors[known], weights=weights[known])) for errors in (first, second))
+            changed.append(Change(quantity, was, now, *paired_difference(first, second, weights, material)))
     return tuple(changed)
