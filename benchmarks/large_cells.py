@@ -46,14 +46,13 @@ def measure(n_atoms: int, least: int, rounds: int) -> dict:
     calls = small, small, large, large, large
     rows = [[_per_atom(potential.predict, frames) for frames in calls] for _ in range(rounds)]
     _, smallest, first, _, third = (statistics.median(column) for column in zip(*rows, strict=True))
-    model = potential.model
     return {
         "atoms": large.total_atoms,
         "per_atom": third,
         "first_per_atom": first,
         "smallest_per_atom": smallest,
         "ratio": statistics.median(large / small for _, small, *_, large in rows),
-        "graph_per_atom": _per_atom(lambda frames: build_batch(frames, model.cutoff, model.bond_cutoff), large),
+        "graph_per_atom": _per_atom(lambda frames: build_batch(frames, potential.graph), large),
         "peak": peak_memory(),
         "grown": peak_memory() - before,  # beyond the smallest size
     }

@@ -23,7 +23,7 @@ from against_chgnet import machine, seconds
 from peers import WEIGHTS, supercell
 
 import xclimb
-from xclimb.graph.batch import build_batch
+from xclimb.graph.batch import GraphSpec, build_batch
 from xclimb.graph.neighbours import VerletList, find_bonds
 
 WANTED, AIM = 12.0, 20.0
@@ -60,8 +60,10 @@ def graph_times(frames: xclimb.Frames) -> dict[str, float]:
     kept = VerletList()
     searches = {"search at every step": find_bonds, "list kept": kept}
     for search in searches.values():
-        build_batch(frames, 6.0, 3.0, search=search)
-    return {name: seconds(lambda s=search: build_batch(frames, 6.0, 3.0, search=s)) for name, search in searches.items()}
+        build_batch(frames, GraphSpec(6.0, 3.0), search=search)
+    return {
+        name: seconds(lambda s=search: build_batch(frames, GraphSpec(6.0, 3.0), search=s)) for name, search in searches.items()
+    }
 
 
 def main() -> None:

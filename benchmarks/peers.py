@@ -64,8 +64,7 @@ class Ours:
         self.potential = xclimb.load(WEIGHTS)
 
     def graph(self, frames: xclimb.Frames) -> Callable[[], object]:
-        model = self.potential.model
-        return lambda: build_batch(frames, model.cutoff, model.bond_cutoff)
+        return lambda: build_batch(frames, self.potential.graph)
 
     def predict(self, frames: xclimb.Frames) -> Callable[[], object]:
         return lambda: self.potential.predict(frames)
@@ -75,7 +74,7 @@ class Ours:
         optimizer = make_optimizer(TransferConfig(optimizer="adam", learning_rate=1e-5), model)
 
         def step():
-            batch = build_batch(frames, model.cutoff, model.bond_cutoff)
+            batch = build_batch(frames, self.potential.graph)
             out = select(model).forward(model, batch, True)
             loss = _loss(out.energy / batch.n_atoms, out.forces, ev_a3_to_gpa(out.stress))
             optimizer.zero_grad()

@@ -35,8 +35,7 @@ def one_step(engine: Engine, config: TransferConfig) -> tuple[list[np.ndarray], 
     references = xclimb.fit_references(FRAMES, potential=start, kind="residual")
     frames = FRAMES[np.random.default_rng(0).permutation(len(FRAMES))[:CRYSTALS]]
     network = start.model.to(engine.device).requires_grad_(True)
-    dtype, radii = start.dtype, (network.cutoff, network.bond_cutoff)
-    batch = BatchSource(frames, references.energy(frames), *radii, dtype, engine.device).batch(np.arange(CRYSTALS))
+    batch = BatchSource(frames, references.energy(frames), start.graph, start.dtype, engine.device).batch(np.arange(CRYSTALS))
     found = engine.forward(network)(batch.graph, True)
     objective(found, batch.targets, batch.graph.n_atoms, config.loss)[0].backward()
     labels = (

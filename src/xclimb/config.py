@@ -232,9 +232,7 @@ class TransferConfig(Settings):
         default="stop",
         description="at a NaN or infinite loss or gradient: stop and name frames; or leave the step out and go on",
     )
-    spike_factor: float = Field(
-        default=10.0, gt=1, description="a loss so many times the median of the last 64 steps is noted with its frames"
-    )
+    spike_factor: float = Field(default=10.0, gt=1, description="a loss so many times the recent median is noted, with frames")
     guard: Literal["each", "sum"] = Field(
         default="each",
         description="weights handed over; each: the best where neither energy, forces, stress nor moments are worse than at "

@@ -42,8 +42,8 @@ def check_potential(potential: Any, structures: Any = None) -> None:
     """Check that a potential keeps the contract.
 
     Args:
-        potential: anything with ``predict``. Its cutoffs are read from ``.model.cutoff`` and ``.model.bond_cutoff`` or
-            ``.cutoff`` and ``.bond_cutoff``; 6 and 3 Å without them.
+        potential: anything with ``predict``. Its cutoffs are read from ``.graph`` or from itself, as ``.cutoff`` and
+            ``.bond_cutoff``; 6 Å without them, and half of it for the bonds that form angles.
         structures: crystals to try, as ``predict`` takes them or ``{name: atoms}``; by default :func:`tiny_crystals`. They
             should have elements that the potential knows, few atoms and no symmetry.
 
@@ -61,9 +61,10 @@ def _subject(potential: Any, structures: Any) -> Subject:
     if not crystals:
         raise DataError("no structures to check the potential on: leave them out for the built-in crystals")
     exact = potential.to(dtype="float64") if hasattr(potential, "to") else potential
-    holder = next((one for one in (getattr(potential, "model", None), potential) if hasattr(one, "cutoff")), None)
-    cutoffs = (float(getattr(holder, "cutoff", 6.0)), float(getattr(holder, "bond_cutoff", 3.0)))
-    return Subject(potential, exact, crystals, cutoffs)
+    spec = getattr(potential, "graph", potential)
+    cutoff = float(getattr(spec, "cutoff", 6.0))
+    bond_cutoff = float(getattr(spec, "bond_cutoff", None) or cutoff / 2)  # of a graph without angles: any short distance
+    return Subject(potential, exact, crystals, (cutoff, bond_cutoff))
 
 
 def _by_name(structures: Any) -> dict[str, Atoms]:

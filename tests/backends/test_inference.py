@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.test_parity import NAMES, deviations, frames, labelled, potential, require
 from xclimb.data.frames import Frames
-from xclimb.graph.batch import build_batch
+from xclimb.graph.batch import GraphSpec, build_batch
 from xclimb.models.zoo import load
 from xclimb.testing import TOLERANCES, check_potential, tiny_crystals
 
@@ -60,14 +60,14 @@ def test_the_contract():
     ids=["lone", "lone in a box", "no short bond", "no angle", "one angle"],
 )
 def test_little_to_sum(name, atoms):
-    eager, fused = outputs(name, build_batch(Frames.from_ase([atoms]), 6.0, 3.0))
+    eager, fused = outputs(name, build_batch(Frames.from_ase([atoms]), GraphSpec(6.0, 3.0)))
     torch.testing.assert_close(fused.site_energies, eager.site_energies, atol=2e-5, rtol=0)
     torch.testing.assert_close(fused.forces, eager.forces, atol=1e-4, rtol=0)
     torch.testing.assert_close(fused.magmoms, eager.magmoms, atol=2e-5, rtol=0)
 
 
 def test_an_empty_batch():
-    _, fused = outputs("chgnet-0.3.0", build_batch(Frames.empty(), 6.0, 3.0))
+    _, fused = outputs("chgnet-0.3.0", build_batch(Frames.empty(), GraphSpec(6.0, 3.0)))
     assert fused.energy.shape == (0,)
     assert fused.forces.shape == (0, 3)
 
@@ -81,7 +81,7 @@ def test_left_handed_cells():
 
 
 def test_energies_alone():
-    batch = build_batch(frames()[:5], 6.0, 3.0)
+    batch = build_batch(frames()[:5], GraphSpec(6.0, 3.0))
     eager, fused = outputs("chgnet-0.3.0", batch, derivatives=False)
     assert fused.forces is None
     torch.testing.assert_close(fused.energy, eager.energy, atol=5e-5, rtol=0)
@@ -100,7 +100,7 @@ def test_the_number_of_threads_does_not_matter(monkeypatch):
 
 
 def test_saved_and_recomputed_activations_agree(monkeypatch):
-    model, batch = potential("chgnet-0.3.0", "float32").model, build_batch(frames()[20:28], 6.0, 3.0)
+    model, batch = potential("chgnet-0.3.0", "float32").model, build_batch(frames()[20:28], GraphSpec(6.0, 3.0))
     saved = inference.predict(model, batch)
     for few in ("CACHE_BYTES", "FEW_BONDS"):
         monkeypatch.setattr(inference, few, 0)
@@ -140,7 +140,7 @@ def stepped(model):
 
 @pytest.mark.parametrize("change", [changed_in_place, exchanged, loaded, stepped])
 def test_weights_that_changed_are_noticed(change):
-    model, batch = load("chgnet-0.3.0").copy().model, build_batch(frames()[[30, 41]], 6.0, 3.0)
+    model, batch = load("chgnet-0.3.0").copy().model, build_batch(frames()[[30, 41]], GraphSpec(6.0, 3.0))
     before = inference.predict(model, batch)
     change(model)
     eager, fused = model(batch), inference.predict(model, batch)
@@ -185,7 +185,7 @@ def test_what_is_not_a_number_stays_so():
         0, bad, np.zeros((1, 128), np.float32), np.zeros((1, 128), np.float32), np.zeros((2, 2), np.int32), silu
     )
     assert np.isnan(silu).all()
-    vectors = build_batch(frames()[:2], 6.0, 3.0)
+    vectors = build_batch(frames()[:2], GraphSpec(6.0, 3.0))
     vectors.vectors[0, 0] = np.nan
     assert torch.isnan(inference.predict(potential("chgnet-0.3.0", "float32").model, vectors).energy).any()
 

@@ -10,6 +10,7 @@ import torch
 
 from xclimb.data.frames import Frames
 from xclimb.graph.batch import build_batch
+from xclimb.models.base import get_architecture
 from xclimb.models.chgnet.network import CHGNet, CHGNetConfig, line_graph
 from xclimb.testing import tiny_crystals
 
@@ -32,7 +33,7 @@ def made(config):
     with torch.no_grad():
         for basis in (model.radial, model.short_radial, model.angular):
             basis.frequencies.mul_(1 + 0.01 * torch.rand_like(basis.frequencies))
-    batch = build_batch(Frames.from_ase(list(tiny_crystals().values())), model.cutoff, model.bond_cutoff)
+    batch = build_batch(Frames.from_ase(list(tiny_crystals().values())), get_architecture("chgnet").graph(model.config))
     return model, batch
 
 
@@ -59,7 +60,7 @@ def test_expansions_and_their_gradient(config, directions):
 def test_the_radial_expansion_ends_at_the_cutoff():
     model, _ = made(CONFIGS[0])
     pair = Frames.from_ase([tiny_crystals()["NaCl"]])
-    batch = build_batch(pair, model.cutoff, model.bond_cutoff)
+    batch = build_batch(pair, get_architecture("chgnet").graph(model.config))
     beyond = type(batch)(**(vars(batch) | {"vectors": batch.vectors / batch.vectors.norm(dim=1, keepdim=True) * 6.001}))
     (bonds, atom_weights, *_), backward = embedding.embed(weights.packed_weights(model), beyond)
     assert not bonds.any()

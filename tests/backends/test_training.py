@@ -10,7 +10,7 @@ from torch.nn.functional import huber_loss, layer_norm, silu
 
 from models.test_parity import NAMES, frames, potential
 from xclimb.data.frames import Frames
-from xclimb.graph.batch import build_batch
+from xclimb.graph.batch import GraphSpec, build_batch
 from xclimb.models.chgnet import CHGNet, CHGNetConfig
 from xclimb.units import ev_a3_to_gpa
 
@@ -197,14 +197,14 @@ def require_as_exact(name, batch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameter_gradients_are_those_of_the_eager_layers(name):
-    fast, exact = require_as_exact(name, build_batch(frames()[[3, 30, 41]], 6.0, 3.0))
+    fast, exact = require_as_exact(name, build_batch(frames()[[3, 30, 41]], GraphSpec(6.0, 3.0)))
     largest = max(float(one.norm()) for one in exact.values())
     for parameter, true in exact.items():
         assert float((fast[parameter] - true).norm()) < 1e-4 * float(true.norm()) + 1e-6 * largest, parameter
 
 
 def test_the_loss_falls_along_its_gradient_as_it_says():
-    batch, model = build_batch(frames()[[3, 41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float64")
+    batch, model = build_batch(frames()[[3, 41]], GraphSpec(6.0, 3.0)), trainable("chgnet-0.3.0", "float64")
     gradient = {name: one.double() for name, one in gradients(trainable("chgnet-0.3.0", "float32"), batch, fused).items()}
     torch.manual_seed(0)
     direction = {name: torch.randn_like(one) * (1e-2 + one.abs()) for name, one in gradient.items()}
@@ -221,7 +221,7 @@ def test_the_loss_falls_along_its_gradient_as_it_says():
 
 @pytest.mark.parametrize("number", [2, 5])
 def test_the_number_of_threads_does_not_matter(number, monkeypatch):
-    batch, model = build_batch(frames()[[3, 41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float32")
+    batch, model = build_batch(frames()[[3, 41]], GraphSpec(6.0, 3.0)), trainable("chgnet-0.3.0", "float32")
     whole = gradients(model, batch, fused)
     monkeypatch.setattr(workers, "ROWS_PER_THREAD", 100)  # so that these crystals are shared among the threads
     monkeypatch.setattr(torch, "get_num_threads", lambda: number)
@@ -234,7 +234,7 @@ def test_the_number_of_threads_does_not_matter(number, monkeypatch):
     "frozen", [("message.core.weight",), ("message",), ("atom_convs",), ("embedding", "radial", "angular"), ("readout",)]
 )
 def test_frozen_parameters_stay_out(frozen):
-    batch, model = build_batch(frames()[[41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float32")
+    batch, model = build_batch(frames()[[41]], GraphSpec(6.0, 3.0)), trainable("chgnet-0.3.0", "float32")
     whole = gradients(model, batch, fused)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not any(part in name for part in frozen))
@@ -246,7 +246,7 @@ def test_frozen_parameters_stay_out(frozen):
 def test_a_small_network_without_norms():
     torch.manual_seed(0)
     model = CHGNet(CHGNetConfig(n_blocks=3, norm=False, out_bias=True))
-    batch = build_batch(frames()[[3, 30]], 6.0, 3.0)
+    batch = build_batch(frames()[[3, 30]], GraphSpec(6.0, 3.0))
     exact = gradients(deepcopy(model).double(), batch, eager)
     fast, coarse = (error(gradients(model, batch, forward), exact) for forward in (fused, eager))
     assert fast < 2 * coarse + 1e-6
@@ -263,11 +263,11 @@ def test_a_small_network_without_norms():
     ids=["lone", "no short bond", "no angle", "one angle"],
 )
 def test_little_to_sum(atoms):
-    require_as_exact("chgnet-0.3.0", build_batch(Frames.from_ase([atoms]), 6.0, 3.0))
+    require_as_exact("chgnet-0.3.0", build_batch(Frames.from_ase([atoms]), GraphSpec(6.0, 3.0)))
 
 
 def test_energies_alone_are_trained_too():
-    batch, model = build_batch(frames()[[3, 41]], 6.0, 3.0), trainable("chgnet-0.3.0", "float32")
+    batch, model = build_batch(frames()[[3, 41]], GraphSpec(6.0, 3.0)), trainable("chgnet-0.3.0", "float32")
     found = []
     for forward in (fused, eager):
         model.zero_grad()

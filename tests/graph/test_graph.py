@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xclimb.data.frames import Frames
 from xclimb.errors import DataError
 from xclimb.graph import neighbours
-from xclimb.graph.batch import build_batch
+from xclimb.graph.batch import GraphSpec, build_batch
 
 CUTOFF, BOND_CUTOFF = 4.0, 2.5  # small, so that ASE is fast
 
@@ -30,7 +30,7 @@ def each_search(request):
 
 
 def batch_of(*atoms: Atoms, cutoff: float = CUTOFF, bond_cutoff: float = BOND_CUTOFF):
-    return build_batch(Frames.from_ase(list(atoms)), cutoff, bond_cutoff, dtype=torch.float64)
+    return build_batch(Frames.from_ase(list(atoms)), GraphSpec(cutoff, bond_cutoff), dtype=torch.float64)
 
 
 def both_directions(batch) -> np.ndarray:
@@ -154,7 +154,7 @@ def test_no_neighbours(atoms):
 
 
 def test_no_frames_and_frames_without_atoms():
-    assert build_batch(Frames.empty(), CUTOFF, BOND_CUTOFF).n_systems == 0
+    assert build_batch(Frames.empty(), GraphSpec(CUTOFF, BOND_CUTOFF)).n_systems == 0
     batch = batch_of(Atoms(cell=np.eye(3), pbc=True), Atoms("H2", [(0, 0, 0), (0, 0, 0.74)]))
     assert batch.n_systems == 2
     assert batch.bond_system.tolist() == [1]
@@ -171,7 +171,7 @@ def test_a_missing_cell_is_no_cell():
 
 
 def test_tensors_have_the_types_that_torch_indexes_with():
-    batch = build_batch(Frames.from_ase([bulk("Si")]), 6.0, 3.0)
+    batch = build_batch(Frames.from_ase([bulk("Si")]), GraphSpec(6.0, 3.0))
     whole = ("numbers", "system", "n_atoms", "centres", "neighbours", "bond_system", "first", "second")
     assert {getattr(batch, name).dtype for name in whole} == {torch.int64}
     moved = batch.to("cpu")
@@ -205,7 +205,7 @@ def _bad(**changes) -> Frames:
 )
 def test_bad_frames_are_named(frames, told):
     with pytest.raises(DataError, match=told):
-        build_batch(frames, CUTOFF, BOND_CUTOFF)
+        build_batch(frames, GraphSpec(CUTOFF, BOND_CUTOFF))
 
 
 def scaled(atoms: Atoms, factor: float) -> Atoms:
@@ -225,7 +225,7 @@ def test_lengths_in_nm_taken_for_angstrom_are_refused_before_they_fill_the_memor
     assert batch_of(atoms).close == ""
     monkeypatch.delattr("xclimb.graph.batch.find_angles")
     with pytest.raises(DataError, match=r"frame frame-0: .* Å\^3 an atom, at least 0\.5 expected; check .* units \(Å\)"):
-        build_batch(Frames.from_ase([scaled(atoms, 0.1)]), CUTOFF, BOND_CUTOFF, search=zip)
+        build_batch(Frames.from_ase([scaled(atoms, 0.1)]), GraphSpec(CUTOFF, BOND_CUTOFF), search=zip)
 
 
 def test_atoms_that_are_close_for_what_they_are():

@@ -170,7 +170,10 @@ DAMAGE = {
     "not UTF-8": (lambda folder: (folder / "potential.json").write_bytes(b"\xff\xfe\x00"), "is not valid JSON"),
     "JSON of a list": (lambda folder: (folder / "potential.json").write_text("[1, 2]"), "does not describe a potential"),
     "a newer format": (lambda folder: rewrite_card(folder, format=99), "written by a newer xclimb"),
-    "another network": (lambda folder: rewrite_card(folder, network={"kind": "mace"}), "names a network"),
+    "another network": (
+        lambda folder: rewrite_card(folder, network={"kind": "mace"}),
+        "a network .mace., this xclimb knows chgnet",
+    ),
     "a setting of the future": (
         lambda folder: rewrite_card(folder, network={"kind": "chgnet", "flux": 1}),
         "does not describe a potential",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from xclimb.graph.batch import build_batch
+from xclimb.graph.batch import GraphSpec, build_batch
 from xclimb.models.potential import as_frames
 
 
@@ -22,7 +22,7 @@ class Pair:
         return out[0] if single else out
 
     def answer(self, frame):
-        batch = build_batch(frame, self.cutoff, self.bond_cutoff, torch.float64)
+        batch = build_batch(frame, GraphSpec(self.cutoff, self.bond_cutoff), torch.float64)
         vectors, i, j = batch.vectors.numpy(), batch.centres.numpy(), batch.neighbours.numpy()
         seen = vectors * self.stretch
         r = np.linalg.norm(seen, axis=1)

@@ -14,9 +14,10 @@ from comparison.test_stability import HIGH, LOW, frames_of
 from xclimb.comparison.shift import ShiftReport, shift
 from xclimb.data.theory import LevelOfTheory
 from xclimb.report.importance_figures import importance_figures, importance_notes
+from xclimb.report.pages import assemble
 from xclimb.report.shift_figures import angle_histogram, family_figure
 from xclimb.report.shift_files import csv_files
-from xclimb.report.shift_page import family_table, shift_page
+from xclimb.report.shift_tables import family_table
 from xclimb.report.stability_figures import changed_table, stability_caption, stability_figures
 
 
@@ -48,7 +49,7 @@ def test_a_compound_that_changes_side_is_drawn_and_named():
     assert "Li2O2" in odd[0]
     (row,) = changed_table(plain).rows
     assert [cell.text for cell in row] == ["LiO", "+50", "−25", "high"]
-    page = words(shift_page(plain))
+    page = words(assemble("shift", plain))
     assert "1 compound changes side of the hull" in page
     assert "needs 30 compounds" in page
 
@@ -58,11 +59,11 @@ def test_real_pairs_without_all_end_points():
     told = stability_caption(plain)
     assert told.startswith("29 compounds of 28 chemical systems (all end points from the data)")
     assert changed_table(plain) is None
-    assert "O (30 compounds)" in words(shift_page(plain))
+    assert "O (30 compounds)" in words(assemble("shift", plain))
     low, high = (side[side.material_id == "MgO-rs"] for side in read_pairs(DFT_PAIRS))
     alone = shift(low, high).to_dict()
     assert stability_figures(alone, "PBE", "r2SCAN") == {}
-    assert "No formation energies: none of the 1 compounds" in words(shift_page(alone))
+    assert "No formation energies: none of the 1 compounds" in words(assemble("shift", alone))
 
 
 def test_importance_is_drawn_with_and_without_corrections():
@@ -84,12 +85,12 @@ def test_importance_is_drawn_with_and_without_corrections():
 
 def test_importance_that_explains_nothing_is_folded_away():
     plain = report().to_dict()
-    page = shift_page(plain)
+    page = assemble("shift", plain)
     folded = page.index("Importances that mean nothing")
     assert folded < page.index('data-figure="importance_plain"') < page.index("</details>", folded)
     assert folded < page.index('data-figure="importance_check"') < page.index("</details>", folded)
     better = dict(plain["importance"]["plain"], held_out_r2=0.8)
-    page = shift_page(dict(plain, importance=dict(plain["importance"], plain=better)))
+    page = assemble("shift", dict(plain, importance=dict(plain["importance"], plain=better)))
     folded = page.index("Importances that mean nothing")
     assert page.index('data-figure="importance_plain"') < folded < page.index('data-figure="importance_corrected"')
     assert page.index('data-figure="importance_check"') > page.index("</details>", folded)
@@ -123,6 +124,6 @@ def test_an_older_shift_without_any_of_it_makes_a_page():
         plain.pop(name)
     for row in plain["families"]:
         row.pop("intervals")
-    page = words(shift_page(plain))
+    page = words(assemble("shift", plain))
     assert "This shift holds no formation energies." in page
     assert "This shift holds no element importance." in page

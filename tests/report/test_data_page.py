@@ -8,8 +8,8 @@ from data.made import crystals
 from xclimb.cli.overview import overview
 from xclimb.data.frames import Frames
 from xclimb.data.samples import load_sample
-from xclimb.report.data_page import data_page
 from xclimb.report.figures import count_table
+from xclimb.report.pages.data import data_page
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ from xclimb.comparison.shift import ShiftReport, shift
 from xclimb.errors import DataError
 from xclimb.references import AtomRef
 from xclimb.report import write_report
+from xclimb.report.pages import assemble, figures
 from xclimb.report.shift_figures import family_figure, held_out_figure, histogram_bound, left_over_histogram, trend_figure
 from xclimb.report.shift_files import csv_files, write_shift
-from xclimb.report.shift_page import drawn_figures, number_table, shift_page
+from xclimb.report.shift_tables import number_table
 from xclimb.report.structures import scene
 
 
@@ -56,7 +57,7 @@ def test_files_hold_the_report(folder):
         )
     }
     assert {file.name for file in folder.iterdir()} == {"shift.json", "report.html", "figures"} | tables
-    drawn = drawn_figures(report().to_dict())
+    drawn = figures("shift", report().to_dict())
     assert {file.name for file in (folder / "figures").iterdir()} == {
         f"{name}.{kind}" for name in drawn for kind in ("svg", "png")
     }
@@ -100,7 +101,7 @@ def test_references_beside_those_of_a_potential():
         def label(self, frames):
             return low
 
-    text = shift_page(shift(low, high, source=Potential()).to_dict())
+    text = assemble("shift", shift(low, high, source=Potential()).to_dict())
     assert "beside the table of &lt;mine&gt;" in text
     rows = shift(low, high, source=Potential()).reference_rows
     assert rows["kind"] == "raw"
@@ -112,7 +113,7 @@ def test_an_older_report_without_references_and_structures_makes_a_page():
     plain = {name: value for name, value in report().to_dict().items() if name not in ("reference_rows", "structures")}
     again = ShiftReport.from_dict(plain)
     assert (again.reference_rows, again.structures) == ({}, [])
-    text = shift_page(again.to_dict())
+    text = assemble("shift", again.to_dict())
     assert '<section id="outliers">' in text
     assert "References of all" not in text
 
@@ -150,7 +151,7 @@ def test_page_is_whole_and_small(folder):
 def test_ten_thousand_pairs_stay_small():
     low, high = plant(np.random.default_rng(0), n_materials=2500, frames_each=4)
     found = shift(low, high)
-    text = shift_page(found.to_dict())
+    text = assemble("shift", found.to_dict())
     assert len(text.encode()) < 5e6
     assert "1,500 of 10,000 pairs are drawn" in text
     assert len(json.dumps(found.to_dict())) < 300 * 10_000  # bytes a pair
@@ -159,7 +160,7 @@ def test_ten_thousand_pairs_stay_small():
 
 def test_a_page_of_more_pairs_is_no_larger():
     sizes = [
-        len(shift_page(shift(*plant(np.random.default_rng(0), n_materials=600, frames_each=each)).to_dict()))
+        len(assemble("shift", shift(*plant(np.random.default_rng(0), n_materials=600, frames_each=each)).to_dict()))
         for each in (4, 40)
     ]
     assert sizes[1] < 1.05 * sizes[0]
@@ -168,7 +169,7 @@ def test_a_page_of_more_pairs_is_no_larger():
 def test_few_pairs_without_labels():
     low, high = plant(np.random.default_rng(0), n_materials=3, frames_each=1)
     blank = {"forces": np.full(low.forces.shape, np.nan), "stress": np.full((3, 3, 3), np.nan)}
-    text = shift_page(shift(low.replace(**blank), high.replace(**blank)).to_dict())
+    text = assemble("shift", shift(low.replace(**blank), high.replace(**blank)).to_dict())
     assert "too few materials to hold any out" in text
     assert "undetermined" in text
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.S).replace('data-sort="nan"', "").lower().split()
@@ -177,7 +178,7 @@ def test_few_pairs_without_labels():
 def test_names_cannot_break_out():
     evil = "</script><script>alert(1)</script>"
     names = np.array([evil] * report().n_pairs)
-    text = shift_page(replace(report(), frame_id=names, material_id=names, formula=names, notes=(evil,)).to_dict())
+    text = assemble("shift", replace(report(), frame_id=names, material_id=names, formula=names, notes=(evil,)).to_dict())
     assert evil not in text
 
 
@@ -258,7 +259,7 @@ def test_page_in_a_browser(folder, tmp_path, width, theme):
 
 def test_tiles_show_the_interval_of_their_own_number():
     plain = report().to_dict()
-    page = words(shift_page(plain))
+    page = words(assemble("shift", plain))
     for name, digits in (("scatter_mae", 1), ("pressure_mean", 2)):
         value, (low, high) = plain[name], plain["intervals"][name]
         assert low < value < high

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from report.synthetic import write_study
 from xclimb.report import figures, read_folder
-from xclimb.report.page import _study_figures
+from xclimb.report.pages import figures as page_figures
 from xclimb.report.static import pictures, write_figures
 from xclimb.report.style import axis, figure
 
@@ -58,7 +58,7 @@ def test_the_same_figure_gives_the_same_file():
 
 def test_every_figure_of_a_study_can_be_written(tmp_path):
     study = read_folder(write_study(tmp_path / "study", methods=("frozen", "residual"), seeds=(0, 1)))
-    drawn = _study_figures(study, list(study.results), "PBE", "r2SCAN")
+    drawn = page_figures("study", study)
     drawn["parity:residual"] = figures.parity(study.predictions, "residual")
     written = write_figures(drawn, tmp_path / "figures")
     assert {file.name for file in written} == {f"{name.replace(':', '-')}.{kind}" for name in drawn for kind in ("svg", "png")}

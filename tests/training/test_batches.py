@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from training.tiny import rock_salts
 from xclimb.config import TransferConfig
-from xclimb.graph.batch import build_batch
+from xclimb.graph.batch import GraphSpec, build_batch
 from xclimb.training.batches import BatchSource, over_budget, plan_batches, prefetch, share
 from xclimb.units import GPA_PER_EV_A3
 
@@ -46,7 +46,7 @@ def test_order_leaves_the_global_generators_alone():
 def test_targets_are_those_of_the_frames(dtype):
     frames = rock_salts()
     references = np.linspace(-3, 3, len(frames))
-    source = BatchSource(frames, references, 6.0, 3.0, dtype)
+    source = BatchSource(frames, references, GraphSpec(6.0, 3.0), dtype)
     index = np.array([4, 1])
     batch = source.batch(index)
     assert batch.frame_ids.tolist() == frames.frame_id[index].tolist()
@@ -62,21 +62,21 @@ def test_targets_are_those_of_the_frames(dtype):
 
 def test_fractions_of_trained_elements_sum_to_one():
     frames = rock_salts()
-    source = BatchSource(frames, np.zeros(len(frames)), 6.0, 3.0, torch.float64, elements=frames.elements)
+    source = BatchSource(frames, np.zeros(len(frames)), GraphSpec(6.0, 3.0), torch.float64, elements=frames.elements)
     fractions = source.batch(np.arange(len(frames))).targets.fractions
     assert fractions.shape == (len(frames), len(frames.elements))
     np.testing.assert_allclose(fractions.sum(dim=1), 1)
 
 
 def source_of(frames, **more):
-    return BatchSource(frames, np.zeros(len(frames)), 6.0, 3.0, torch.float64, **more)
+    return BatchSource(frames, np.zeros(len(frames)), GraphSpec(6.0, 3.0), torch.float64, **more)
 
 
 def test_bonds_and_angles_are_counted_frame_by_frame():
     frames = rock_salts(5)
     sizes = source_of(frames).graph_sizes
     for s in range(5):
-        graph = build_batch(frames[s], 6.0, 3.0)
+        graph = build_batch(frames[s], GraphSpec(6.0, 3.0))
         assert (sizes["bonds"][s], sizes["angles"][s]) == (len(graph.centres), len(graph.first))
     assert sizes["angles"].min() > 0
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from training.tiny import rock_salts
 from xclimb.config import LossSettings, TransferConfig
+from xclimb.graph.batch import GraphSpec
 from xclimb.training.adaptation import ParameterGroup
 from xclimb.training.batches import BatchSource
 from xclimb.training.engine import run_on_devices
@@ -45,7 +46,7 @@ class Springs(nn.Module):
 
 
 def source_of(frames):
-    return BatchSource(frames, np.full(len(frames), -20.0), 4.0, 3.0, torch.float64)
+    return BatchSource(frames, np.full(len(frames), -20.0), GraphSpec(4.0, 3.0), torch.float64)
 
 
 def _forward(model, batch, derivatives):

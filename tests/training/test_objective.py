@@ -7,6 +7,7 @@ from torch.nn.functional import huber_loss
 
 from training.tiny import rock_salts
 from xclimb.config import LossSettings
+from xclimb.graph.batch import GraphSpec
 from xclimb.training.batches import BatchSource
 from xclimb.training.objective import TERMS, ErrorSums, objective
 from xclimb.units import GPA_PER_EV_A3
@@ -16,7 +17,7 @@ WEIGHTS = LossSettings()
 
 def batch_of(frames, references=None, dtype=torch.float64, elements=None):
     references = np.zeros(len(frames)) if references is None else references
-    source = BatchSource(frames, references, 6.0, 3.0, dtype, elements=elements)
+    source = BatchSource(frames, references, GraphSpec(6.0, 3.0), dtype, elements=elements)
     return source.batch(np.arange(len(frames)))
 
 
@@ -139,7 +140,7 @@ def test_losses_of_the_parts_of_a_step_add_up_to_its_loss():
     energy = frames.energy.copy()
     energy[[0, 1, 5]] = np.nan  # ragged labels: two of three in the first part are missing, one of four in the second
     weights = np.arange(1.0, 8.0)
-    source = BatchSource(frames.replace(energy=energy), np.zeros(7), 6.0, 3.0, torch.float64, weights=weights)
+    source = BatchSource(frames.replace(energy=energy), np.zeros(7), GraphSpec(6.0, 3.0), torch.float64, weights=weights)
     out, totals = output_for(frames), source.totals(np.arange(7))
     batch = source.batch(np.arange(7))
     whole = objective(out, batch.targets, batch.graph.n_atoms, WEIGHTS)[0]
@@ -157,7 +158,7 @@ def test_losses_of_the_parts_of_a_step_add_up_to_its_loss():
 def test_weights_of_frames_weigh_their_labels():
     frames, out = rock_salts(2), output_for(rock_salts(2))
     settings = LossSettings(force=0, stress=0, magmom=0, kind="mae")
-    source = BatchSource(frames, np.zeros(2), 6.0, 3.0, torch.float64, weights=np.array([3.0, 1.0]))
+    source = BatchSource(frames, np.zeros(2), GraphSpec(6.0, 3.0), torch.float64, weights=np.array([3.0, 1.0]))
     batch = source.batch(np.arange(2))
     errors = np.abs(out.energy.detach().numpy() / 2 - frames.energy / 2)
     loss, sums = objective(out, batch.targets, batch.graph.n_atoms, settings)

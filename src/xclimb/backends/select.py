@@ -1,4 +1,4 @@
-"""Choice of the backend: the eager PyTorch path, or on a CPU in float32 the fused kernels.
+"""Choice of the backend: the eager PyTorch path, or in float32 the fused kernels that the architecture names for a device.
 
 The fused kernels are taken where they can compute the network; ``XCLIMB_BACKEND=eager`` in the environment never takes them.
 Both compute the same function and keep the same tolerances.
@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -15,8 +16,7 @@ from torch import nn
 
 from xclimb.errors import ConfigError, XclimbWarning
 from xclimb.graph.batch import Batch
-from xclimb.models.base import Backend, Output
-from xclimb.models.chgnet import CHGNet
+from xclimb.models.base import Backend, Output, architecture_of
 
 _LOG = logging.getLogger(__name__)
 _SLOWER = "it is computed by the eager path, which is slower"
@@ -26,21 +26,22 @@ def select(network: nn.Module) -> Backend:
     """The fastest backend that can compute a network, as it is now.
 
     Warns:
-        XclimbWarning: once for each layer of a CHGNet that the fused kernels do not know.
+        XclimbWarning: once for each layer that the fused kernels of an architecture do not know.
 
     Raises:
         ConfigError: on another value of ``XCLIMB_BACKEND`` than ``auto`` (the default), ``eager`` and ``fused``.
     """
     if _requested() == "eager":
         return _eager("XCLIMB_BACKEND")
+    modules = architecture_of(network).backends
+    if not modules:
+        return _eager(f"no faster backend for {type(network).__name__}")
     weight = next(network.parameters())
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+    if weight.device.type not in modules or weight.dtype != torch.float32:
         return _eager(f"{weight.device.type}, {str(weight.dtype).removeprefix('torch.')}")
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled(weight.device.type):
         return _eager("autocast")
-    if not isinstance(network, CHGNet):
-        return _eager(f"no fused kernels for {type(network).__name__}")
-    kernels = _kernels()
+    kernels = _kernels(modules[weight.device.type])
     if isinstance(kernels, str):
         return _eager(kernels)
     if size := kernels.unsupported_size(network.config):
@@ -49,7 +50,7 @@ def select(network: nn.Module) -> Backend:
     if layer := kernels.unknown_layer(network):
         _warn_once(layer)
         return _eager(layer)
-    return Backend("fused (numba)", kernels.predict, kernels.forward)
+    return Backend(kernels.NAME, kernels.predict, kernels.forward)
 
 
 def _requested() -> str:
@@ -75,15 +76,14 @@ def _eager_forward(network: nn.Module, batch: Batch, derivatives: bool = True) -
 
 
 @cache
-def _kernels() -> ModuleType | str:
-    """The fused kernels, or the reason why they cannot be imported."""
+def _kernels(module: str) -> ModuleType | str:
+    """The fused kernels of a module, or the reason why they cannot be imported."""
     try:
-        from xclimb.backends import chgnet_cpu
+        return import_module(module)
     except ModuleNotFoundError:
         return "without numba: pip install 'xclimb[fast]' for faster predictions"
     except (ImportError, RuntimeError) as error:  # numba and NumPy do not fit, or no folder for compiled code
         return f"numba cannot be used: {error}"
-    return chgnet_cpu
 
 
 @cache

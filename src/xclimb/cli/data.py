@@ -282,7 +282,7 @@ def inspect(
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(parts))
     if page is not None:
-        from xclimb.report.data_page import data_page
+        from xclimb.report.pages.data import data_page
 
         write_whole(page, data_page(data, parts))
     show_overview(console(), data, parts)

@@ -232,7 +232,11 @@ def is_potential(name: str) -> bool:
     path = Path(name)
     if path.exists():
         return any((place / "potential.json").exists() for place in (path, path / "checkpoints" / "best"))
-    return name.startswith("chgnet-") and "/" not in name
+    if "-" not in name or "/" in name:
+        return False
+    from xclimb.models.zoo import model_names
+
+    return name.partition("-")[0] in {known.partition("-")[0] for known in model_names()}
 
 
 def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str]) -> dict[str, Any]:

@@ -30,6 +30,19 @@ FLAT = 1e-6  # a cell with less of the volume of a right-angled one has none
 
 
 @dataclass(frozen=True)
+class GraphSpec:
+    """Graph that a network needs.
+
+    Args:
+        cutoff: radius of the atom graph, Å.
+        bond_cutoff: radius of the bonds that form angles, Å; None for a graph without angles.
+    """
+
+    cutoff: float
+    bond_cutoff: float | None = None
+
+
+@dataclass(frozen=True)
 class Batch:
     """Flat graph of S crystals with A atoms, B bonds (the first ``n_short`` of them short) and G pairs of short edges."""
 
@@ -60,22 +73,20 @@ class Batch:
 
 def build_batch(
     frames: Frames,
-    cutoff: float,
-    bond_cutoff: float,
+    spec: GraphSpec,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     search: Search = find_bonds,
 ) -> Batch:
-    """The graph of all frames.
+    """Build the graph of all frames.
 
     Args:
         frames: any number of structures; any periodicity, handedness of the cell, wrapped or not.
-        cutoff: radius of the atom graph, Å.
-        bond_cutoff: radius of the bonds that form angles, Å.
+        spec: cutoffs; without a bond cutoff no bond is short, and there are no angles.
         dtype: of vectors and volumes on Apple's GPUs, which have no float64; elsewhere the geometry stays in float64, since
             vectors rounded to float32 cost forces and stress a digit.
-        device: where the tensors go.
-        search: what finds the bonds; a :class:`xclimb.graph.neighbours.VerletList` for one crystal that moves.
+        device: of the tensors.
+        search: search for bonds; a :class:`xclimb.graph.neighbours.VerletList` for one crystal that moves.
 
     Raises:
         DataError: on positions that are not finite, a periodic cell without volume, less than :data:`MIN_VOLUME` an atom, or
@@ -84,10 +95,13 @@ def build_batch(
     cells, volumes = _complete_cells(frames)  # [S, 3, 3], [S]
     system = frames.system  # [A]
     _check_crowded(frames, cells)
-    bonds = search(frames.positions, cells, frames.pbc, frames.offsets, cutoff, bond_cutoff)
+    bond_cutoff = spec.bond_cutoff or 0.0
+    bonds = search(frames.positions, cells, frames.pbc, frames.offsets, spec.cutoff, bond_cutoff)
     close = _check_distances(frames, bonds, bond_cutoff)
-    short = slice(bonds.n_short)
-    first, second = find_angles(bonds.centres[short], bonds.neighbours[short], len(system))
+    first = second = np.zeros(0, dtype=np.int64)
+    if spec.bond_cutoff is not None:
+        short = slice(bonds.n_short)
+        first, second = find_angles(bonds.centres[short], bonds.neighbours[short], len(system))
     columns = {
         "numbers": frames.numbers.astype(np.int64),
         "system": system,

@@ -15,7 +15,6 @@ from xclimb.ingest.label_units import states_units
 from xclimb.ingest.set_audit import ENOUGH, UNIT_CHECKS, ZERO_CHECKS, Findings, Group, WrongUnit, ZeroLabel, zero_rows
 from xclimb.ingest.unit_evidence import suspects, undecided
 from xclimb.ingest.zero_labels import doubt
-from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references.linear import design_of, fit_fractions
@@ -55,8 +54,8 @@ class ModelAudit:
             return Findings()
         take = _frame_getter(parts)
         findings = Findings()
-        sampled = [self._sample(take, group, len(groups)) for group in groups]
         potential = load(self.potential)
+        sampled = [self._sample(take, group, len(groups), potential) for group in groups]
         for group, rows in zip(groups, sampled, strict=True):
             if wanted and len(rows) and not states_units(group.kind):
                 self._units(findings, group, take(rows), potential, wanted)
@@ -76,14 +75,14 @@ class ModelAudit:
         if "energy" in wanted and (sentence := undecided(frames, predicted, interaction, potential.name)):
             findings.doubts.append((group, sentence))
 
-    def _sample(self, take: "Take", group: Group, n_groups: int) -> np.ndarray:
+    def _sample(self, take: "Take", group: Group, n_groups: int, potential: Potential) -> np.ndarray:
         """Rows of a group in a seeded order, as many as fit, ascending."""
         rng = np.random.default_rng([self.seed, len(group.rows)])
         most = max(self.frames // n_groups, 4 * ENOUGH)
         rows = np.sort(rng.permutation(group.rows)[: 4 * most])
         frames = take(rows)
         order = rng.permutation(len(rows))
-        fits = _known(frames)[order] & _labelled(frames)[order]
+        fits = (potential.knows(frames) & (frames.n_atoms > 0) & _labelled(frames))[order]
         affordable = np.cumsum(np.where(fits, frames.n_atoms[order], 0)) <= max(
             self.atoms // n_groups, frames.n_atoms.min(initial=0)
         )
@@ -95,7 +94,7 @@ class ModelAudit:
         """Frames whose energy is far from all others by composition, and from the prediction."""
         rows = np.union1d(sample, self._candidates(parts, take))
         frames = take(rows)
-        usable = _known(frames) & np.isfinite(frames.energy)
+        usable = potential.knows(frames) & (frames.n_atoms > 0) & np.isfinite(frames.energy)
         rows, frames = rows[usable], frames[usable]
         if len(frames) < 2 * ENOUGH:
             return {}
@@ -151,12 +150,6 @@ def _frame_getter(parts: Sequence[Frames]) -> Take:
         return Frames.concatenate(some) if some else Frames.empty()
 
     return take
-
-
-def _known(frames: Frames) -> np.ndarray:
-    """Frames of elements that potentials know ``[S]``."""
-    foreign = (frames.numbers < 1) | (frames.numbers > MAX_Z)
-    return (np.bincount(frames.system, foreign, len(frames)) == 0) & (frames.n_atoms > 0)
 
 
 def _labelled(frames: Frames) -> np.ndarray:

@@ -13,7 +13,6 @@ import numpy as np
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import XclimbWarning
-from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 from xclimb.units import ev_a3_to_gpa
 
@@ -34,8 +33,7 @@ def doubt(label: str, rows: np.ndarray, take: Callable[[np.ndarray], Frames], po
         seed: of the choice of these.
     """
     some = take(np.sort(np.random.default_rng([seed, len(rows)]).permutation(rows)[: 4 * PREDICTED]))
-    foreign = np.bincount(some.system, (some.numbers < 1) | (some.numbers > MAX_Z), len(some)) > 0
-    some = some[np.flatnonzero(~foreign)]
+    some = some[np.flatnonzero(potential.knows(some))]
     small = np.argsort(some.n_atoms, kind="stable")[:PREDICTED]
     few = some[small[np.cumsum(some.n_atoms[small]) <= max(ATOMS, int(some.n_atoms.min(initial=0)))]]
     if not len(few):

@@ -1,14 +1,22 @@
-"""Interfaces of this package: outputs of a network, forces and stress by one gradient, and the backend that computes them."""
+"""Interfaces of this package: :class:`Architecture` and its registry, networks and their outputs, forces and stress by one
+gradient, and the backend that computes them.
+"""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xclimb.graph.batch import Batch
+from xclimb.config import near_miss
+from xclimb.errors import ConfigError
+from xclimb.graph.batch import Batch, GraphSpec
+from xclimb.references import AtomRef
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,141 @@ def backend_of(network: nn.Module) -> Backend:
     """
     backend: Backend = import_module("xclimb.backends.select").select(network)
     return backend
+
+
+class Network(nn.Module):
+    """Base of networks: a function of bond vectors, :meth:`sites`, from which forces and stress follow by one gradient.
+
+    A network is made from its configuration alone and keeps it as ``config``. Its buffers, if any, are persistent.
+    """
+
+    config: Any
+
+    @classmethod
+    def from_state(cls, config: Any, state: Mapping[str, Tensor]) -> "Network":
+        """Make a network with given weights, copied; no random number is drawn for weights that are replaced at once.
+
+        Raises:
+            RuntimeError: if names or shapes of the weights are not those of the architecture.
+        """
+        with torch.device("meta"):
+            network = cls(config)
+        network.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+        return network
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Layers with nearly all of the arithmetic: those that run in bfloat16 with ``precision: bf16``; none by default."""
+        return []
+
+    def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
+        """Site energies (eV) without references, and magnetic moments (µB), as functions of the bond vectors (Å)."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, create_graph: bool = False, derivatives: bool = True) -> Output:
+        """Energies, magnetic moments and, by one gradient, forces and stress.
+
+        Args:
+            batch: the graph of the crystals.
+            create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
+            derivatives: False leaves out forces and stress.
+        """
+        return differentiate(partial(self.sites, batch), batch, create_graph, derivatives)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Pre-trained weights that can be loaded by name.
+
+    Args:
+        summary: one line, for tables.
+        read: the network, in float32, and its references with their level of theory.
+    """
+
+    summary: str
+    read: Callable[[], tuple[Network, AtomRef]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of network, and all that the package must know of it. The first six must be given.
+
+    Args:
+        kind: unique name, as it stands in ``potential.json``.
+        summary: one line, for tables.
+        config: dataclass of its hyperparameters, which are numbers.
+        network: class of the networks; an instance belongs to one architecture.
+        graph: graph that networks of a configuration need.
+        elements: atomic numbers that networks have parameters for.
+        pretrained: name -> pre-trained weights.
+        backends: type of device -> dotted name of a module that computes the network faster there, in float32. It has
+            ``NAME``, ``predict`` and ``forward`` as in :class:`Backend`, and ``unsupported_size(config)`` and
+            ``unknown_layer(network)``: the reason why it cannot compute a network, or an empty string.
+        largest: largest sensible value of a hyperparameter in a file; without it, the number of weights in that file.
+        packages: distributions whose versions a run records, since numbers depend on them.
+    """
+
+    kind: str
+    summary: str
+    config: type
+    network: type[Network]
+    graph: Callable[[Any], GraphSpec]
+    elements: Collection[int]
+    pretrained: Mapping[str, Pretrained] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)
+    largest: Mapping[str, int | float] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+
+    def unknown(self, numbers: np.ndarray) -> np.ndarray:
+        """Whether each atomic number is none of the elements, of the shape of ``numbers``."""
+        return ~np.isin(numbers, list(self.elements))
+
+    @property
+    def element_range(self) -> str:
+        """Atomic numbers of the elements, for messages."""
+        numbers = sorted(self.elements)
+        if numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"{numbers[0]} to {numbers[-1]}"
+        return ", ".join(map(str, numbers))
+
+
+ARCHITECTURES: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> Architecture:
+    """Add an architecture to the registry.
+
+    Raises:
+        ValueError: if its kind, or a name of pre-trained weights, is taken.
+    """
+    for other in ARCHITECTURES.values():
+        if taken := {architecture.kind, *architecture.pretrained} & {other.kind, *other.pretrained}:
+            raise ValueError(f"the architecture {other.kind!r} has the name {min(taken)!r} already: give the new one another")
+    ARCHITECTURES[architecture.kind] = architecture
+    return architecture
+
+
+def get_architecture(kind: str) -> Architecture:
+    """Look up an architecture by its kind.
+
+    Raises:
+        ConfigError: on an unknown kind.
+    """
+    if kind not in ARCHITECTURES:
+        raise ConfigError(f"unknown architecture {kind!r}: {near_miss(kind, ARCHITECTURES)}")
+    return ARCHITECTURES[kind]
+
+
+def architecture_of(network: nn.Module) -> Architecture:
+    """Look up the architecture of a network by its class.
+
+    Raises:
+        ConfigError: if its class was not registered.
+    """
+    for architecture in ARCHITECTURES.values():
+        if isinstance(network, architecture.network):
+            return architecture
+    raise ConfigError(f"{type(network).__name__} is the network of no known architecture: register one of xclimb.models.base")
 
 
 def differentiate(

@@ -1,6 +1,7 @@
 """Potentials on disk: ``potential.json`` (description) beside ``weights.safetensors`` (its numbers). Never pickle."""
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import CheckpointError, XclimbError
 from xclimb.files import read_json, to_json, write_folder
-from xclimb.models.chgnet import CHGNet, CHGNetConfig
+from xclimb.models.base import ARCHITECTURES, Architecture
 from xclimb.references import AtomRef
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def save_potential(potential: "Potential", folder: Path) -> Path:
     card = {
         "format": FORMAT,
         "name": potential.name,
-        "network": {"kind": "chgnet", **potential.model.config.to_dict()},
+        "network": {"kind": potential.architecture.kind, **asdict(potential.model.config)},
         "theory": potential.theory.to_dict(),
         "references": potential.references.to_dict(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -57,11 +58,13 @@ def load_potential(folder: Path) -> "Potential":
         raise CheckpointError(f"{folder / _WEIGHTS} is damaged ({detail}): restore it from a copy")
     try:
         network = dict(card["network"])
-        if network.pop("kind") != "chgnet":
-            raise CheckpointError(f"{folder / _CARD} names a network this xclimb does not know")
+        architecture = ARCHITECTURES.get(kind := network.pop("kind"))
+        if architecture is None:
+            known = f"this xclimb knows {', '.join(ARCHITECTURES)}"
+            raise CheckpointError(f"it names a network {kind!r:.40}, {known}: install or import the package that has it")
         state = read_tensors(weights)
-        _check_sizes(network, state)
-        model = CHGNet.from_state(CHGNetConfig(**network), state)
+        _check_sizes(architecture, network, state)
+        model = architecture.network.from_state(architecture.config(**network), state)
         references, theory = AtomRef.from_dict(card["references"]), LevelOfTheory.from_dict(card["theory"])
         return Potential(model, references, theory, str(card["name"]))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -71,12 +74,11 @@ def load_potential(folder: Path) -> "Potential":
         raise CheckpointError(f"{folder / _CARD}: {error}") from None
 
 
-def _check_sizes(network: dict, state: dict[str, Tensor]) -> None:
-    """Refuse an architecture that its weights cannot belong to, before anything of its size is made."""
+def _check_sizes(architecture: Architecture, network: dict, state: dict[str, Tensor]) -> None:
+    """Refuse hyperparameters that the weights cannot belong to, before anything of their size is made."""
     numbers = sum(value.numel() for value in state.values())
-    most = {"n_blocks": len(state), "readout_layers": len(state), "cutoff": 20, "bond_cutoff": 20, "envelope_power": 100}
     for name, value in network.items():
-        if not isinstance(value, bool | int | float) or not 0 <= value <= most.get(name, numbers):
+        if not isinstance(value, bool | int | float) or not 0 <= value <= architecture.largest.get(name, numbers):
             raise CheckpointError(f"{name} cannot be {value!r:.40} with {numbers} weights: restore it from a copy")
 
 

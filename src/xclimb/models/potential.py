@@ -14,10 +14,9 @@ from ase.data import chemical_symbols
 from xclimb.data.frames import Frames
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import ConfigError, DataError, XclimbWarning
-from xclimb.graph.batch import build_batch
+from xclimb.graph.batch import GraphSpec, build_batch
 from xclimb.graph.neighbours import Search, find_bonds
-from xclimb.models.base import Output, backend_of
-from xclimb.models.chgnet import MAX_Z, CHGNet
+from xclimb.models.base import Architecture, Network, Output, architecture_of, backend_of
 from xclimb.references import AtomRef
 from xclimb.units import ev_a3_to_gpa
 
@@ -68,7 +67,7 @@ class Potential:
         name: for reports and files.
     """
 
-    def __init__(self, model: CHGNet, references: AtomRef, theory: LevelOfTheory, name: str = "potential"):
+    def __init__(self, model: Network, references: AtomRef, theory: LevelOfTheory, name: str = "potential"):
         self.model = model.eval().requires_grad_(False)
         self.references = references
         self.theory = theory
@@ -86,6 +85,20 @@ class Potential:
     def dtype(self) -> torch.dtype:
         """Floating-point type of the network."""
         return next(self.model.parameters()).dtype
+
+    @property
+    def architecture(self) -> Architecture:
+        """Architecture of the network."""
+        return architecture_of(self.model)
+
+    @property
+    def graph(self) -> GraphSpec:
+        """Graph that the network needs."""
+        return self.architecture.graph(self.model.config)
+
+    def knows(self, frames: Frames) -> np.ndarray:
+        """Whether each frame has only elements that the network has parameters for, bool ``[S]``."""
+        return np.bincount(frames.system, self.architecture.unknown(frames.numbers), len(frames)) == 0
 
     # -- predictions ------------------------------------------------------------------------------
 
@@ -160,9 +173,9 @@ class Potential:
         search: Search = find_bonds,
         warn: Warn | None = None,
     ) -> Iterator[Output]:
-        predict = backend_of(self.model).predict
+        predict, spec = backend_of(self.model).predict, self.graph
         for part in atom_batches(frames, batch_atoms or BATCH_ATOMS.get(self.device.type, 1024)):
-            batch = build_batch(part, self.model.cutoff, self.model.bond_cutoff, self.dtype, self.device, search)
+            batch = build_batch(part, spec, self.dtype, self.device, search)
             if batch.close and warn is not None:
                 warn(batch.close)
             with torch.no_grad():
@@ -170,10 +183,11 @@ class Potential:
             yield output
 
     def _check_elements(self, frames: Frames) -> None:
-        bad = (frames.numbers < 1) | (frames.numbers > MAX_Z)
+        bad = self.architecture.unknown(frames.numbers)
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
-            detail = f"atomic number {frames.numbers[first]} is outside 1 to {MAX_Z}, the elements {self.name} knows"
+            known = f"{self.architecture.element_range}, the elements {self.name} knows"
+            detail = f"atomic number {frames.numbers[first]} is outside {known}"
             raise DataError(f"frame {frames.frame_id[frames.system[first]]}: {detail}; remove the frame")
 
     def _warn_uncovered(self, frames: Frames, warn: Warn) -> None:
@@ -219,8 +233,9 @@ class Potential:
             "name": self.name,
             "theory": self.theory.to_dict(),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "cutoff": self.model.cutoff,
-            "bond_cutoff": self.model.bond_cutoff,
+            "architecture": self.architecture.kind,
+            "cutoff": self.graph.cutoff,
+            "bond_cutoff": self.graph.bond_cutoff,
             "dtype": str(self.dtype).removeprefix("torch."),
             "backend": backend_of(self.model).name,
             "uncovered": list(self.references.uncovered),

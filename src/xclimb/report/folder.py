@@ -13,6 +13,7 @@ import numpy as np
 from xclimb.comparison.shift_report import ShiftReport
 from xclimb.errors import DataError
 from xclimb.report.run_predictions import Predicted, checked_predictions
+from xclimb.runs.schema import check, shift_schema
 
 SHIFT_ARRAYS = ("low_energy_per_atom", "high_energy_per_atom", "low_referenced", "high_referenced")
 
@@ -317,14 +318,13 @@ def _read_study(folder: Path) -> StudyFolder:
 
 def _read_shift(folder: Path) -> ShiftFolder:
     file = folder / "shift.json"
-    try:
-        report = ShiftReport.from_dict(_read_json(file))
-        for column in (one.name for one in fields(report) if one.type is np.ndarray):
-            if (shape := getattr(report, column).shape) != (report.n_pairs,):
-                raise ValueError(f"{column} has shape {shape} for {report.n_pairs} pairs")
-        return ShiftFolder(folder, report)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{file} is not what xclimb shift --out writes ({_first_line(error)}): run it again") from error
+    content = _read_json(file)
+    check(content, shift_schema(), file, "xclimb shift --out")
+    report = ShiftReport.from_dict(content)
+    for column in (one.name for one in fields(report) if one.type is np.ndarray):
+        if (count := len(getattr(report, column))) != report.n_pairs:
+            raise DataError(f"{file}: {column} has {count} entries for {report.n_pairs} pairs; run xclimb shift --out again")
+    return ShiftFolder(folder, report)
 
 
 # -- from JSON to dataclasses ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
@@ -25,13 +26,31 @@ def _template_source(name: str) -> str:
     return (files("xclimb.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def render(template: str, **context) -> str:
-    """A page of one of the templates, complete in itself."""
+@cache
+def _environment() -> Environment:
     loader: BaseLoader = FunctionLoader(_template_source)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"missing": "—"}
+    environment.globals |= {"parts": environment.get_template("parts.html.j2").module}
+    return environment
+
+
+def parts() -> Any:
+    """The macros that templates share."""
+    return _environment().globals["parts"]
+
+
+def render(**context) -> str:
+    """A page, complete in itself."""
     raw = {"css": Markup(_template_source("page.css")), "script": Markup(_template_source("page.js"))}
     dark = json_for_html(style.DARK)
-    return environment.get_template(template).render(**raw, **context, plotly=_packed_plotly(), dark=dark, missing="—")
+    return _environment().get_template("page.html.j2").render(**raw, **context, plotly=_packed_plotly(), dark=dark)
+
+
+def render_block(template: str, block: str, values: dict) -> Markup:
+    """One block of a template alone."""
+    source = _environment().get_template(template)
+    return Markup("".join(source.blocks[block](source.new_context(values))))
 
 
 @cache

@@ -13,7 +13,8 @@ from xclimb.files import to_csv
 from xclimb.report.folder import number
 from xclimb.report.html import replace_file
 from xclimb.report.importance_figures import KINDS
-from xclimb.report.shift_page import FAMILY, NUMBERS, drawn_figures, outlying, shift_page
+from xclimb.report.pages import assemble, figures
+from xclimb.report.shift_tables import FAMILY, NUMBERS, outlying
 from xclimb.report.stability_figures import COLUMNS
 from xclimb.report.static import write_figures
 
@@ -38,8 +39,8 @@ def write_shift(report: ShiftReport, folder: str | Path, page: str = "report.htm
         place.mkdir(parents=True, exist_ok=True)
         for name, text in written.items():
             replace_file(place / name, text)
-        write_figures(drawn_figures(plain), place / "figures")
-        replace_file(place / page, shift_page(plain))
+        write_figures(figures("shift", plain), place / "figures")
+        replace_file(place / page, assemble("shift", plain))
     except OSError as error:
         raise DataError(f"{place} cannot be written to ({error.strerror}); name another folder with out=") from None
     return place / page

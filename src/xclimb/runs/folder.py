@@ -64,8 +64,11 @@ def to_builtin(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that the numbers depend on."""
+    from xclimb.models.base import ARCHITECTURES
+
     packages = {"python": python_version()}
-    for package in ("xclimb", "torch", "numpy", "chgnet", "ase"):
+    own = [package for architecture in ARCHITECTURES.values() for package in architecture.packages]
+    for package in dict.fromkeys(("xclimb", "torch", "numpy", *own, "ase")):
         try:
             packages[package] = version(package)
         except PackageNotFoundError:

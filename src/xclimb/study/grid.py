@@ -20,6 +20,7 @@ from xclimb.data.frames import Frames
 from xclimb.errors import CheckpointError, ConfigError
 from xclimb.evaluation.metrics import compare_labels
 from xclimb.files import write_json
+from xclimb.ingest.executor import end_with_parent
 from xclimb.models.potential import Potential
 from xclimb.runs.folder import describe_data, read_history, read_json, read_run
 from xclimb.transfer.fit import run_transfer
@@ -171,7 +172,7 @@ def _run_in_processes(
 ) -> None:
     threads = share_of_cores(workers)
     # spawn: a forked copy of a process that has used torch's thread pool may hang
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
     try:
         waiting: dict[Future, Trial] = {pool.submit(run_trial, trial, sets, folder, source, threads): trial for trial in trials}
         seen: dict[str, int] = {}

@@ -17,7 +17,7 @@ import torch
 from xclimb.config import TransferConfig
 from xclimb.data.frames import COLUMNS, Frames
 from xclimb.errors import counted
-from xclimb.graph.batch import Batch, build_batch
+from xclimb.graph.batch import Batch, GraphSpec, build_batch
 from xclimb.models.potential import atom_batches
 from xclimb.training.objective import TERMS, Targets
 from xclimb.units import ev_a3_to_gpa
@@ -85,7 +85,7 @@ class BatchSource:
     Args:
         frames: labelled structures; missing labels are NaN.
         reference_energy: energy of the references of each frame, eV ``[S]``, float64; taken off before rounding.
-        cutoff, bond_cutoff: radii of the network's graphs, Å.
+        spec: graph that the network needs.
         dtype, device: of the tensors.
         elements: atomic numbers whose references are trained ``[K]``; None where the references are fixed.
         weights: of each frame in the loss ``[S]``; None where all count alike.
@@ -94,8 +94,7 @@ class BatchSource:
 
     frames: Frames
     reference_energy: np.ndarray
-    cutoff: float
-    bond_cutoff: float
+    spec: GraphSpec
     dtype: torch.dtype
     device: torch.device | str = "cpu"
     elements: np.ndarray | None = None
@@ -120,7 +119,7 @@ class BatchSource:
         """Atoms, bonds and angles of each frame ``[S]``, counted from the graphs themselves, once."""
         bonds, angles = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
         for part in atom_batches(self.frames, _COUNTED_ATOMS):
-            graph = build_batch(part, self.cutoff, self.bond_cutoff)
+            graph = build_batch(part, self.spec)
             bonds.append(np.bincount(graph.bond_system.numpy(), minlength=len(part)))
             ends = torch.cat([graph.bond_system[: graph.n_short]] * 2).numpy()  # crystal of each short directed edge
             angles.append(np.bincount(ends[graph.first.numpy()], minlength=len(part)))
@@ -157,7 +156,7 @@ class BatchSource:
     def batch(self, index: np.ndarray) -> TrainingBatch:
         """The batch of the frames with these indices."""
         frames = self.frames[index]
-        graph = build_batch(frames, self.cutoff, self.bond_cutoff, dtype=self.dtype, device=self.device)
+        graph = build_batch(frames, self.spec, dtype=self.dtype, device=self.device)
         weights = None if self.weights is None else self.weights[index]
         return TrainingBatch(graph, self._targets(frames, self.reference_energy[index], weights), frames.frame_id)
 

@@ -110,8 +110,7 @@ class Trainer:
         return BatchSource(
             frames=frames,
             reference_energy=self.start.references.energy(frames),
-            cutoff=self.start.model.cutoff,
-            bond_cutoff=self.start.model.bond_cutoff,
+            spec=self.start.graph,
             dtype=dtype_of(self.config.dtype),
             device=self.engine.device,
             elements=self.elements,

@@ -22,9 +22,9 @@ def take_zeros_as_missing(source: Potential, frames: Frames, name: str, seed: in
     """The frames without forces and stresses that are exactly zero where the source predicts that they cannot be, and notes."""
     zeros, notes = [], []
     for label, rows in zero_rows(frames).items():
-        if len(rows) and (told := doubt(label, rows, frames.__getitem__, source, seed)):
-            zeros.append(ZeroLabel(label, rows, told))
-            notes.append(f"In the {name} set {told}; they are taken as missing (audit_frames=0 takes them as they are).")
+        if len(rows) and (evidence := doubt(label, rows, frames.__getitem__, source, seed)):
+            zeros.append(ZeroLabel(label, rows, evidence))
+            notes.append(f"In the {name} set {evidence}; they are taken as missing (audit_frames=0 takes them as they are).")
     return without_labels(frames, zeros), notes
 
 
@@ -84,9 +84,9 @@ def _unit_notes(start: Potential, frames: Frames, predicted: Frames, source: Ato
 
 def _largest(errors: np.ndarray, frames: Frames) -> np.ndarray:
     """Largest entry of each frame's rows ``[S]``; NaN where nothing is labelled."""
-    found = np.full(len(frames), np.nan)
-    np.fmax.at(found, frames.system, np.fmax.reduce(errors, axis=1))
-    return found
+    largest = np.full(len(frames), np.nan)
+    np.fmax.at(largest, frames.system, np.fmax.reduce(errors, axis=1))
+    return largest
 
 
 def against_median(errors: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is checked before the first step: each refusal is one sentence that names the frame and the way out."""
+"""Checks before the first step: each refusal is one sentence that names the frame and the way out."""
 
 import numpy as np
 
@@ -8,10 +8,9 @@ from xclimb.data.frames import COLUMNS, LABELS, Frames
 from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.splits import SplitError, propose_split
 from xclimb.errors import ConfigError, DataError, TheoryError, counted
-from xclimb.models.chgnet import MAX_Z
 from xclimb.models.potential import Potential
 
-_SETS = {"train": "training", "val": "validation", "test": "test"}  # argument -> set
+SET_NAMES = {"train": "training", "val": "validation", "test": "test"}  # argument -> set
 _NAMED = 5  # how many names a message lists
 
 
@@ -21,7 +20,7 @@ def material_frames(given: FramesLike, argument: str) -> tuple[Frames, list[str]
     Raises:
         DataError: if nothing else is in the set.
     """
-    frames, name = labelled_frames(given, argument), _SETS[argument]
+    frames, name = labelled_frames(given, argument), SET_NAMES[argument]
     alone = is_isolated_atom(frames)
     if not alone.any():
         return frames, []
@@ -63,7 +62,7 @@ def check_data(train: Frames, val: Frames, test: Frames | None = None) -> list[s
     """Refuse what cannot be trained on; gives notes on what can but should be known.
 
     Raises:
-        DataError: on empty sets, no energies, infinite labels, unsupported elements, or frames in two sets.
+        DataError: on empty sets, no energies, infinite labels, or frames in two sets.
         TheoryError: on an unknown functional, or two levels of theory.
     """
     held_out = {"validation": val} | ({} if test is None else {"test": test})
@@ -98,7 +97,15 @@ def _check_atoms(frames: Frames, name: str) -> None:
     empty = np.flatnonzero(frames.n_atoms == 0)
     if len(empty):
         raise DataError(f"{name} frame {frames.frame_id[empty[0]]} has no atoms: remove it")
-    bad = np.flatnonzero((frames.numbers < 1) | (frames.numbers > MAX_Z))
+
+
+def check_elements(source: Potential, frames: Frames, name: str) -> None:
+    """Refuse frames with elements that the network has no parameters for.
+
+    Raises:
+        DataError: naming the frame and the element.
+    """
+    bad = np.flatnonzero(source.architecture.unknown(frames.numbers))
     if len(bad):
         from ase.data import chemical_symbols
 
@@ -106,7 +113,7 @@ def _check_atoms(frames: Frames, name: str) -> None:
         symbol = f" ({chemical_symbols[z]})" if 0 < z < len(chemical_symbols) else ""
         raise DataError(
             f"{name} frame {frames.frame_id[frames.system[bad[0]]]} contains atomic number {z}{symbol}, which the network does "
-            f"not know (1 to {MAX_Z}): remove the frames with it"
+            f"not know ({source.architecture.element_range}): remove the frames with it"
         )
 
 
@@ -116,8 +123,8 @@ def _check_labels(frames: Frames, name: str) -> None:
         rows = np.flatnonzero(np.isinf(value).reshape(len(value), -1).any(axis=1))
         if len(rows):
             s = rows[0] if COLUMNS[label].scope == "system" else frames.system[rows[0]]
-            told = "remove the frame, or put NaN where a label is missing"
-            raise DataError(f"{name} frame {frames.frame_id[s]}: {label} is infinite; {told}")
+            remedy = "remove the frame, or put NaN where a label is missing"
+            raise DataError(f"{name} frame {frames.frame_id[s]}: {label} is infinite; {remedy}")
 
 
 def _check_leak(train: Frames, val: Frames, name: str, other: str) -> None:

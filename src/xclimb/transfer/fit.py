@@ -119,7 +119,7 @@ def _without_zeros(
 
 
 def carry_out(engine: Engine, job: Job) -> int:
-    """What every process of a transfer does; the first of them writes and talks. Gives the number of the process."""
+    """Carry out a transfer in one of its processes, of which the first writes and prints; gives the number of the process."""
     folder = RunFolder(job.path, job.overwrite, job.resume) if engine.is_rank_zero else None
     saved = RunFolder(job.path, resume=True).states.newest() if job.resume else None
     try:

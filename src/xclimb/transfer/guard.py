@@ -73,15 +73,17 @@ class Choice:
     def notes(self) -> list[str]:
         """What got worse, and what was done about it, in sentences."""
         worse = [change for change in self.changes if change.is_worse]
-        told = []
+        sentences = []
         if self.refused:
             way = f"{100 * self.share:.0f} % of the way from step 0 to epoch {self.epoch} are kept"
             kept = way if self.share else "step 0 is kept"
             listed = ", ".join(map(str, self.refused))
-            told.append(f"Worse than step 0 on the validation materials at the best epoch: {listed}; {kept} (guard 'each').")
+            sentences.append(
+                f"Worse than step 0 on the validation materials at the best epoch: {listed}; {kept} (guard 'each')."
+            )
         if worse:
-            told.append(f"Worse than step 0 on the validation materials: {', '.join(map(str, worse))}.")
-        return told
+            sentences.append(f"Worse than step 0 on the validation materials: {', '.join(map(str, worse))}.")
+        return sentences
 
     def to_dict(self) -> dict[str, Any]:
         """Record for run.json; NaN becomes null."""
@@ -144,5 +146,6 @@ def _changes(before: ByFrame, after: ByFrame, frames: Frames) -> tuple[Change, .
         known = weights > 0
         if known.any():
             was, now = (float(np.average(errors[known], weights=weights[known])) for errors in (first, second))
-            changed.append(Change(quantity, was, now, *paired_difference(first, second, weights, material)))
+            low, high = paired_difference(first, second, weights, material)
+            changed.append(Change(quantity, was, now, low, high))
     return tuple(changed)

@@ -1,4 +1,4 @@
-"""One transfer, all of it: what every process that carries it out is handed."""
+"""One transfer: the frames, settings and folder that every process of it is given."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is to be done, with which frames, in which folder.
+    """A transfer: settings, frames and folder.
 
     Args:
         config: all settings.
@@ -22,7 +22,7 @@ class Job:
         val: frames to choose the best epoch by, checked.
         path: the run folder.
         source: potential to start from; None loads ``config.source``.
-        notes: what the checks found worth knowing.
+        notes: notes of the checks.
         inputs: where the frames came from, for whoever resumes.
         overwrite: replace the run that is in the folder.
         resume: go on with the run that is in the folder.

@@ -1,4 +1,4 @@
-"""What the potential said of the validation and test frames before training and says now: ``predictions.json`` of a run.
+"""Predictions for the validation and test frames before and after training: ``predictions.json`` of a run.
 
 Bounded: of more frames a seeded sample, of their force and stress components another. Errors of the whole sets are in
 ``evaluation.json``.
@@ -53,8 +53,8 @@ def _describe(before: HasLabels, after: HasLabels, references: AtomRef, frames: 
         shown = frames[np.sort(rng.choice(len(frames), MOST_FRAMES, replace=False))]
     labelled = {"before": before.label(shown), "after": after.label(shown)}
     errors = {name: absolute_errors(predicted, shown) for name, predicted in labelled.items()}
-    framewise = {name: errors_by_frame(found, shown) for name, found in errors.items()}
-    elementwise = {name: errors_by_element(found, shown) for name, found in errors.items()}
+    framewise = {name: errors_by_frame(each, shown) for name, each in errors.items()}
+    elementwise = {name: errors_by_element(each, shown) for name, each in errors.items()}
     components = {name: _sample(_values(shown, name), rng) for name in ("forces", "stress")}
     return {
         "n_frames": len(frames),
@@ -71,7 +71,7 @@ def _describe(before: HasLabels, after: HasLabels, references: AtomRef, frames: 
             for quantity in framewise["after"]
         },
         "elements": {symbol: {name: elementwise[name][symbol] for name in labelled} for symbol in elementwise["after"]},
-        "worst": _worst(shown, {quantity: found[0] for quantity, found in framewise["after"].items()}),
+        "worst": _worst(shown, {quantity: values[0] for quantity, values in framewise["after"].items()}),
     }
 
 
@@ -80,7 +80,7 @@ def _values(frames: Frames, name: str) -> np.ndarray:
 
 
 def _sample(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Which components are stored: of those with a label, a seeded sample in their order."""
+    """Choose the components that are stored: of those with a label, a seeded sample in their order."""
     known = np.flatnonzero(np.isfinite(labels))
     return np.sort(rng.choice(known, min(len(known), MOST_COMPONENTS), replace=False))
 

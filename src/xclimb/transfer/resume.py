@@ -97,13 +97,13 @@ def can_go_on(job: Job) -> bool:
 
 
 def _pairs(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    found: list[tuple[str, Any, Any]] = []
+    pairs: list[tuple[str, Any, Any]] = []
     for name, value in now.items():
         if isinstance(value, dict):
-            found += _pairs(was.get(name) or {}, value, f"{prefix}{name}.")
+            pairs += _pairs(was.get(name) or {}, value, f"{prefix}{name}.")
         else:
-            found.append((prefix + name, was.get(name), value))
-    return found
+            pairs.append((prefix + name, was.get(name), value))
+    return pairs
 
 
 def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> tuple[Trainer, list[str]]:
@@ -121,7 +121,7 @@ def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> t
     notes = [*folder.record.get("notes", []), *saved.notes, *_exactness_notes(folder, saved.card["threads"])]
     folder.go_on(job.config.to_yaml(), trainer.history, trainer.step)
     folder.update(notes=notes, settings=job.config.model_dump(mode="json"))
-    folder.checkpoint("best", trainer.best)  # of the state: a later one is found again
+    folder.checkpoint("best", trainer.best)  # of the state: a later one is computed again
     return trainer, notes
 
 
@@ -134,6 +134,6 @@ def _exactness_notes(folder: RunFolder, threads: int) -> list[str]:
         if was.get(name) != now[name]
     ]
     if threads != torch.get_num_threads():
-        told = f"{counted(torch.get_num_threads(), 'thread')} now and {threads} before"
-        notes.append(f"{told}: sums add up in another order, so the rest of the run differs in the last digits.")
+        detail = f"{counted(torch.get_num_threads(), 'thread')} now and {threads} before"
+        notes.append(f"{detail}: sums add up in another order, so the rest of the run differs in the last digits.")
     return notes

@@ -26,7 +26,7 @@ _NAMED = 16  # frames that a message lists
 
 
 class Session:
-    """Trains until it is done or told to stop.
+    """Trains until it is done or stopped by a signal.
 
     Args:
         job: what is to be done.
@@ -51,7 +51,7 @@ class Session:
         """All epochs, fewer if a signal ends them, and what the folder says in the end.
 
         Args:
-            notes: told before the first step.
+            notes: reported before the first step.
 
         Raises:
             DataError: at a loss that is not finite, naming frames.
@@ -165,8 +165,8 @@ class Session:
         except XclimbError as error:
             raise self._failed(error) from error.__cause__
         except torch.OutOfMemoryError as error:
-            told = f"out of memory at step {self._trainer.step + 1}: lower batch_atoms (or set batch_bonds, batch_angles)"
-            raise self._failed(TrainingError(f"{told}{self._kept()}")) from error
+            detail = f"out of memory at step {self._trainer.step + 1}: lower batch_atoms (or set batch_bonds, batch_angles)"
+            raise self._failed(TrainingError(f"{detail}{self._kept()}")) from error
         except OSError as error:
             raise self._failed(no_room(error, self._job.path, self._saved_step)) from error
         except KeyboardInterrupt:
@@ -196,9 +196,9 @@ class Session:
 
 
 def no_room(error: OSError, run: Path, step: int) -> TrainingError:
-    """What to say where a run cannot be written any more; ``step`` is that of its last state, 0 if there is none."""
-    told = f"cannot write {error.filename or run} ({error.strerror or error})"
-    return TrainingError(f"{told}: make room or give rights{kept(run, step)}")
+    """Make the error of a run that cannot be written any more; ``step`` is that of its last state, 0 if there is none."""
+    detail = f"cannot write {error.filename or run} ({error.strerror or error})"
+    return TrainingError(f"{detail}: make room or give rights{kept(run, step)}")
 
 
 def kept(run: Path, step: int) -> str:

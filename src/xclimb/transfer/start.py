@@ -13,7 +13,7 @@ from xclimb.training.batches import over_budget
 from xclimb.training.engine import Engine
 from xclimb.training.trainer import Trainer
 from xclimb.transfer.audit import audit_labels
-from xclimb.transfer.checks import coverage_notes
+from xclimb.transfer.checks import SET_NAMES, check_elements, coverage_notes
 from xclimb.transfer.job import Job
 from xclimb.transfer.methods import get_method
 from xclimb.units import MEV_PER_EV
@@ -29,6 +29,8 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
     """
     config, method = job.config, get_method(job.config.method.name)
     source = load(job.source or config.source, device=str(engine.device), dtype=config.dtype)
+    for name, frames in job.sets.items():
+        check_elements(source, frames, SET_NAMES[name])
     potential = method.prepare(source, job.train, config.method, config.seed)
     trainer = Trainer(config, potential, job.train, job.val, engine, method)
     deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
@@ -42,8 +44,8 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
         looked_at = 0 if method.new_weights else config.audit_frames
         worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed, source.references)
         notes += suspicious
-        found = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
-        folder.start(config.to_yaml(), _record(job) | found)
+        checked = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
+        folder.start(config.to_yaml(), _record(job) | checked)
         folder.checkpoint("start", potential)
     return trainer, notes
 
@@ -71,7 +73,7 @@ def _levels(source: Potential, train: Frames) -> dict[str, Any]:
 
 
 def _record(job: Job) -> dict[str, Any]:
-    """What run.json says of a job, whatever is found at step 0."""
+    """Fields of run.json that do not depend on step 0."""
     return {
         "versions": versions(),
         "xclimb": versions()["xclimb"],

@@ -8,4 +8,6 @@ from xclimb.backends.chgnet_cpu.inference import predict
 from xclimb.backends.chgnet_cpu.support import unknown_layer, unsupported_size
 from xclimb.backends.chgnet_cpu.training import forward
 
-__all__ = ["forward", "predict", "unknown_layer", "unsupported_size"]
+NAME = "fused (numba)"
+
+__all__ = ["NAME", "forward", "predict", "unknown_layer", "unsupported_size"]

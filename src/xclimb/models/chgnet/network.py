@@ -6,15 +6,14 @@ backward pass with respect to bond vectors that gives forces and virial together
 unless it is trained.
 """
 
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from xclimb.graph.batch import Batch
-from xclimb.models.base import Output, differentiate
+from xclimb.models.base import Network
 from xclimb.models.chgnet.basis import Fourier, RadialBessel
 from xclimb.models.chgnet.layers import AngleUpdate, AtomConv, BondConv, LineGraph, linear
 
@@ -36,12 +35,8 @@ class CHGNetConfig:
     norm: bool = True
     out_bias: bool = False
 
-    def to_dict(self) -> dict:
-        """Dictionary for JSON."""
-        return asdict(self)
 
-
-class CHGNet(nn.Module):
+class CHGNet(Network):
     """Crystal Hamiltonian Graph neural Network: energies and magnetic moments of a batch, forces and stress by one gradient.
 
     Args:
@@ -71,42 +66,10 @@ class CHGNet(nn.Module):
             layers += [linear(width, width, width, bias=True), nn.SiLU()]
         self.readout = nn.Sequential(*layers, nn.Linear(width, 1))
 
-    @classmethod
-    def from_state(cls, config: CHGNetConfig, state: dict[str, Tensor]) -> "CHGNet":
-        """A network with given weights, copied; no random number is drawn for weights that are replaced at once.
-
-        Raises:
-            RuntimeError: if names or shapes of the weights are not those of the architecture.
-        """
-        with torch.device("meta"):
-            network = cls(config)
-        network.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
-        return network
-
-    @property
-    def cutoff(self) -> float:
-        """Radius of the atom graph, Å."""
-        return self.config.cutoff
-
-    @property
-    def bond_cutoff(self) -> float:
-        """Radius of the bonds that form angles, Å."""
-        return self.config.bond_cutoff
-
     @property
     def layers(self) -> list[nn.Module]:
         """The updates of atoms, bonds and angles: where nearly all of the arithmetic is."""
         return [*self.atom_convs, *self.bond_convs, *self.angle_updates]
-
-    def forward(self, batch: Batch, create_graph: bool = False, derivatives: bool = True) -> Output:
-        """Energies, magnetic moments and, by one gradient, forces and stress.
-
-        Args:
-            batch: the graph of the crystals.
-            create_graph: keep the graph of the gradient, so that a loss on forces can be trained.
-            derivatives: False leaves out forces and stress.
-        """
-        return differentiate(partial(self.sites, batch), batch, create_graph, derivatives)
 
     def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""

@@ -4,11 +4,15 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import CheckpointError
+from xclimb.models.base import Network
 from xclimb.models.chgnet.network import CHGNet, CHGNetConfig
+from xclimb.references import AtomRef
 
 _FOLDERS = {"chgnet-0.2.0": "0.2.0", "chgnet-0.3.0": "0.3.0", "chgnet-r2scan": "r2scan"}
 
@@ -36,7 +40,20 @@ def _read(name: str) -> tuple[dict[str, Tensor], dict]:
         raise CheckpointError(f"{file} holds no weights that are safe to read ({kind}): install chgnet again") from None
 
 
-def read_network(name: str) -> CHGNet:
+def read_potential(name: str, theory: LevelOfTheory, uncovered: tuple[int, ...]) -> tuple[Network, AtomRef]:
+    """Read network and references of a zoo name.
+
+    Args:
+        name: of the weights.
+        theory: level of theory of the references.
+        uncovered: atomic numbers whose references no data determined.
+    """
+    values = read_reference_energies(name).numpy()
+    covered = ~np.isin(np.arange(1, len(values) + 1), uncovered)
+    return read_network(name), AtomRef.from_table(values, covered, kind=name, theory=theory)
+
+
+def read_network(name: str) -> Network:
     """The network of a zoo name with its pre-trained weights, float32."""
     state, arguments = _read(name)
     config = CHGNetConfig(

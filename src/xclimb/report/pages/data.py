@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from xclimb.report import tables
 from xclimb.report.figures import count_table
-from xclimb.report.html import figures_json, render
+from xclimb.report.pages.base import Page, Section, assemble, register
 from xclimb.report.style import COLOURS, axis, figure
 from xclimb.report.summary import Tile
 from xclimb.report.tables import Cell, Table
@@ -22,30 +22,42 @@ def data_page(name: str, contents: dict[str, Any]) -> str:
         name: of the data set.
         contents: result of :func:`xclimb.cli.overview.overview`.
     """
-    drawn = {f"histogram-{n}": histogram(text, bins) for n, (text, bins) in enumerate(contents["histograms"].items())}
-    if contents["elements"]:
-        drawn["elements"] = count_table(contents["elements"], "frames")
+    return assemble("data", {"name": name, **contents})
+
+
+def _verdict(contents: dict) -> list[str]:
     sizes = contents["atoms_per_frame"]
     text = f"{sizes['min']:.0f} to {sizes['max']:.0f} atoms a frame, {sizes['mean']:.1f} on average" if sizes else "no atoms"
+    counts = f"{_count(contents['frames'])} frames of {_count(contents['materials'])} materials"
+    return [f"{counts} at {contents['theory']}:", f"{text}."]
+
+
+def _element_figures(contents: dict) -> dict[str, go.Figure]:
+    return {"elements": count_table(contents["elements"], "frames")} if contents["elements"] else {}
+
+
+def _elements(contents: dict) -> dict[str, Any]:
+    return {
+        "any_elements": bool(contents["elements"]),
+        "elements": element_table(contents["elements"], contents["frames"]),
+    }
+
+
+def _histograms(contents: dict) -> dict[str, go.Figure]:
+    return {f"histogram-{n}": histogram(text, bins) for n, (text, bins) in enumerate(contents["histograms"].items())}
+
+
+def _labels(contents: dict) -> dict[str, Any]:
     labelled = [f"{label} of {_count(n)}" for label, n in contents["labels"].items() if n]
-    return render(
-        "data.html.j2",
-        title=name,
-        kind="Data set",
-        verdict=[
-            f"{_count(contents['frames'])} frames of {_count(contents['materials'])} materials at {contents['theory']}:",
-            f"{text}.",
-        ],
-        tiles=[Tile(label, _count(contents[key]), "", "") for key, label in _TILES],
-        figures=figures_json(drawn),
-        names=list(contents["histograms"]),
-        any_elements=bool(contents["elements"]),
-        labelled=", ".join(labelled) or "no labels",
-        ranges=range_table(contents["ranges"]),
-        elements=element_table(contents["elements"], contents["frames"]),
-        theories=tables.theories({"all frames": contents["level_of_theory"]}),
-        extras=contents["extras"],
-    )
+    return {
+        "labelled": ", ".join(labelled) or "no labels",
+        "ranges": range_table(contents["ranges"]),
+        "names": list(contents["histograms"]),
+    }
+
+
+def _theory(contents: dict) -> dict[str, Any]:
+    return {"theories": tables.theories({"all frames": contents["level_of_theory"]}), "extras": contents["extras"]}
 
 
 def histogram(name: str, bins: dict[str, list]) -> go.Figure:
@@ -79,3 +91,13 @@ def element_table(elements: dict[str, int], frames: int) -> Table:
 
 def _count(n: int) -> str:
     return f"{n:,}".replace(",", "\u2009")
+
+
+register(
+    Page("data", "Data set", lambda contents: contents["name"], _verdict,
+         lambda contents: [Tile(label, _count(contents[key]), "", "") for key, label in _TILES],
+         lambda contents: {}, footer=True),
+    Section("data", "elements", "Elements", figures=_element_figures, block="elements", values=_elements),
+    Section("data", "labels", "Labels and sizes", "Labels", figures=_histograms, block="labels", values=_labels),
+    Section("data", "theory", "Level of theory", block="theory", values=_theory),
+)  # fmt: skip
