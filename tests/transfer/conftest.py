@@ -41,8 +41,10 @@ def pairs():
     small = [name for name in dict.fromkeys(materials.tolist()) if frames.n_atoms[materials == name][0] <= 2]
     held = next(name for name in small if _covered(frames, materials, small, name))
     chosen = [name for name in small if name != held]
-    train = frames[np.isin(materials, chosen)][::3]
-    return train, frames[materials == held]
+    train, val = frames[np.isin(materials, chosen)][::3], frames[materials == held]
+    first = [train.system[train.numbers == z][0] for z in val.elements.tolist()]  # tests cut train short: these stay in it
+    order = dict.fromkeys([*np.array(first).tolist(), *range(len(train))])
+    return train[np.array(list(order))], val
 
 
 def _covered(frames, materials, small, name):

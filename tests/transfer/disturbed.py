@@ -12,7 +12,8 @@ from training.tiny import rock_salts, toy
 from xclimb.transfer import session
 
 TRAIN, VAL = rock_salts(10, seed=0), rock_salts(3, seed=1)
-SETTINGS = {"epochs": 2, "batch_size": 4, "checkpoint_minutes": 0.0, "ema_decay": 0.9, "audit_frames": 0, "progress": False}
+SETTINGS = {"method": "residual", "epochs": 2, "batch_size": 4, "ema_decay": 0.9}
+SETTINGS |= {"checkpoint_minutes": 0.0, "audit_frames": 0, "progress": False}
 
 
 def train(out: Path, **more):

@@ -19,7 +19,7 @@ SHORT = {"epochs": 1, "progress": False, "batch_size": 8}
 def run(request, pairs, tmp_path_factory):
     train, val = pairs
     out = tmp_path_factory.mktemp("runs") / request.param
-    return xclimb.transfer(train=train[:12], val=val, method=request.param, out=out, **SHORT)
+    return xclimb.transfer(train=train[:12], val=val, method=request.param, out=out, guard="sum", **SHORT)
 
 
 def test_a_run_folder_tells_all(run, pairs):
@@ -86,11 +86,8 @@ def test_step_zero_is_the_pretrained_network_plus_the_references_of_the_method(r
     train, val = pairs
     if run.method == "scratch":
         return
-    expected = {
-        "trainable": source.references,
-        "frozen": source.references,
-        "refit": xclimb.fit_references(train[:12], kind="raw", potential=source),
-    }.get(run.method) or xclimb.fit_references(train[:12], potential=source, kind="residual")
+    kind = METHODS[run.method].references
+    expected = source.references if kind == "source" else xclimb.fit_references(train[:12], potential=source, kind=kind)
     energy = source.interaction_energy(val) + expected.energy(val)
     mae = np.abs(energy - val.energy).__truediv__(val.n_atoms).mean() * 1000
     assert run.history[0]["val"]["energy_mae"] == pytest.approx(mae, abs=0.1)
@@ -105,6 +102,8 @@ def test_references_change_only_where_they_are_trained(run, source, pairs):
     changed = np.flatnonzero(~np.isclose(last.values, source.references.values, rtol=0, atol=1e-12, equal_nan=True))
     if run.method == "frozen":
         assert not len(changed)
+    elif METHODS[run.method].references == "informed":  # elements without data too, by the prior
+        assert set(train[:12].elements.tolist()) < set(changed.tolist())
     else:
         assert changed.tolist() == train[:12].elements.tolist()
     if run.method == "trainable":
@@ -162,7 +161,7 @@ def test_same_seed_same_numbers_and_no_trace_in_global_generators(pairs, tmp_pat
 
 def test_no_epochs_only_exchange_the_references(source, pairs, tmp_path):
     train, val = pairs
-    run = xclimb.transfer(source, train, val, out=tmp_path / "x", epochs=0, progress=False)
+    run = xclimb.transfer(source, train, val, "residual", tmp_path / "x", epochs=0, progress=False)
     expected = source.with_references(xclimb.fit_references(train, potential=source, kind="residual"))
     np.testing.assert_allclose(run.potential.label(val).energy, expected.label(val).energy, atol=1e-5)
     assert (len(run.history), run.best_epoch) == (1, 0)

@@ -20,7 +20,7 @@ class L2SPSettings(MethodSettings):
     """Settings of the method ``l2sp``."""
 
     strength: float = Field(
-        default=1.0,
+        default=0.1,
         ge=0,
         description="pull to the start: strength / number of training frames times the squared distance of the weights",
     )
