@@ -41,11 +41,12 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> Self:
-        """Settings out of a YAML file, then overrides such as ``"loss.energy=2"``.
+        """Settings out of a YAML file (:meth:`read`), then overrides such as ``"loss.energy=2"``; checked by :meth:`build`."""
+        return cls.build(merge(cls.read(path), parse_overrides(overrides)), where=str(path))
 
-        Raises:
-            ConfigError: if the file is missing or no YAML mapping, and as in :meth:`build`.
-        """
+    @classmethod
+    def read(cls, path: str | Path) -> dict[str, Any]:
+        """Settings as they stand in a YAML file, nested; a ConfigError if it is missing or no mapping."""
         path = Path(path)
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
@@ -55,7 +56,7 @@ class Settings(BaseModel):
             raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if values is not None and not isinstance(values, dict):
             raise ConfigError(f"{path} must hold a mapping of settings (name: value), not a {type(values).__name__}")
-        return cls.build(merge(nest(values or {}, str(path)), parse_overrides(overrides)), where=str(path))
+        return nest(values or {}, str(path))
 
     def to_yaml(self) -> str:
         """Every setting with its value, as YAML that :meth:`load` reads back to an equal object."""

@@ -71,11 +71,11 @@ def test_from_files_to_a_used_potential(xclimb_cli, files, tmp_path):
     xclimb_cli("references", "show", "refs.json")
     assert "correlation with Z²" in xclimb_cli("references", "compare", "refs.json", "chgnet-r2scan").out
 
-    settings = ["--epochs", "1", "--out", "run", "--set", "batch_size=8", "--set", "loss.magmom=0"]
+    settings = ["--epochs", "1", "--out", "run", "--set", "batch_size=8", "--set", "learning_rate=0.1"]
     trained = xclimb_cli("transfer", "store:train", "--val", "store:val", "--method", "residual", *settings)
     assert "the potential before training was kept" in " ".join(trained.out.split())
     assert "xclimb predict run POSCAR" in trained.flat
-    assert "magmom: 0" in (tmp_path / "run" / "config.yaml").read_text()
+    assert "learning_rate: 0.1" in (tmp_path / "run" / "config.yaml").read_text()
 
     scored = xclimb_cli("evaluate", "run", high, "-f", "r2SCAN", "--json", "errors.json")
     assert "meV/atom" in scored.out

@@ -7,9 +7,12 @@ import pytest
 
 from data.made import crystals
 from training.tiny import rock_salts, toy
+from xclimb.cli.options import run_settings
+from xclimb.config import TransferConfig
 from xclimb.data.parquet import to_parquet
 from xclimb.data.store_writer import write_store
 from xclimb.runs.folder import read_json, read_run
+from xclimb.study.methods import _trials
 
 SMALL = ("-s", "toy", "--set", "batch_size=8", "--set", "audit_frames=0", "--epochs")
 
@@ -109,3 +112,12 @@ def test_ingest_names_a_crystal_under_two_ids(xclimb_cli, tmp_path):
 
 def test_what_does_not_exist_is_said(xclimb_cli):
     assert "nowhere does not exist: give the folder" in xclimb_cli("report", "nowhere", status=2).err
+
+
+def test_the_recipe_of_the_default_method_is_not_that_of_another(tmp_path):
+    (tmp_path / "own.yaml").write_text("epochs: 3\n")
+    settings = run_settings(tmp_path / "own.yaml", {"method": "residual"}, [])
+    assert TransferConfig.build(settings).model_dump() == TransferConfig(method="residual", epochs=3).model_dump()
+    assert TransferConfig.build(run_settings(tmp_path / "own.yaml", {}, [])).ema_decay is not None
+    (trial,) = _trials("toy", ["frozen"], [0], 2, {"batch_size": 8})
+    assert trial.config == TransferConfig(source="toy", method="frozen", epochs=2, batch_size=8)

@@ -62,7 +62,7 @@ def test_step_0_is_kept_where_every_point_is_worse(frames):
 
 def test_noise_is_not_worse():
     assert not Change("forces", 100.0, 102.0, -1.0, 5.0).is_worse
-    assert Change("forces", 100.0, 102.0, 0.5, 3.5).is_worse
+    assert Change("forces", 100.0, 103.0, 0.5, 5.5).is_worse
     assert not Change("magmom", 1e-4, 3e-4, 1e-4, 3e-4).is_worse  # below the precision of labels
     nan = float("nan")
     assert not Change("forces", 100.0, 104.0, nan, nan).is_worse  # too few materials for an interval

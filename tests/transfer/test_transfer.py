@@ -184,6 +184,7 @@ def test_weights_of_the_loss_reach_the_training(pairs, tmp_path):
     assert val_errors["loss"] < only_forces.history[0]["val"]["loss"]
 
 
+@pytest.mark.filterwarnings("ignore:the reference energies")  # of elements whose only energies were taken away
 def test_missing_labels_are_masked(pairs, tmp_path):
     train, val = pairs
     bare = train.replace(stress=np.full_like(train.stress, np.nan), magmoms=np.full_like(train.magmoms, np.nan))

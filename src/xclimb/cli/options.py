@@ -258,7 +258,9 @@ def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str
     twice = sorted(name for name in given.keys() & sets.keys() if not isinstance(sets[name], dict) or "name" in sets[name])
     if twice:
         raise ConfigError(f"{twice[0]} is given twice, by --{twice[0]} and by --set: leave one out")
-    base = TransferConfig.load(config).model_dump(exclude_unset=True) if config else {}
+    base = TransferConfig.read(config) if config else {}
+    if config:
+        TransferConfig.build(base, where=str(config))  # its errors name the file
     return merge(merge(base, given), sets)
 
 

@@ -48,7 +48,7 @@ def sources(
     for sentence in ranking.refused:
         note(sentence)
     if json is not None:
-        found = [
+        rows = [
             {
                 "name": one.name,
                 "errors": _finite(one.errors),
@@ -58,7 +58,7 @@ def sources(
         ]
         write_whole(
             fresh_file(json, overwrite=True),
-            to_json({"chosen": ranking.chosen, "materials": ranking.n_materials, "sources": found}),
+            to_json({"chosen": ranking.chosen, "materials": ranking.n_materials, "sources": rows}),
         )
 
 

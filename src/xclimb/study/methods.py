@@ -159,8 +159,10 @@ def _trials(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: i
         raise ConfigError("a study needs at least one method and one seed")
     if len(set(methods)) < len(methods) or len(set(seeds)) < len(seeds):
         raise ConfigError("a method or seed is given twice: name each once")
-    settings = TransferConfig.upgrade(nest(settings))  # type: ignore[operator]
-    given = settings.pop("method", {})
+    settings = nest(settings)
+    rate, given = settings.pop("references_lr", None), settings.pop("method", {})
+    if rate is not None and isinstance(given, dict):  # as it was spelled up to version 0.1
+        given = given | {"references_lr": rate}
     for reserved, there in (("method", isinstance(given, str) or "name" in given), ("seed", "seed" in settings)):
         if there:
             raise ConfigError(f"{reserved} has no effect in a study: give {reserved}s=[...]")

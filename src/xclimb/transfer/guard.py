@@ -20,7 +20,7 @@ from xclimb.models.potential import Potential
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from step 0
 NO_INTERVAL = 1.05  # ratio to step 0 that counts as worse where materials are too few for an interval
-NEGLIGIBLE = {"energy": 0.1, "forces": 0.5, "stress": 0.005, "magmom": 0.001}  # below the precision of any label
+NEGLIGIBLE = {"energy": 1.0, "forces": 2.0, "stress": 0.05, "magmom": 0.005}  # below the precision of labels
 _NAMES = {"energy": "energy", "forces": "forces", "stress": "stress", "magmom": "magnetic moments"}
 _UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa", "magmom": "µB"}
 
@@ -71,7 +71,7 @@ class Choice:
 
     @property
     def notes(self) -> list[str]:
-        """What got worse, and what was done about it, in sentences."""
+        """Sentences about quantities that got worse, and what was done about it."""
         worse = [change for change in self.changes if change.is_worse]
         sentences = []
         if self.refused:
