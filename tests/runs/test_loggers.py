@@ -111,7 +111,7 @@ def test_a_log_without_its_package_is_an_error(name, monkeypatch, tmp_path):
 def test_watching_a_finished_run_shows_it_once(run, capsys):
     watch(run[0].path)
     shown = " ".join(capsys.readouterr().out.split())  # lines are broken where the path of the run is long
-    assert "residual · finished · epoch 2 of 2" in shown
+    assert "l2sp · finished · epoch 2 of 2" in shown
     assert "atoms/s" in shown
     assert f"{run[0].history[2]['val']['energy_mae']:.1f}" in shown
 
@@ -143,9 +143,9 @@ def test_watching_follows_until_the_end(run, capsys, monkeypatch, tmp_path):
     later()
     watch(path)
     shown = capsys.readouterr().out
-    assert shown.count("residual · running") == 2  # once an epoch
+    assert shown.count("l2sp · running") == 2  # once an epoch
     assert "minutes left" in shown
-    assert shown.count("residual · finished") == 1
+    assert shown.count("l2sp · finished") == 1
 
 
 def test_watching_something_else_is_an_error(tmp_path):
