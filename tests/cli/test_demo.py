@@ -36,16 +36,16 @@ def test_demo_shows_and_leaves_everything_and_can_be_repeated(few, xclimb_cli, t
     ]
     places = [answer.out.index(told) for told in order]
     assert places == sorted(places)
-    for method in ("scratch", "trainable", "frozen", "refit", "residual", "chgnet-r2scan"):
+    for method in ("scratch", "trainable", "frozen", "refit", "l2sp", "chgnet-r2scan"):
         assert method in answer.out
-    for name in ("report.html", "study.json", "results.json", "runs/residual-0/checkpoints/best/potential.json"):
+    for name in ("report.html", "study.json", "results.json", "runs/l2sp-0/checkpoints/best/potential.json"):
         assert (tmp_path / "out" / name).exists()
     used = answer.out[answer.out.index("xclimb predict ") :].split()[2]
     assert (tmp_path / used / "run.json").exists()
 
-    began = (tmp_path / "out" / "runs" / "residual-0" / "run.json").stat().st_mtime_ns
+    began = (tmp_path / "out" / "runs" / "l2sp-0" / "run.json").stat().st_mtime_ns
     xclimb_cli(*words)
-    assert (tmp_path / "out" / "runs" / "residual-0" / "run.json").stat().st_mtime_ns == began  # finished runs are kept
+    assert (tmp_path / "out" / "runs" / "l2sp-0" / "run.json").stat().st_mtime_ns == began  # finished runs are kept
 
 
 def test_a_plan_knows_its_own_folder(tmp_path):
