@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import xclimb
-from xclimb.config import parse_overrides
 from xclimb.evaluation.absolute_errors import absolute_errors, errors_by_frame
+from xclimb.settings import parse_overrides
 
 OUT = Path(__file__).parent / "results" / "default_transfer.json"
 SOURCE = "chgnet-0.3.0"

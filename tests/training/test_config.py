@@ -1,7 +1,8 @@
 import pytest
 
-from xclimb.config import TransferConfig, near_miss, parse_overrides
+from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError
+from xclimb.settings import near_miss, parse_overrides
 from xclimb.transfer.methods import METHODS
 
 

@@ -250,7 +250,8 @@ def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str
     Raises:
         ConfigError: on an unreadable file or an entry without ``=``.
     """
-    from xclimb.config import TransferConfig, merge, parse_overrides
+    from xclimb.config import TransferConfig
+    from xclimb.settings import merge, parse_overrides
 
     given = {name: value for name, value in named.items() if value is not None}
     sets = parse_overrides(overrides)
@@ -283,8 +284,8 @@ def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> t
     Raises:
         ConfigError: if the folder holds no run.
     """
-    from xclimb.config import merge
     from xclimb.runs.folder import read_json
+    from xclimb.settings import merge
     from xclimb.transfer.resume import former_settings
 
     former = former_settings(folder).model_dump()

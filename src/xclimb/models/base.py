@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xclimb.config import near_miss
 from xclimb.errors import ConfigError
 from xclimb.graph.batch import Batch, GraphSpec
 from xclimb.references import AtomRef
+from xclimb.settings import near_miss
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from xclimb.comparison.shift import shift
-from xclimb.config import TransferConfig, nest
+from xclimb.config import TransferConfig, respell
 from xclimb.data.frames import Frames
 from xclimb.data.splits import Split
 from xclimb.errors import ConfigError, DataError
@@ -26,6 +26,7 @@ from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references import AtomRef, fit_references
 from xclimb.runs.folder import describe_data, read_json, versions
+from xclimb.settings import nest
 from xclimb.study.grid import Sets, Trial, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.progress import GridBar
 from xclimb.transfer.methods import METHODS, get_method
@@ -159,10 +160,8 @@ def _trials(source: str, methods: Sequence[str], seeds: Sequence[int], epochs: i
         raise ConfigError("a study needs at least one method and one seed")
     if len(set(methods)) < len(methods) or len(set(seeds)) < len(seeds):
         raise ConfigError("a method or seed is given twice: name each once")
-    settings = nest(settings)
-    rate, given = settings.pop("references_lr", None), settings.pop("method", {})
-    if rate is not None and isinstance(given, dict):  # as it was spelled up to version 0.1
-        given = given | {"references_lr": rate}
+    settings = respell(nest(settings))
+    given = settings.pop("method", {})
     for reserved, there in (("method", isinstance(given, str) or "name" in given), ("seed", "seed" in settings)):
         if there:
             raise ConfigError(f"{reserved} has no effect in a study: give {reserved}s=[...]")

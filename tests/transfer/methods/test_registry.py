@@ -15,8 +15,9 @@ from training.tiny import toy
 from transfer.disturbed import interrupted, outcome, train
 from xclimb.cli import app
 from xclimb.cli.options import run_settings
-from xclimb.config import TransferConfig, parse_overrides
+from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError
+from xclimb.settings import parse_overrides
 from xclimb.transfer.methods import METHODS, get_method, register, settings_of, settings_rows
 
 ROOT = Path(__file__).resolve().parents[3]

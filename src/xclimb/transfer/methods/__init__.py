@@ -8,8 +8,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from xclimb.config import MethodSettings, TransferConfig, near_miss
+from xclimb.config import MethodSettings, TransferConfig
 from xclimb.errors import ConfigError
+from xclimb.settings import near_miss
 from xclimb.transfer.methods.base import METHODS, Method, register, registered
 
 __all__ = ["METHODS", "Method", "get_method", "recipe_of", "register", "registered", "settings_of", "settings_rows"]
