@@ -186,7 +186,7 @@ def transfer(
         if overwrite or out is not None:
             raise ConfigError("--resume names the folder that goes on: leave --out and --overwrite out")
         if not settings and is_finished(resume):  # a job that was queued again has nothing left to do
-            error_console().print(f"finished already: {resume}; more epochs: give --epochs, and it says how", soft_wrap=True)
+            error_console().print(f"finished already: {resume} (with more --epochs: how to train on)", soft_wrap=True)
             return
         settings, inputs = resumed(resume, settings, inputs)
     if not inputs["data"]:

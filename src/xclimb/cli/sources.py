@@ -35,8 +35,8 @@ def sources(
 
     xclimb sources data/r2scan -p chgnet-r2scan -p runs/mine
     """
-    from xclimb.evaluation.absolute_errors import QUANTITIES
-    from xclimb.transfer.sources import UNITS, rank_sources
+    from xclimb.evaluation.absolute_errors import QUANTITIES, UNITS
+    from xclimb.transfer.sources import rank_sources
 
     ranking = rank_sources(read_data(data, functional, keys), potential, seed)
     screen = console()
@@ -44,7 +44,7 @@ def sources(
     for source in ranking.sources:
         table.add_row(source.name, *(number(source.errors[name], 3 if name == "magmom" else 1) for name in QUANTITIES))
     screen.print(table)
-    screen.print(f"{ranking.reason}", soft_wrap=True)
+    screen.print(ranking.reason, soft_wrap=True)
     for sentence in ranking.refused:
         note(sentence)
     if json is not None:

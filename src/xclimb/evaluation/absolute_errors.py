@@ -9,7 +9,8 @@ from xclimb.data.frames import Frames
 from xclimb.references.table import element_symbols
 from xclimb.units import MEV_PER_EV, ev_a3_to_gpa
 
-QUANTITIES = ("energy", "forces", "stress", "magmom")  # meV/atom, meV/Å, GPa, µB
+UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa", "magmom": "µB"}
+QUANTITIES = tuple(UNITS)
 
 
 def absolute_errors(predicted: Frames, reference: Frames) -> dict[str, Float[np.ndarray, "_ _"]]:
@@ -41,6 +42,12 @@ def errors_by_frame(
     return {
         name: _means(e, frames.system if name in ("forces", "magmom") else every, len(frames)) for name, e in errors.items()
     }
+
+
+def mean_error(values: Float[np.ndarray, " S"], counts: Int[np.ndarray, " S"]) -> float:
+    """Mean absolute error over all components, from those of :func:`errors_by_frame`; NaN without labels."""
+    known = counts > 0
+    return float(np.average(values[known], weights=counts[known])) if known.any() else math.nan
 
 
 def _means(errors: np.ndarray, group: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

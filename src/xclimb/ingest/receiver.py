@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xclimb.data.frames import Frames
 from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.label_schema import LabelUse
 from xclimb.data.store_writer import StoreWriter
@@ -121,11 +122,12 @@ class Receiver:
         from xclimb.ingest.model_audit import ModelAudit
 
         findings = ModelAudit(potential)(parts, groups, checks, reading.limits)
-        self._apply(findings, files, reading, checks)
+        self._apply(findings, parts, files, reading, checks)
 
-    def _apply(self, findings: Findings, files: Files, reading: Reading, checks: Mapping[str, str]) -> None:
+    def _apply(
+        self, findings: Findings, parts: Sequence[Frames], files: Files, reading: Reading, checks: Mapping[str, str]
+    ) -> None:
         """List findings, and leave out what is rejected."""
-        parts = self.writer.written()
         named = np.unique(np.concatenate([[*findings.outliers], *(zero.rows for zero in findings.zeros)]).astype(np.int64))
         ids = np.concatenate([part.frame_id[:0] for part in parts] + [part.frame_id for part in parts if len(named)])
         rejects = rejects_of(findings, files, reading.units, {int(row): str(ids[row]) for row in named}, checks)

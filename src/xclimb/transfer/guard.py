@@ -15,14 +15,13 @@ import numpy as np
 
 from xclimb.comparison.intervals import paired_difference
 from xclimb.data.frames import Frames
-from xclimb.evaluation.absolute_errors import QUANTITIES, absolute_errors, errors_by_frame
+from xclimb.evaluation.absolute_errors import UNITS, absolute_errors, errors_by_frame, mean_error
 from xclimb.models.potential import Potential
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from step 0
 NO_INTERVAL = 1.05  # ratio to step 0 that counts as worse where materials are too few for an interval
 NEGLIGIBLE = {"energy": 1.0, "forces": 2.0, "stress": 0.05, "magmom": 0.005}  # below the precision of labels
 _NAMES = {"energy": "energy", "forces": "forces", "stress": "stress", "magmom": "magnetic moments"}
-_UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa", "magmom": "µB"}
 
 ByFrame = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -47,7 +46,7 @@ class Change:
     def __str__(self) -> str:
         digits = 1 if self.quantity in ("energy", "forces") else 3
         interval = f", 95 % {self.low:+.{digits}f} to {self.high:+.{digits}f}" if math.isfinite(self.low) else ""
-        values = f"{self.before:.{digits}f} to {self.after:.{digits}f} {_UNITS[self.quantity]}"
+        values = f"{self.before:.{digits}f} to {self.after:.{digits}f} {UNITS[self.quantity]}"
         return f"{_NAMES[self.quantity]} ({values}{interval})"
 
 
@@ -68,6 +67,11 @@ class Choice:
     share: float
     changes: tuple[Change, ...]
     refused: tuple[Change, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        """Mean ratio of the errors to those of step 0."""
+        return float(np.mean([change.after / change.before for change in self.changes if change.before > 0] or [1.0]))
 
     @property
     def notes(self) -> list[str]:
@@ -96,25 +100,28 @@ def choose(rule: Literal["each", "sum"], start: Potential, epochs: Sequence[tupl
     """Choose the weights that are handed over.
 
     Args:
-        rule: ``"sum"`` keeps the best epoch whatever got worse; ``"each"`` keeps a point where nothing is worse.
+        rule: ``"sum"`` keeps the best epoch even where a quantity got worse; ``"each"`` a point where nothing is worse.
         start: the potential of step 0.
         epochs: number and potential, that of the lowest validation loss first.
         frames: validation frames.
     """
     zero = _errors(start, frames)
+    step_zero = Choice(start, 0, 0.0, _changes(zero, zero, frames))
+
+    def point(epoch: int, end: Potential, share: float) -> Choice:
+        potential = interpolate(start, end, share)
+        return Choice(potential, epoch, share, _changes(zero, _errors(potential, frames), frames))
+
     best_epoch, best = epochs[0]
-    first = Choice(best, best_epoch, float(best_epoch > 0), _changes(zero, _errors(best, frames), frames))
+    first = point(best_epoch, best, 1.0) if best_epoch else step_zero
     if rule == "sum":
         return first
-    ends = {epoch: potential for epoch, potential in epochs if epoch > 0}
-    kept, lowest = Choice(start, 0, 0.0, _changes(zero, zero, frames)), 1.0
-    for epoch, end in ends.items():
-        for share in SHARES:
-            point = interpolate(start, end, share)
-            changes = _changes(zero, _errors(point, frames), frames)
-            ratio = float(np.mean([change.after / change.before for change in changes if change.before > 0] or [1.0]))
-            if ratio < lowest and not any(change.is_worse for change in changes):
-                kept, lowest = Choice(point, epoch, share, changes), ratio
+    kept = step_zero
+    for epoch, end in epochs:
+        for share in SHARES if epoch else ():
+            option = first if (epoch, share) == (best_epoch, 1.0) else point(epoch, end, share)
+            if option.ratio < kept.ratio and not any(change.is_worse for change in option.changes):
+                kept = option
     return replace(kept, refused=tuple(change for change in first.changes if change.is_worse))
 
 
@@ -140,12 +147,9 @@ def _changes(before: ByFrame, after: ByFrame, frames: Frames) -> tuple[Change, .
     """Changes of the quantities that are labelled."""
     material = np.unique(frames.material_id, return_inverse=True)[1]
     changed = []
-    for quantity in QUANTITIES:
+    for quantity in before:
         (first, counts), (second, _) = before[quantity], after[quantity]
-        weights = counts.astype(float)
-        known = weights > 0
-        if known.any():
-            was, now = (float(np.average(errors[known], weights=weights[known])) for errors in (first, second))
-            low, high = paired_difference(first, second, weights, material)
-            changed.append(Change(quantity, was, now, low, high))
+        if counts.any():
+            low, high = paired_difference(first, second, counts.astype(float), material)
+            changed.append(Change(quantity, mean_error(first, counts), mean_error(second, counts), low, high))
     return tuple(changed)

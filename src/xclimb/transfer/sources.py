@@ -1,7 +1,6 @@
 """Choice of the source of a transfer: pre-trained potentials judged on the user's own frames, materials left out."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,20 +8,19 @@ import numpy as np
 
 from xclimb.comparison.intervals import paired_difference
 from xclimb.data.convert import FramesLike, labelled_frames
-from xclimb.data.frames import Frames
+from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.isolated import is_isolated_atom
-from xclimb.errors import DataError, XclimbError, XclimbWarning
-from xclimb.evaluation.absolute_errors import QUANTITIES, absolute_errors, errors_by_frame
+from xclimb.errors import DataError, XclimbError
+from xclimb.evaluation.absolute_errors import UNITS, absolute_errors, errors_by_frame, mean_error
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load, model_names
-from xclimb.references import fit_references
+from xclimb.references import AtomRef
 from xclimb.references.informed import informed_references
 from xclimb.references.linear import design_of
 
 AUTO = "auto"  # as the source of a transfer: the best of the zoo by these frames
 USUAL = "chgnet-0.3.0"  # kept, where no other is better beyond the intervals
 JUDGED = ("energy", "forces", "stress")  # moments of potentials of one zoo hardly differ, and most crystals have none
-UNITS = dict(zip(QUANTITIES, ("meV/atom", "meV/Å", "GPa", "µB"), strict=True))
 _FOLDS = 10
 
 
@@ -32,7 +30,7 @@ class SourceErrors:
 
     Args:
         name: of the potential.
-        errors: mean absolute error by quantity, in :data:`UNITS`; NaN without labels.
+        errors: mean absolute error by quantity, in :data:`~xclimb.evaluation.absolute_errors.UNITS`; NaN without labels.
         intervals: 95 % interval of the change of that error from the chosen potential to this one, over materials.
         by_frame: mean absolute error of each frame and the number of components behind it, by quantity.
     """
@@ -44,7 +42,7 @@ class SourceErrors:
 
     @property
     def score(self) -> float:
-        """Mean logarithm of the errors of :data:`JUDGED`: differences of it are ratios, whatever the units."""
+        """Mean logarithm of the errors of :data:`JUDGED`: its differences are ratios, free of units."""
         return float(np.mean([math.log(max(self.errors[name], 1e-12)) for name in JUDGED if math.isfinite(self.errors[name])]))
 
 
@@ -138,19 +136,11 @@ def _is_better(one: SourceErrors, usual: SourceErrors, materials: np.ndarray) ->
 
 def _judge(name: str, potential: Potential, frames: Frames, materials: np.ndarray, seed: int) -> SourceErrors:
     """Errors of a potential whose references are fitted without the material that is predicted."""
-    interaction = potential.interaction_energy(frames)
-    energy = interaction + _held_out_references(potential, frames, interaction, materials, seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", XclimbWarning)  # references have no part in the other labels
-        labelled = np.isfinite(frames.energy).any()
-        able = potential.with_references(fit_references(frames, potential)) if labelled else potential
-        predicted = able.label(frames).replace(energy=energy)
-    by_frame = errors_by_frame(absolute_errors(predicted, frames), frames)
-    errors = {}
-    for quantity, (values, counts) in by_frame.items():
-        known = np.isfinite(values)
-        errors[quantity] = float(np.average(values[known], weights=counts[known])) if known.any() else math.nan
-    return SourceErrors(name, errors, {}, by_frame)
+    none = AtomRef.from_table(np.zeros(MAX_Z), np.ones(MAX_Z, dtype=bool))
+    predicted = potential.with_references(none).label(frames)  # energies of the network alone: one pass for all labels
+    references = _held_out_references(potential, frames, predicted.energy, materials, seed)
+    by_frame = errors_by_frame(absolute_errors(predicted.replace(energy=predicted.energy + references), frames), frames)
+    return SourceErrors(name, {quantity: mean_error(*each) for quantity, each in by_frame.items()}, {}, by_frame)
 
 
 def _held_out_references(
