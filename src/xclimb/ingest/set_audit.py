@@ -174,7 +174,7 @@ def rejects_of(
     rejects += [
         Reject("", -1, "too few frames to judge the energies", text, group.name, "warn") for group, text in findings.doubts
     ]
-    for zero in findings.zeros:  # the frame is kept, whatever becomes of its label
+    for zero in findings.zeros:  # the frame is kept, also where its label is not
         what = "taken as missing" if checks[ZERO_CHECKS[zero.label]] == "reject" else "taken as they are"
         reason = f"{zero.label} exactly zero, {what}"
         rejects += [Reject(ids[row], -1, reason, zero.evidence, files.of(row), "warn") for row in zero.rows.tolist()]

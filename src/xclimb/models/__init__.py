@@ -17,7 +17,7 @@ for _module in iter_modules(__path__):
 for _entry in entry_points(group="xclimb.architectures"):
     try:
         _entry.load()
-    except Exception as _error:  # of whatever kind another distribution raises
+    except Exception as _error:  # another distribution may raise any
         warnings.warn(
             f"the architecture {_entry.name!r} ({_entry.value}) cannot be imported: {_error}", XclimbWarning, stacklevel=2
         )

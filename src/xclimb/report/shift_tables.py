@@ -65,12 +65,6 @@ FAMILY = {
 UNSTATED = ("left_over_mae", "left_over_rmse")  # their interval is that of the corrected estimate, which has a line of its own
 
 
-def sides(shift: dict) -> tuple[str, str]:
-    """Names of the low and the high level."""
-    low, high = (str(shift[f"theory_{side}"].get("functional") or side) for side in ("low", "high"))
-    return low, high
-
-
 def number_table(shift: dict) -> Table:
     """Every scalar that there is, with its interval."""
     bounds = shift.get("intervals") or {}

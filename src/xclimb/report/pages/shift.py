@@ -18,16 +18,20 @@ from xclimb.report.shift_tables import (
     outlier_table,
     reference_note,
     reference_table,
-    sides,
     text_of,
 )
 from xclimb.report.stability_figures import changed_table, stability_caption, stability_figures
 from xclimb.report.structures import scenes
-from xclimb.report.summary import Tile
+from xclimb.report.summary import Tile, functional
+
+
+def _levels(shift: dict) -> tuple[str, str]:
+    """Names of the low and the high functional."""
+    return functional(shift["theory_low"], "low"), functional(shift["theory_high"], "high")
 
 
 def _common(shift: dict) -> dict[str, Any]:
-    low, high = sides(shift)
+    low, high = _levels(shift)
     return {"low": low, "high": high}
 
 
@@ -36,7 +40,7 @@ def _advice(shift: dict) -> dict[str, Any]:
 
 
 def _element_figures(shift: dict) -> dict[str, go.Figure]:
-    low, high = sides(shift)
+    low, high = _levels(shift)
     std = {symbol: value for symbol, value in shift["element_std"].items() if value is not None}
     shown = figures.shift_table(shift["elements"], std, f"{high} − {low}")
     return {"shift": shown, "trend": shift_figures.trend_figure(shift)}
@@ -49,12 +53,12 @@ def _elements(shift: dict) -> dict[str, Any]:
 
 
 def _energy_figures(shift: dict) -> dict[str, go.Figure]:
-    before_after = figures.energy_before_after(shift, *sides(shift))
+    before_after = figures.energy_before_after(shift, *_levels(shift))
     return {"energies": before_after, "left_over": shift_figures.left_over_histogram(shift)}
 
 
 def _energies(shift: dict) -> dict[str, Any]:
-    (low, high), n_pairs = sides(shift), shift["n_pairs"]
+    (low, high), n_pairs = _levels(shift), shift["n_pairs"]
     most = figures.MAX_POINTS
     thinned = f"; {most:,} of {n_pairs:,} pairs are drawn, evenly spread" if n_pairs > most else ""
     caption = (
@@ -84,7 +88,7 @@ def _references(shift: dict) -> dict[str, Any]:
     return {
         "held_out_note": note,
         "references": reference_table(shift),
-        "references_note": reference_note(shift, *sides(shift)),
+        "references_note": reference_note(shift, *_levels(shift)),
     }
 
 
@@ -119,13 +123,13 @@ def _outliers(shift: dict) -> dict[str, Any]:
 
 
 def _numbers(shift: dict) -> dict[str, Any]:
-    low, high = sides(shift)
+    low, high = _levels(shift)
     levels = {f"low ({low})": shift["theory_low"], f"high ({high})": shift["theory_high"]}
     return {"numbers": number_table(shift), "theories": tables.theories(levels)}
 
 
 def _verdict(shift: dict) -> list[str]:
-    low, high = sides(shift)
+    low, high = _levels(shift)
     mean, std, left, scatter = (number(shift.get(name)) for name in ("mean", "std", "left_over_mae", "scatter_mae"))
     corrected = f" in the fit ({text_of(scatter, 0)} corrected for it)" if math.isfinite(scatter) else ""
     raw, referenced = number(shift.get("pearson_raw")), number(shift.get("pearson_referenced"))
@@ -163,7 +167,8 @@ def _tiles(shift: dict) -> list[Tile]:
 
 
 register(
-    Page("shift", "Shift between functionals", lambda shift: " → ".join(sides(shift)), _verdict, _tiles, _common, footer=True),
+    Page("shift", "Shift between functionals", lambda shift: " → ".join(_levels(shift)), _verdict, _tiles, _common,
+         footer=True),
     Section("shift", "advice", "What to do", "Advice", block="advice", values=_advice),
     Section("shift", "elements", "Where the shift comes from", "Elements", figures=_element_figures, block="elements",
             values=_elements),
@@ -173,8 +178,8 @@ register(
             values=lambda shift: {"families": family_table(shift)}),
     Section("shift", "references", "References, and how they do on materials they have not seen", "References",
             figures=_reference_figures, block="references", values=_references),
-    Section("shift", "stability", "What is stable", "Stability", figures=lambda shift: stability_figures(shift, *sides(shift)),
-            block="stability", values=_stability),
+    Section("shift", "stability", "What is stable", "Stability", block="stability", values=_stability,
+            figures=lambda shift: stability_figures(shift, *_levels(shift))),
     Section("shift", "importance", "Which elements decide", "Importance", figures=importance_figures, block="importance",
             values=_importance),
     Section("shift", "forces", "Directions of forces", "Forces", needs=lambda shift: any(shift.get("force_angles") or ()),

@@ -13,14 +13,14 @@ from xclimb.report.study_summary import study_tiles, study_verdict
 from xclimb.report.summary import best_of, by_model, duration, functional, label_origin
 
 
-def _sides(study: StudyFolder) -> tuple[str, str]:
+def _levels(study: StudyFolder) -> tuple[str, str]:
     """Names of the low and the high functional."""
     theory = study.study.get("theory") or {}
     return functional(theory.get("low"), "low"), functional(theory.get("high"), "high")
 
 
 def _common(study: StudyFolder) -> dict[str, Any]:
-    low, high = _sides(study)
+    low, high = _levels(study)
     return {"study": study, "low": low, "high": high}
 
 
@@ -31,7 +31,7 @@ def _rows(study: StudyFolder) -> list[Row]:
 def _shift_figures(study: StudyFolder) -> dict[str, go.Figure]:
     if not study.shift:
         return {}
-    low, high = _sides(study)
+    low, high = _levels(study)
     drawn = {
         "shift": figures.shift_table(study.shift["elements"], study.shift["element_std"], f"{high} − {low}"),
         "energies": figures.energy_before_after(study.shift, low, high),
@@ -46,7 +46,7 @@ def _not_empty(drawn: dict[str, go.Figure]) -> dict[str, go.Figure]:
 def _shift(study: StudyFolder) -> dict[str, Any]:
     return {
         "shift": tables.shift_numbers(study.shift),
-        "energies_caption": _energies_caption(study.shift, *_sides(study)),
+        "energies_caption": _energies_caption(study.shift, *_levels(study)),
         "shift_notes": [str(note) for note in (study.shift or {}).get("notes") or ()],
         "outliers": tables.outliers(study.shift),
     }
@@ -92,7 +92,7 @@ def _retention(study: StudyFolder) -> dict[str, Any]:
 
 
 def _provenance(study: StudyFolder) -> dict[str, Any]:
-    theory, (low, high) = study.study.get("theory") or {}, _sides(study)
+    theory, (low, high) = study.study.get("theory") or {}, _levels(study)
     levels = {
         f"source data ({low})": theory.get("low"),
         f"target data ({high})": theory.get("high"),
@@ -158,7 +158,7 @@ def _facts(study: StudyFolder) -> list[tuple[str, str]]:
 register(
     Page("study", "Study report", lambda study: str(study.study.get("title") or study.path.resolve().name), study_verdict,
          study_tiles, _common),
-    Section("study", "shift", lambda study: "The shift between {} and {}".format(*_sides(study)), "Shift",
+    Section("study", "shift", lambda study: "The shift between {} and {}".format(*_levels(study)), "Shift",
             figures=_shift_figures, block="shift", values=_shift),
     Section("study", "references", "Elemental references", "References", block="references",
             values=lambda study: {"references": tables.references(study.references)}),
@@ -166,7 +166,7 @@ register(
             values=lambda study: {"runs": tables.runs(study.runs)}),
     Section("study", "parity", "Predicted against computed", "Parity", figures=_parities, block="parity", values=_parity),
     Section("study", "errors", "Errors on the test set", "Errors", figures=_error_figures, block="errors", values=_errors),
-    Section("study", "retention", lambda study: f"What was lost on {_sides(study)[0]}", "Retention", block="retention",
+    Section("study", "retention", lambda study: f"What was lost on {_levels(study)[0]}", "Retention", block="retention",
             values=_retention),
     Section("study", "provenance", "Settings, data and versions", "Settings and data", block="provenance",
             values=_provenance),
