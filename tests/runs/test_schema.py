@@ -13,7 +13,7 @@ from xclimb.comparison.shift import shift
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
 from xclimb.report import StudyFolder, read_folder, write_report
-from xclimb.runs.schema import RunRecord
+from xclimb.runs.schema import RunRecord, line_schema, read_lines
 from xclimb.study.methods import summary_table
 
 
@@ -126,3 +126,15 @@ def test_a_bug_in_a_page_is_no_fault_of_the_folder(tmp_path, monkeypatch):
 def test_run_records_of_version_0_1_are_upgraded():
     record = RunRecord.model_validate(run_record("residual") | {"inputs": {"data": "a.extxyz", "val": None}})
     assert record.inputs == {"data": ["a.extxyz"], "val": None}
+
+
+def test_lines_keep_the_order_of_their_entries(tmp_path):
+    numbers = {"loss": 0.1, "energy_mae": 1.0, "forces_mae": 2.0, "stress_mae": None, "magmom_mae": None}
+    epoch = {"epoch": 0, "step": 0, "lr": 1e-3, "seconds": 0.5, "atoms_per_second": None, "train": None, "val": numbers}
+    spike = {"kind": "spike", "step": 3, "epoch": 1, "loss": 9.0, "usual": 0.1, "frames": ["a"]}
+    diverged = {"kind": "divergence", "step": 3, "epoch": 1, "loss": 9.0, "first": 0.1}
+    for name, line in (("metrics.jsonl", epoch), ("events.jsonl", spike), ("events.jsonl", diverged)):
+        (tmp_path / name).write_text(json.dumps(line) + "\n")
+        (read,), cut = read_lines(tmp_path / name, line_schema(name), "xclimb transfer")
+        assert json.dumps(read.model_dump(exclude_unset=True)) == json.dumps(line)
+        assert not cut

@@ -71,6 +71,7 @@ class Epoch(Part):
     step: Count
     lr: Number
     seconds: float
+    atoms_per_second: Number = None
     train: EpochErrors | None
     val: EpochErrors
 
@@ -91,6 +92,9 @@ class Event(Part):
     kind: Literal["nonfinite", "spike", "divergence"]
     step: Count
     epoch: Count
+    loss: Number = None
+    usual: Number = None
+    first: Number = None
     frames: list[Text] = []
 
 
