@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
-from xclimb.data.theory import LevelOfTheory, functional_name
+from xclimb.data.theory import LevelOfTheory, check_functional, functional_name
 from xclimb.errors import DataError, TheoryError
 from xclimb.formats import format_of
 from xclimb.formats.base import Part, Source
@@ -30,7 +30,8 @@ def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelO
         name: the file, for messages.
 
     Raises:
-        TheoryError: if the two name different functionals. ``"GGA/GGA+U"`` may be said of PBE and of PBE+U data.
+        TheoryError: if the two name different functionals, or the user one that is unknown. ``"GGA/GGA+U"`` may be said of PBE
+            and of PBE+U data.
     """
     given = functional_name(functional) if functional else None
     if theory is not None:
@@ -40,6 +41,8 @@ def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelO
     known = stated.functional
     if given and known and given != known and known not in FAMILIES.get(given, ()):
         raise TheoryError(f"{name} states {known} but {given} was given: leave functional out, or check the file")
+    if functional and given != known:
+        check_functional(functional)
     if theory is not None:
         return replace(theory, functional=given or known)
     if given in FAMILIES:  # U differs from frame to frame there
