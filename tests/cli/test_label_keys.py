@@ -12,6 +12,7 @@ from ingest.corpus.extxyz import frame
 from ingest.corpus.mace import ALONE
 from xclimb.cli.options import resumed
 from xclimb.config import TransferConfig
+from xclimb.data.export import export
 from xclimb.data.label_keys import LabelKeys
 from xclimb.ingest import read
 
@@ -47,6 +48,19 @@ def test_keys_reach_the_reader_and_the_record_of_the_store(xclimb_cli, tmp_path,
             np.testing.assert_allclose(getattr(frames, label), getattr(crystals(), label), atol=1e-6)
     stored = json.loads((tmp_path / "store" / "manifest.json").read_text())["provenance"]["reading"]
     assert stored["keys"] == {"energy": "U", "forces": "G", "virial": "W"}
+
+
+@pytest.mark.parametrize("other", ["usual.extxyz", "usual.parquet"])
+@pytest.mark.parametrize("command", ["shift", "stability"])
+def test_a_key_that_one_of_two_files_lacks_names_the_labels_of_that_file(xclimb_cli, tmp_path, odd, command, other):
+    export(crystals(), tmp_path / other)
+    for files in ((odd[0], other), (other, odd[0])):
+        said = xclimb_cli(command, *files, "--low", "r2SCAN", "--high", "r2SCAN", "--energy-key", "U", status=2).err
+        assert said.startswith(f"error: {other}: no frame has an energy under 'U'; its labels are energy, forces, ")
+        assert said.count("\n") == 1
+        assert "make a store of this one first, with its own --energy-key NAME" in said
+    said = xclimb_cli("inspect", other, "--energy-key", "U", status=2 if other.endswith("parquet") else 0).err
+    assert "no frame has an energy under 'U'; its labels are energy, " in said
 
 
 def test_an_interrupted_run_remembers_them(tmp_path):

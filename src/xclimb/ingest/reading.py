@@ -160,8 +160,9 @@ def _report(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
             "which lists the bad ones (in Python also: strict=False)"
         )
     why = ", ".join(f"{count} {reason}" for reason, count in Counter(reject.reason for reject in rejects).most_common())
-    first = rejects[0].frame_id or rejects[0].file
-    text = f"{path}: {len(rejects)} of {len(rejects) + kept} frames dropped ({why}), {first} the first"
+    bad = rejects[0]
+    first = f"{bad.frame_id} the first" if bad.frame_id else f"the first: {bad.detail}"
+    text = f"{path}: {len(rejects)} of {len(rejects) + kept} frames dropped ({why}), {first}"
     warnings.warn(text, XclimbWarning, stacklevel=3)
 
 
