@@ -70,6 +70,16 @@ def is_wanted(stated: LevelOfTheory, only: str, functional: str | None = None) -
     return level_name(stated, wanted if wanted in FAMILIES else functional).lower() == wanted.lower()
 
 
+def check_wanted(stated: LevelOfTheory, only: str | None, functional: str | None, name: str) -> None:
+    """Refuse data of one level where another one is wanted.
+
+    Raises:
+        DataError: naming the level that is there.
+    """
+    if only is not None and not is_wanted(stated, only, functional):
+        raise DataError(f"{name} has no frames at {only}: all are at {level_name(stated, functional)}")
+
+
 def folder_name(level: str) -> str:
     """Name of a level that every file system takes: ``"PBE-D3(BJ)"`` -> ``"PBE-D3-BJ"``."""
     return re.sub(r"[^A-Za-z0-9.+]+", "-", level).strip("-.") or UNKNOWN
