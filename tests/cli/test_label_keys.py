@@ -1,4 +1,4 @@
-"""Names of labels, as every command that reads data takes them."""
+"""Names of labels and the level of theory, as every command that reads data takes them."""
 
 import json
 
@@ -11,19 +11,21 @@ from data.made import crystals, same
 from ingest.corpus.extxyz import frame
 from ingest.corpus.mace import ALONE
 from report.synthetic import run_record
-from xclimb.cli.options import resumed
+from xclimb.cli.options import DataOptions, resumed
 from xclimb.config import TransferConfig
+from xclimb.data.export import export
 from xclimb.data.label_keys import LabelKeys
 from xclimb.ingest import read
 
-READERS = ("ingest", "inspect", "export", "shift", "stability", "transfer", "evaluate", "predict", "study methods")
+READERS = ("ingest", "inspect", "split", "export", "shift", "stability", "sources", "transfer", "evaluate", "predict")
 
 
-@pytest.mark.parametrize("command", [*READERS, "references fit"])
+@pytest.mark.parametrize("command", [*READERS, "references fit", "study methods"])
 def test_every_command_that_reads_data_has_the_options(xclimb_cli, command):
     told = xclimb_cli(*command.split(), "--help").out
     for name in ("energy", "forces", "stress", "virial", "magmom"):
         assert f"--{name}-key" in told
+    assert "--only" in told
 
 
 @pytest.fixture
@@ -50,14 +52,28 @@ def test_keys_reach_the_reader_and_the_record_of_the_store(xclimb_cli, tmp_path,
     assert stored["keys"] == {"energy": "U", "forces": "G", "virial": "W"}
 
 
+@pytest.mark.parametrize("other", ["usual.extxyz", "usual.parquet"])
+@pytest.mark.parametrize("command", ["shift", "stability"])
+def test_a_key_that_one_of_two_files_lacks_names_the_labels_of_that_file(xclimb_cli, tmp_path, odd, command, other):
+    export(crystals(), tmp_path / other)
+    for files in ((odd[0], other), (other, odd[0])):
+        said = xclimb_cli(command, *files, "--low", "r2SCAN", "--high", "r2SCAN", "--energy-key", "U", status=2).err
+        assert said.startswith(f"error: {other}: no frame has an energy under 'U'; its labels are energy, forces, ")
+        assert said.count("\n") == 1
+        assert "make a store of this one first, with its own --energy-key NAME" in said
+    said = xclimb_cli("inspect", other, "--energy-key", "U", status=2 if other.endswith("parquet") else 0).err
+    assert "no frame has an energy under 'U'; its labels are energy, " in said
+
+
 def test_an_interrupted_run_remembers_them(tmp_path):
     keys = LabelKeys(energy="U", virial="W")
     (tmp_path / "config.yaml").write_text(TransferConfig.build({}).to_yaml())
-    (tmp_path / "run.json").write_text(json.dumps(run_record("l2sp") | {"inputs": {"data": "odd.extxyz", **keys.arguments()}}))
-    given = {"data": None, **LabelKeys(forces="G").arguments()}
+    given_before = {"data": "odd.extxyz", "only": "PBE", **keys.arguments()}
+    (tmp_path / "run.json").write_text(json.dumps(run_record("l2sp") | {"inputs": given_before}))
+    given = {"data": None, **DataOptions(LabelKeys(forces="G")).arguments()}
     _, inputs = resumed(tmp_path, {}, given)
     assert inputs["data"] == ["odd.extxyz"]
-    assert LabelKeys.from_arguments(inputs) == LabelKeys(energy="U", forces="G", virial="W")
+    assert DataOptions.from_arguments(inputs) == DataOptions(LabelKeys(energy="U", forces="G", virial="W"), "PBE")
 
 
 def test_the_summary_names_what_was_read_and_what_was_not(xclimb_cli, tmp_path):

@@ -74,8 +74,8 @@ def test_each_label_under_a_key_of_its_own():
     [
         ({}, DataError, r"labels of PBE \(pbe_energy\), r2SCAN \(r2scan_energy\): say which"),
         ({"functional": "HSE"}, TheoryError, r"no labels of HSE06; it has PBE \(pbe_energy\), r2SCAN"),
-        ({"keys": LabelKeys(energy="energie")}, DataError, "no column 'energie'; its columns are"),
-        ({"keys": LabelKeys(stress="pressure")}, DataError, "no column 'pressure'; its columns are"),
+        ({"keys": LabelKeys(energy="energie")}, DataError, "no frame has an energy under 'energie'; its labels are"),
+        ({"keys": LabelKeys(stress="pressure")}, DataError, "no frame has a stress under 'pressure'; its labels are"),
     ],
 )
 def test_choosing_labels(kwargs, error, told):

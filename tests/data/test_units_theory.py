@@ -4,7 +4,7 @@ from ase import units as ase_units
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from xclimb import units
-from xclimb.data.theory import LevelOfTheory, functional_name, is_known_functional
+from xclimb.data.theory import LevelOfTheory, check_functional, functional_name, is_known_functional
 from xclimb.errors import TheoryError
 
 
@@ -31,6 +31,20 @@ def test_one_spelling_of_a_functional(spelling, name):
     assert functional_name(spelling) == name
     assert LevelOfTheory(spelling).functional == name
     assert is_known_functional(spelling) == (name != "mine")
+
+
+@pytest.mark.parametrize("name", ["R2SCAN", "gga/gga+u", "PBE-D3(BJ)", "SCAN+rVV10", "beef-vdw", "other:mine"])
+def test_functionals_that_a_user_may_name(name):
+    check_functional(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("r2scna", "did you mean r2SCAN"), ("PBE-", "did you mean PBE"), ("mine", "usual ones are PBE, .*other:mine")],
+)
+def test_a_slip_in_a_functional_is_refused(name, hint):
+    with pytest.raises(TheoryError, match=hint):
+        check_functional(name)
 
 
 def test_what_may_be_mixed():

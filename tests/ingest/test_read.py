@@ -96,7 +96,7 @@ def test_energy_key(tmp_path):
         frames = read(tmp_path / "a.extxyz", energy_key="REF_energy")
     assert frames.energy.tolist() == [-7.0, -7.0]
     np.testing.assert_allclose(frames.forces, 0.7)
-    told = r"no frame has an energy under 'dft_energy'; its keys are .*REF_energy"
+    told = r"no frame has an energy under 'dft_energy'; its labels are .*REF_energy"
     with pytest.raises(DataError, match=told):
         read(tmp_path / "a.extxyz", energy_key="dft_energy", labels="optional")
 

@@ -3,21 +3,28 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from xclimb.cli.options import Data, Functional, Json, Overwrite, named_limits, pairs, read_data, takes_label_keys
+from xclimb.cli.options import (
+    Data,
+    DataOptions,
+    Functional,
+    Json,
+    Overwrite,
+    named_limits,
+    pairs,
+    read_data,
+    takes_data_options,
+)
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, read_joined, split_settings
 from xclimb.cli.tables import count, fresh_file, listed, make_table, to_json, write_whole
 from xclimb.errors import ConfigError, counted
 
-if TYPE_CHECKING:
-    from xclimb.data.label_keys import LabelKeys
 
-
-@takes_label_keys
+@takes_data_options
 def ingest(
     paths: Annotated[
         list[str] | None,
@@ -38,14 +45,6 @@ def ingest(
         ),
     ] = "",
     steps: Annotated[str, typer.Option(metavar="WHICH", help="Ionic steps of VASP runs: all or last.")] = "all",
-    only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LEVEL",
-            help="Keep one level of theory, pass over the others: r2SCAN, 'PBE-D3(BJ)', ...",
-            show_default=False,
-        ),
-    ] = None,
     by_theory: Annotated[
         bool, typer.Option("--by-theory", help="A store for each level of theory: STORE/PBE, STORE/r2SCAN, ...")
     ] = False,
@@ -100,7 +99,7 @@ def ingest(
     ] = None,
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Read calculations, check every frame, and keep the good ones in a store.
 
@@ -131,13 +130,13 @@ def ingest(
     elif not paths or out is None:
         raise ConfigError("give what to read and --out, the folder of the store (see: xclimb ingest --help)")
     else:
-        settings: dict[str, Any] = keys.arguments() | {
+        settings: dict[str, Any] = reading.arguments() | {
             "energy": energy, "steps": steps, "mix": mix, "limits": limits, "checks": checks, "energy_unit": energy_unit,
             "force_unit": force_unit, "stress_unit": stress_unit, "overwrite": overwrite, "progress": watched,
             "workers": many, "scheduler": scheduler, "potential": potential,
         }  # fmt: skip
         if by_theory:
-            if only or append:
+            if settings.pop("only") or append:
                 raise ConfigError("--by-theory makes a new store of each level: leave out --only and --append")
             stores = ingest_by_theory(list(paths), out, functional, **settings)
             for level, made in stores.items():
@@ -147,11 +146,11 @@ def ingest(
                 low, high = sorted(list(stores.values())[:2], key=lambda made: rung(made.theory.functional))
                 console().print(f"how far two are apart (LOW HIGH): xclimb shift {low.path} {high.path}", soft_wrap=True)
             return
-        summary = ingest_files(list(paths), out, functional, only=only, append=append, **settings)
+        summary = ingest_files(list(paths), out, functional, append=append, **settings)
     show_ingest(console(), summary)
 
 
-@takes_label_keys
+@takes_data_options
 def export(
     data: Data,
     out: Annotated[
@@ -164,7 +163,7 @@ def export(
     ] = None,
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Write a store (or other data) to a file of another program; names, labels and level of theory go along.
 
@@ -174,12 +173,12 @@ def export(
     """
     from xclimb.data.export import export as write
 
-    frames = read_data(data, functional, keys, labels="optional")
+    frames = read_data(data, functional, reading, labels="optional")
     path = write(frames, out, format, overwrite=overwrite)
     console().print(f"{counted(len(frames), 'frame')} at {frames.theory}: {path}", soft_wrap=True)
 
 
-@takes_label_keys
+@takes_data_options
 def split(
     data: Annotated[
         list[str],
@@ -204,7 +203,7 @@ def split(
     gap: Gap = None,
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Split data by material, or a trajectory into blocks of frames.
 
@@ -218,12 +217,14 @@ def split(
     """
     from xclimb.data.store import is_store, open_store
     from xclimb.data.stored_split import shares_of, split_data, split_store
+    from xclimb.ingest.levels import check_wanted
 
     shares = shares_of(_numbers(ratios, ":", "ratios"), val_fraction)
     sizes = [int(size) for size in _numbers(subsets, ",", "subsets")]
     how = split_settings(by, group, no_cover, gap) | {"progress": error_console().is_terminal}
     in_store = len(data) == 1 and out is None and is_store(data[0])
     if in_store:
+        check_wanted(open_store(data[0]).theory, reading.only, functional, data[0])
         parts = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
         named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in parts.parts else "")
         if open_store(data[0]).theory.functional is None and functional is None:
@@ -232,10 +233,9 @@ def split(
         if sizes:
             raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")
         file = out or Path(data[0]).with_suffix(".split.json")
-        frames = read_joined(data, functional, keys)
+        frames = read_joined(data, functional, reading)
         parts = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
-        level = "" if functional is None else f" -f {functional}"
-        level += "".join(f" --{name.replace('_', '-')} {key}" for name, key in keys.arguments().items() if key is not None)
+        level = ("" if functional is None else f" -f {shlex.quote(functional)}") + reading.words()
         named, more = "", f"{shlex.join(data)}{level} --split {shlex.quote(str(file))}"
     table = make_table("part", "frames", "materials")
     for name, index in parts.parts.items():
@@ -255,7 +255,7 @@ def _numbers(text: str, between: str, option: str) -> list[float]:
         raise ConfigError(f"--{option} {text}: give numbers with {between!r} between them") from None
 
 
-@takes_label_keys
+@takes_data_options
 def inspect(
     data: Data,
     functional: Functional = None,
@@ -266,7 +266,7 @@ def inspect(
     ] = None,
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Show what a data set holds: counts, elements, labels, histograms, level of theory, frames that cannot be used.
 
@@ -278,7 +278,7 @@ def inspect(
     from xclimb.cli.show import show_overview
 
     page = fresh_file(out, overwrite) if out is not None else None
-    parts = overview(read_data(data, functional, keys, strict=False, labels="optional"))
+    parts = overview(read_data(data, functional, reading, strict=False, labels="optional"))
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(parts))
     if page is not None:

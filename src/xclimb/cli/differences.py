@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xclimb.cli.options import (
+    DataOptions,
     EndsHigh,
     EndsLow,
     FunctionalHigh,
@@ -15,18 +16,17 @@ from xclimb.cli.options import (
     PairBy,
     read_ends,
     read_sides,
-    takes_label_keys,
+    takes_data_options,
 )
 from xclimb.cli.shell import console, error_console
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.models.potential import Potential
 
 
-@takes_label_keys
+@takes_data_options
 def shift(
     low: Annotated[
         str,
@@ -68,7 +68,7 @@ def shift(
     ] = None,
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Measure how two functionals differ on the same structures: mean shift (eV/atom), share of each element, the rest.
 
@@ -78,6 +78,8 @@ def shift(
 
     xclimb shift relaxed_pbe/ relaxed_r2scan/ --low PBE --high r2SCAN --pair-by structure
 
+    xclimb shift workflow/ --low PBEsol --high r2SCAN     (a folder that holds both)
+
     xclimb shift chgnet-0.3.0 r2scan.extxyz --high r2SCAN
     """
     from xclimb.cli.show import show_shift
@@ -85,8 +87,9 @@ def shift(
 
     if out is not None and not overwrite and (out / "shift.json").exists():
         raise ConfigError(f"{out} holds a shift already: give another folder with --out, or --overwrite to replace it")
-    sides = read_sides(low, high, functional_low, functional_high, keys)
-    ends = read_ends(ends_low, functional_low, keys), read_ends(ends_high, functional_high, keys)
+    sides = read_sides(low, high, functional_low, functional_high, reading)
+    of_low, of_high = reading.of_both()
+    ends = read_ends(ends_low, functional_low, of_low), read_ends(ends_high, functional_high, of_high)
     report = measure_shift(*sides, by, _potential(source), *ends, progress=error_console().is_terminal)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
@@ -105,7 +108,7 @@ def _potential(name: str | None) -> "Potential | None":
     return None if name is None else load(name)
 
 
-@takes_label_keys
+@takes_data_options
 def stability(
     low: Annotated[
         str,
@@ -126,7 +129,7 @@ def stability(
     ends_high: EndsHigh = None,
     json: Json = None,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Compare formation energies and distances to the convex hull; name the compounds that change side of the hull.
 
@@ -139,8 +142,9 @@ def stability(
     from xclimb.cli.show import show_stability
     from xclimb.comparison.stability import stability as measure_stability
 
-    sides = read_sides(low, high, functional_low, functional_high, keys)
-    ends = read_ends(ends_low, functional_low, keys), read_ends(ends_high, functional_high, keys)
+    sides = read_sides(low, high, functional_low, functional_high, reading)
+    of_low, of_high = reading.of_both()
+    ends = read_ends(ends_low, functional_low, of_low), read_ends(ends_high, functional_high, of_high)
     report = measure_stability(*sides, *ends, by)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))

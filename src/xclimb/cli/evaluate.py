@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Device, Dtype, Functional, Json, Overwrite, read_data, takes_label_keys
+from xclimb.cli.options import DataOptions, Device, Dtype, Functional, Json, Overwrite, read_data, takes_data_options
 from xclimb.cli.shell import console, note
 from xclimb.cli.tables import NONE, fresh_file, make_table, metrics_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.evaluation.frame_errors import FrameErrors
 
 _SHOWN = 5  # worst frames on the screen
 
 
-@takes_label_keys
+@takes_data_options
 def evaluate(
     names: Annotated[
         list[str],
@@ -52,7 +51,7 @@ def evaluate(
     json: Json = None,
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Errors of potentials on labelled frames: energy (meV/atom), forces (meV/Å), stress (GPa), magnetic moments (µB).
 
@@ -65,7 +64,7 @@ def evaluate(
 
     *potentials, data = names
     loaded = [load(name, device, dtype) for name in potentials]
-    frames = read_data(data, functional, keys)
+    frames = read_data(data, functional, reading)
     many = [frame_errors(one, frames, fit_references=fit_references) for one in loaded]
     named = _distinct(potentials, many)
     if json:

@@ -1,6 +1,8 @@
 """Arguments and options that several commands share, and how their data are read."""
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -9,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from xclimb.data.label_keys import LabelKeys
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.ingest.audit import Limits
 
 SAMPLE = "sample:"
@@ -75,12 +77,14 @@ _ENDS = "Energies of the pure elements at the level of {}: data that hold them, 
 EndsLow = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("LOW"), show_default=False)]
 EndsHigh = Annotated[str | None, typer.Option(metavar="FILE", help=_ENDS.format("HIGH"), show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-_LABEL_KEYS = {
-    "energy": "Name of the energy (eV) in the file, if it is not recognised.",
-    "forces": "Name of the forces (eV/Å).",
-    "stress": "Name of the stress (eV/Å³, tension positive).",
-    "virial": "Name of the virial (eV; stress is -virial/V).",
-    "magmom": "Name of the magnetic moments (µB).",
+# options of every command that reads data, by the arguments of xclimb.read -> placeholder, help
+_DATA_OPTIONS = {
+    "energy_key": ("KEY", "Name of the energy (eV) in the file, if it is not recognised."),
+    "forces_key": ("KEY", "Name of the forces (eV/Å)."),
+    "stress_key": ("KEY", "Name of the stress (eV/Å³, tension positive)."),
+    "virial_key": ("KEY", "Name of the virial (eV; stress is -virial/V)."),
+    "magmom_key": ("KEY", "Name of the magnetic moments (µB)."),
+    "only": ("LEVEL", "Keep one level of theory, pass over the others: r2SCAN, 'PBE-D3(BJ)'; of LOW and HIGH: PBE,r2SCAN."),
 }
 
 
@@ -100,38 +104,68 @@ class FormatsCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def takes_label_keys(command: Callable[..., None]) -> Callable[..., None]:
-    """Append ``--energy-key``, ``--forces-key``, ... to a command, which gets them together as the argument ``keys``."""
-    parameters = [one for one in signature(command).parameters.values() if one.name != "keys"]
-    for name, text in _LABEL_KEYS.items():
-        option = typer.Option(metavar="KEY", help=text, show_default=False, rich_help_panel="Names of labels in the files")
-        annotation = Annotated[str | None, option]
-        parameters.append(Parameter(f"{name}_key", Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+@dataclass(frozen=True)
+class DataOptions:
+    """Options of every command that reads data.
+
+    Args:
+        keys: names of labels that the user gives.
+        only: the one level of theory to read; two with a comma between where there are two sets of data.
+    """
+
+    keys: LabelKeys = field(default_factory=LabelKeys)
+    only: str | None = None
+
+    @classmethod
+    def from_arguments(cls, named: Mapping[str, Any]) -> "DataOptions":
+        """The options out of keyword arguments, among which may be others."""
+        return cls(LabelKeys.from_arguments(named), named.get("only"))
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`xclimb.read`."""
+        return self.keys.arguments() | {"only": self.only}
+
+    def words(self) -> str:
+        """The options that are given, as words of a command line that follow others."""
+        given = {name: value for name, value in self.arguments().items() if value is not None}
+        return "".join(f" --{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items())
+
+    def of_both(self) -> "tuple[DataOptions, DataOptions]":
+        """Options for LOW and for HIGH."""
+        low, _, high = (self.only or "").partition(",")
+        return replace(self, only=low or None), replace(self, only=high or low or None)
+
+
+def takes_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Append ``--energy-key``, ..., ``--only`` to a command, which gets them together as the argument ``reading``."""
+    parameters = [one for one in signature(command).parameters.values() if one.name != "reading"]
+    for name, (placeholder, text) in _DATA_OPTIONS.items():
+        option = typer.Option(metavar=placeholder, help=text, show_default=False, rich_help_panel="Data in the files")
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]))
 
     @wraps(command)
     def run(**arguments: Any) -> None:
-        from xclimb.data.label_keys import LabelKeys
-
-        keys = LabelKeys(**{name: arguments.pop(f"{name}_key", None) for name in _LABEL_KEYS})
-        command(**arguments, keys=keys)
+        given = {name: arguments.pop(name, None) for name in _DATA_OPTIONS}
+        command(**arguments, reading=DataOptions.from_arguments(given))
 
     run.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
 
 
-def read_data(data: str, functional: str | None = None, keys: "LabelKeys | None" = None, **settings: Any) -> "Frames":
+def read_data(data: str, functional: str | None = None, reading: DataOptions | None = None, **settings: Any) -> "Frames":
     """Labelled frames from whatever the user named: file, folder, store (its checksums are compared) or embedded sample.
 
-    A store has its labels under the names of xclimb, so ``keys`` do not concern it.
+    A store has its labels under the names of xclimb, so keys do not concern it.
 
     Raises:
         DataError, TheoryError: from reading.
     """
+    reading = reading or DataOptions()
     if data.startswith(SAMPLE):
         from xclimb.data.samples import load_sample
 
-        return load_sample(data.removeprefix(SAMPLE), functional)
+        return load_sample(data.removeprefix(SAMPLE), reading.only or functional)
     from xclimb.data.store import is_store, iter_store, open_store
     from xclimb.data.stored_split import named_part
     from xclimb.ingest import read
@@ -141,15 +175,16 @@ def read_data(data: str, functional: str | None = None, keys: "LabelKeys | None"
     if is_store(store):
         for _ in iter_store(store, verify=True):
             pass
-        from xclimb.ingest.levels import resolve_theory
+        from xclimb.ingest.levels import check_wanted, resolve_theory
 
         frames = open_store(data)  # memory-mapped: it was audited when it was made
+        check_wanted(frames.theory, reading.only, functional, data)
         return frames.with_theory(resolve_theory(frames.theory, functional, None, data))
-    return read(data, functional, **(keys.arguments() if keys else {}), **settings)
+    return read(data, functional, **reading.arguments(), **settings)
 
 
 def read_ends(
-    source: str | None, functional: str | None, keys: "LabelKeys | None" = None
+    source: str | None, functional: str | None, reading: DataOptions | None = None
 ) -> "Frames | dict[str, float] | None":
     """Elemental end points: data as in :func:`read_data`, or a JSON file of eV/atom by symbol.
 
@@ -158,7 +193,7 @@ def read_ends(
         DataError, TheoryError: from reading data.
     """
     if source is None or not source.endswith(".json"):
-        return None if source is None else read_data(source, functional, keys)
+        return None if source is None else read_data(source, functional, reading)
     from xclimb.files import read_json
 
     try:
@@ -172,9 +207,11 @@ def read_ends(
 
 
 def read_sides(
-    low: str, high: str | None, functional_low: str | None, functional_high: str | None, keys: "LabelKeys | None" = None
+    low: str, high: str | None, functional_low: str | None, functional_high: str | None, reading: DataOptions | None = None
 ) -> "tuple[Any, Frames]":
     """The two sides of a comparison: data or a potential, and data; one name for both if the second is left out.
+
+    Of a folder that holds both, each side is the level of theory of its functional.
 
     Raises:
         ConfigError: if it is not clear what is to be compared.
@@ -186,11 +223,15 @@ def read_sides(
         raise ConfigError(
             f"which two functionals of {low} are to be compared? give --low PBE --high r2SCAN, or a second data set"
         )
+    reading = reading or DataOptions()
+    if high is None and reading.only is None and Path(low).is_dir():
+        reading = replace(reading, only=f"{functional_low},{functional_high}")
+    of_low, of_high = reading.of_both()
     if predicted:
         from xclimb.models.zoo import load
 
-        return load(low), read_data(str(high), functional_high, keys)
-    return read_data(low, functional_low, keys), read_data(high or low, functional_high, keys)
+        return load(low), read_data(str(high), functional_high, of_high)
+    return read_data(low, functional_low, of_low), read_data(high or low, functional_high, of_high)
 
 
 def pairs(entries: list[str], option: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import METHODS, Functional, is_finished, resumed, run_settings, takes_label_keys
+from xclimb.cli.options import METHODS, DataOptions, Functional, is_finished, resumed, run_settings, takes_data_options
 from xclimb.cli.shell import INTERRUPTED, console, error_console, note
 from xclimb.cli.splitting import By, Gap, GroupBy, NoCover, ValFraction, apply_split, read_joined, split_settings
 from xclimb.cli.tables import ERRORS, count, make_table, metrics_table, number
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xclimb.data.frames import Frames
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.runs.folder import Run
 
 _RUN = "Training (other settings: --set name=value)"
@@ -64,7 +63,7 @@ def _list_methods() -> None:
     console().print(settings)
 
 
-@takes_label_keys
+@takes_data_options
 def transfer(
     data: Annotated[
         list[str] | None,
@@ -165,7 +164,7 @@ def transfer(
         ),
     ] = None,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Transfer a pre-trained potential to the functional of labelled frames; leaves a run folder with its report page.
 
@@ -180,7 +179,7 @@ def transfer(
     put_aside = split_settings(by, group, no_cover, gap) | ({} if val_fraction is None else {"fraction": val_fraction})
     named |= {f"validation.{name}": value for name, value in put_aside.items()}
     settings = run_settings(config, named, overrides or [])
-    inputs: dict[str, Any] = {"data": data or None, "functional": functional, **keys.arguments()}
+    inputs: dict[str, Any] = {"data": data or None, "functional": functional, **reading.arguments()}
     inputs |= {"val": val or None, "test": test or None, "split": None if split is None else str(split)}
     if resume is not None:
         if overwrite or out is not None:
@@ -239,7 +238,6 @@ def _show_errors(screen: "Console", run: "Run") -> None:
 
 def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frames | None, Frames | None]":
     """Training, validation and test frames that the command named, or that a split of theirs holds out."""
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.stored_split import validation_part
     from xclimb.training.engine import first_process
 
@@ -247,7 +245,7 @@ def _transfer_sets(inputs: dict[str, Any], resume: bool) -> "tuple[Frames, Frame
         inputs["val"] = beside
         if first_process():
             note(f"validated on {' and '.join(map(str, beside))}, of the same split: --val names other frames")
-    how = (inputs["functional"], LabelKeys.from_arguments(inputs))
+    how = (inputs["functional"], DataOptions.from_arguments(inputs))
     train = read_joined(inputs["data"], *how)
     if inputs["split"] is not None:
         return apply_split(Path(inputs["split"]), train, val=inputs["val"], test=inputs["test"])

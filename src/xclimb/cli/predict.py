@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import Device, Dtype, Functional, Overwrite, read_data, takes_label_keys
+from xclimb.cli.options import DataOptions, Device, Dtype, Functional, Overwrite, read_data, takes_data_options
 from xclimb.cli.shell import console
 from xclimb.cli.tables import fresh_file, make_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from xclimb.data.frames import Frames
-    from xclimb.data.label_keys import LabelKeys
 
 Source = Annotated[
     str,
@@ -28,7 +27,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@takes_label_keys
+@takes_data_options
 def predict(
     potential: Source,
     files: Annotated[
@@ -52,7 +51,7 @@ def predict(
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Energy, forces, stress and magnetic moments of structures.
 
@@ -66,7 +65,7 @@ def predict(
     from xclimb.models.zoo import load
 
     loaded = load(potential, device, dtype)
-    labelled = loaded.label(_structures(files, functional, keys))
+    labelled = loaded.label(_structures(files, functional, reading))
     table = make_table(
         "structure",
         "formula",
@@ -87,7 +86,7 @@ def predict(
         console().print(f"written: {out}", soft_wrap=True)
 
 
-def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> "Frames":
+def _structures(files: list[str], functional: str | None, reading: DataOptions) -> "Frames":
     """The structures of all files, without their labels."""
     import numpy as np
 
@@ -97,7 +96,7 @@ def _structures(files: list[str], functional: str | None, keys: "LabelKeys") -> 
 
     files = [str(path) for name in files for path in expanded(name)]
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional, keys, labels="ignored").replace(**bare) for name in files]
+    parts = [read_data(name, functional, reading, labels="ignored").replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
     return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
 

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import Data, Functional, Json, Overwrite, read_data, takes_label_keys
+from xclimb.cli.options import Data, DataOptions, Functional, Json, Overwrite, read_data, takes_data_options
 from xclimb.cli.shell import console, note
 from xclimb.cli.tables import fresh_file, to_json, write_whole
 
 if TYPE_CHECKING:
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.references import AtomRef
 
 references_app = typer.Typer(
@@ -23,7 +22,7 @@ _Second = Annotated[str, typer.Argument(metavar="SECOND", help="The references t
 
 
 @references_app.command("fit")
-@takes_label_keys
+@takes_data_options
 def fit(
     data: Data,
     out: Annotated[
@@ -51,7 +50,7 @@ def fit(
     functional: Functional = None,
     overwrite: Overwrite = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Fit references to labelled frames; elements without data are named.
 
@@ -62,7 +61,7 @@ def fit(
 
     if out is not None:
         fresh_file(out, overwrite)
-    frames = read_data(data, functional, keys)
+    frames = read_data(data, functional, reading)
     loaded = None
     if potential is not None:
         from xclimb.models.zoo import load

@@ -1,19 +1,16 @@
 """``sources``: which pre-trained potential a transfer should start from, judged on the user's own frames."""
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from xclimb.cli.options import Data, Functional, Json, read_data, takes_label_keys
+from xclimb.cli.options import Data, DataOptions, Functional, Json, read_data, takes_data_options
 from xclimb.cli.shell import console, note
 from xclimb.cli.tables import fresh_file, make_table, number, to_json, write_whole
 
-if TYPE_CHECKING:
-    from xclimb.data.label_keys import LabelKeys
 
-
-@takes_label_keys
+@takes_data_options
 def sources(
     data: Data,
     potential: Annotated[
@@ -24,7 +21,7 @@ def sources(
     functional: Functional = None,
     json: Json = None,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Judge pre-trained potentials as sources of a transfer, before any training, by leaving materials out.
 
@@ -38,7 +35,7 @@ def sources(
     from xclimb.evaluation.absolute_errors import QUANTITIES, UNITS
     from xclimb.transfer.sources import rank_sources
 
-    ranking = rank_sources(read_data(data, functional, keys), potential, seed)
+    ranking = rank_sources(read_data(data, functional, reading), potential, seed)
     screen = console()
     table = make_table("before training,\nmaterials left out", *(f"{name}\n{UNITS[name]}" for name in QUANTITIES), left=(0,))
     for source in ranking.sources:

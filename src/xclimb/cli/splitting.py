@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import read_data
+from xclimb.cli.options import DataOptions, read_data
 from xclimb.errors import DataError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.splits import Split
 
 _PANEL = "Split (frames of one material stay in one part)"
@@ -64,7 +63,7 @@ def split_settings(by: str | None, group: str | None, no_cover: bool, gap: int |
     return {name: value for name, value in given.items() if value is not None}
 
 
-def read_joined(names: Sequence[str], functional: str | None, keys: "LabelKeys") -> "Frames":
+def read_joined(names: Sequence[str], functional: str | None, reading: DataOptions) -> "Frames":
     """The frames of everything that was named, in this order, with frame ids that are unique.
 
     Raises:
@@ -73,7 +72,7 @@ def read_joined(names: Sequence[str], functional: str | None, keys: "LabelKeys")
     from xclimb.data.frames import Frames
     from xclimb.ingest.names import Names
 
-    sets = [read_data(name, functional, keys) for name in names]
+    sets = [read_data(name, functional, reading) for name in names]
     if len(sets) == 1:
         return sets[0]
     unique, renamed = Names(), []

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclimb.cli.options import METHODS, NamesMethods, read_data, run_settings, takes_label_keys
+from xclimb.cli.options import METHODS, DataOptions, NamesMethods, read_data, run_settings, takes_data_options
 from xclimb.cli.shell import console
 from xclimb.cli.splitting import By, GroupBy, NoCover, ValFraction, split_settings, study_split
 from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
-    from xclimb.data.label_keys import LabelKeys
     from xclimb.data.splits import Split
     from xclimb.study.methods import Study
 
@@ -128,7 +127,7 @@ def _study() -> None:
 
 
 @study_app.command("methods", cls=NamesMethods)
-@takes_label_keys
+@takes_data_options
 def methods(
     low: Annotated[
         str | None, typer.Argument(metavar="LOW", help="Data of the source's functional.", show_default=False)
@@ -180,7 +179,7 @@ def methods(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run again what is finished.")] = False,
     *,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> None:
     """Transfer by every method and seed; table of errors on held-out materials, verdict and report.
 
@@ -193,7 +192,7 @@ def methods(
     how = split_settings(by, group, no_cover, None)
     if sample is not None and (how or val_fraction is not None):
         raise ConfigError("--sample brings its own split: leave what says how to split out")
-    low_frames, high_frames = _study_data(low, high, sample, functional_low, functional_high, split, keys)
+    low_frames, high_frames = _study_data(low, high, sample, functional_low, functional_high, split, reading)
     if sample is not None:
         from xclimb.data.samples import load_sample_split
 
@@ -230,7 +229,7 @@ def _study_data(
     functional_low: str,
     functional_high: str,
     split: Path | None,
-    keys: "LabelKeys",
+    reading: DataOptions,
 ) -> "tuple[Frames, Frames]":
     """The frames of both functionals.
 
@@ -245,7 +244,8 @@ def _study_data(
         from xclimb.data.samples import load_sample
 
         return load_sample(sample, functional_low), load_sample(sample, functional_high)
-    return read_data(str(low), functional_low, keys), read_data(str(high), functional_high, keys)
+    of_low, of_high = reading.of_both()
+    return read_data(str(low), functional_low, of_low), read_data(str(high), functional_high, of_high)
 
 
 def report(

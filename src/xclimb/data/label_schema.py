@@ -1,6 +1,6 @@
 """Recognition of labels by the names of their keys: :class:`LabelSchema`, and :class:`LabelUse`, its record."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -90,6 +90,23 @@ class LabelUse:
         first = left[0][0]
         name = quantity[first].removesuffix("s") if quantity[first] == "magmoms" else quantity[first]
         return f"not read as labels: {reasons_text}; to take one, give {name}_key={first!r}"
+
+
+def missing_key(name: str, quantity: str, key: str, names: Iterable[str]) -> DataError:
+    """An error about a key that the user gives and a file does not have.
+
+    Args:
+        name: the file.
+        quantity: what is looked for, as in :class:`LabelKeys`.
+        key: the key.
+        names: the keys of the file.
+    """
+    labels = [one for one in names if parse_key(one) is not None]
+    others = [one for one in names if one not in labels]
+    article = {"energy": "an energy", "stress": "a stress", "virial": "a virial"}.get(quantity, quantity)
+    there = f"its labels are {', '.join(labels) or 'none'}" + (f", its other keys {', '.join(others)}" if others else "")
+    way = f"where files name their labels differently, make a store of this one first, with its own {quantity}_key=..."
+    return DataError(f"{name}: no frame has {article} under {key!r}; {there}; {way}")
 
 
 class _Candidate(NamedTuple):

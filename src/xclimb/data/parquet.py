@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 
 from xclimb.data.frames import LABELS, Frames
 from xclimb.data.label_keys import LabelKeys, prefix_of
-from xclimb.data.label_schema import parse_key
+from xclimb.data.label_schema import missing_key, parse_key
 from xclimb.data.theory import LevelOfTheory, functional_name, is_known_functional
 from xclimb.errors import DataError, TheoryError
 from xclimb.files import replacing
 from xclimb.units import virial_to_stress, voigt_to_full
 
 _DERIVED = ("natoms", "formula")  # recomputed from the structure, checked or dropped on reading
+_STRUCTURE = frozenset({"numbers", "positions", "cell", "pbc", *_DERIVED})
 _METADATA = b"xclimb"
 _ROWS = 10_000  # frames of a row group
 
@@ -69,7 +70,9 @@ def label_columns(
     prefixes = _prefixes(schema.names)
     every = frozenset(prefix + label for prefix in prefixes for label in LABELS)
     given = keys.columns() if keys is not None else {}
-    _check_given(given, schema.names, name)
+    for quantity, key in {} if keys is None else keys.given.items():
+        if key not in schema.names:
+            raise missing_key(name, quantity, key, [one for one in schema.names if one not in _STRUCTURE])
     if "energy" in given:
         prefix = prefix_of(given["energy"])
         stated = functional_name(prefix.rstrip("_")) if is_known_functional(prefix.rstrip("_")) else None
@@ -99,12 +102,6 @@ def _prefixes(names: list[str]) -> list[str]:
     prefixes = [name.removesuffix("energy") for name in names if name == "energy" or name.endswith("_energy")]
     siblings = ("forces", "stress", "magmoms")
     return [p for p in prefixes if not p or is_known_functional(p.rstrip("_")) or any(p + label in names for label in siblings)]
-
-
-def _check_given(given: dict[str, str], names: list[str], name: str) -> None:
-    for key in given.values():
-        if key not in names:
-            raise DataError(f"{name} has no column {key!r}; its columns are {', '.join(names)}")
 
 
 def _recognised(schema: pa.Schema, theory: LevelOfTheory, given: dict[str, str]) -> LabelColumns:

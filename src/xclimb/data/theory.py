@@ -1,7 +1,9 @@
 """:class:`LevelOfTheory`: settings of the calculations behind a set of energies, and which of them may be mixed."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 from xclimb.errors import TheoryError
@@ -14,11 +16,35 @@ _FUNCTIONALS = {
     "r2scan": "r2SCAN", "r2-scan": "r2SCAN", "r²scan": "r2SCAN", "scan": "SCAN", "rscan": "rSCAN",
     "pbesol": "PBEsol", "lda": "LDA", "hse": "HSE06", "hse06": "HSE06", "pbe0": "PBE0", "rpa": "RPA",
 }  # fmt: skip
+# less usual ones, each with one spelling
+_RARE = (
+    "PW91", "AM05", "RPBE", "revPBE", "rVV10", "vdW-DF", "vdW-DF2", "rev-vdW-DF2", "vdW-DF-cx", "optPBE-vdW", "optB88-vdW",
+    "optB86b-vdW", "BEEF-vdW", "mBEEF", "TPSS", "revTPSS", "M06-L", "MS0", "MS1", "MS2", "SCAN-L", "r2SCAN-L", "r4SCAN", "OFR2",
+    "B97M-V", "HSE03", "HSEsol", "B3LYP", "r2SCAN0", "HF",
+)  # fmt: skip
+_SPELLINGS = {name.lower(): name for name in _RARE} | _FUNCTIONALS
+OTHER = "other:"  # before a functional that is not in this list, and is meant
+_ADDITION = re.compile(r"[-+](?:d[234]\b.*|u|rvv10|ts|mbd)$")  # a functional with a dispersion correction or +U
 
 
 def functional_name(name: str) -> str:
-    """The one spelling of a functional: ``"R2SCAN"`` -> ``"r2SCAN"``; an unknown name is kept as it is."""
-    return _FUNCTIONALS.get(name.strip().lower(), name.strip())
+    """The one spelling of a functional: ``"R2SCAN"`` -> ``"r2SCAN"``; an unknown name is kept, without ``"other:"``."""
+    name = name.strip().removeprefix(OTHER)
+    return _SPELLINGS.get(name.lower(), name)
+
+
+def check_functional(name: str) -> None:
+    """Refuse a functional that the user names and nobody knows: a slip in it would be the level of theory of everything.
+
+    Raises:
+        TheoryError: with the names that are near, or those that are known.
+    """
+    short = name.strip().lower()
+    if short.startswith(OTHER) or not _SPELLINGS.keys().isdisjoint((short, _ADDITION.sub("", short))):
+        return
+    near = dict.fromkeys(_SPELLINGS[one] for one in get_close_matches(short, _SPELLINGS, n=3))
+    hint = f"did you mean {' or '.join(near)}?" if near else f"usual ones are {', '.join(dict.fromkeys(_FUNCTIONALS.values()))}"
+    raise TheoryError(f"no functional called {name!r} is known: {hint} (if it is meant: {OTHER}{name.strip()})")
 
 
 def is_known_functional(name: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from xclimb.data.convert import from_ase
 from xclimb.data.frames import Frames
 from xclimb.data.label_keys import LabelKeys
-from xclimb.data.label_schema import LabelSchema, parse_key
+from xclimb.data.label_schema import LabelSchema, missing_key, parse_key
 from xclimb.errors import DataError
 from xclimb.formats.base import EV_UNITS, Format, Part, ReadOptions, Reject, Source, first_line, register
 from xclimb.formats.compressed import BROKEN, check_unpacked, head_of
@@ -55,9 +55,7 @@ def read_images(images: "Iterator[Atoms]", source: Source, options: ReadOptions)
         yield part
     for quantity, key in options.keys.given.items():
         if key not in known:
-            article = {"energy": "an energy", "stress": "a stress", "virial": "a virial"}.get(quantity, quantity)
-            listed = ", ".join(sorted(names))
-            raise DataError(f"{source.path}: no frame has {article} under {key!r}; its keys are {listed}")
+            raise missing_key(str(source.path), quantity, key, sorted(names))
 
 
 def part_of_atoms(many: "list[Atoms]", source: Source, keys: LabelKeys, functional: str | None) -> Part:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
-from xclimb.data.theory import LevelOfTheory, functional_name
+from xclimb.data.theory import LevelOfTheory, check_functional, functional_name
 from xclimb.errors import DataError, TheoryError
 from xclimb.formats import format_of
 from xclimb.formats.base import Part, Source
@@ -30,7 +30,8 @@ def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelO
         name: the file, for messages.
 
     Raises:
-        TheoryError: if the two name different functionals. ``"GGA/GGA+U"`` may be said of PBE and of PBE+U data.
+        TheoryError: if the two name different functionals, or the user one that is unknown. ``"GGA/GGA+U"`` may be said of PBE
+            and of PBE+U data.
     """
     given = functional_name(functional) if functional else None
     if theory is not None:
@@ -40,6 +41,8 @@ def resolve_theory(stated: LevelOfTheory, functional: str | None, theory: LevelO
     known = stated.functional
     if given and known and given != known and known not in FAMILIES.get(given, ()):
         raise TheoryError(f"{name} states {known} but {given} was given: leave functional out, or check the file")
+    if functional and given != known:
+        check_functional(functional)
     if theory is not None:
         return replace(theory, functional=given or known)
     if given in FAMILIES:  # U differs from frame to frame there
@@ -65,6 +68,16 @@ def is_wanted(stated: LevelOfTheory, only: str, functional: str | None = None) -
     """Whether a level is the one that is to be read, by the name of :func:`level_name` in any spelling."""
     wanted = functional_name(only)
     return level_name(stated, wanted if wanted in FAMILIES else functional).lower() == wanted.lower()
+
+
+def check_wanted(stated: LevelOfTheory, only: str | None, functional: str | None, name: str) -> None:
+    """Refuse data of one level where another one is wanted.
+
+    Raises:
+        DataError: naming the level that is there.
+    """
+    if only is not None and not is_wanted(stated, only, functional):
+        raise DataError(f"{name} has no frames at {only}: all are at {level_name(stated, functional)}")
 
 
 def folder_name(level: str) -> str:

@@ -18,7 +18,7 @@ from xclimb.errors import DataError, TheoryError, XclimbWarning
 from xclimb.formats.base import Reject, Source
 from xclimb.formats.detect import check_stores, files_of
 from xclimb.ingest.label_units import LabelUnits
-from xclimb.ingest.levels import count_levels, listed, resolve_theory, several_levels
+from xclimb.ingest.levels import check_wanted, count_levels, listed, resolve_theory, several_levels
 from xclimb.ingest.names import Names
 from xclimb.ingest.tasks import Reading, Task, iter_parts, iter_tasks, run_task
 
@@ -80,6 +80,7 @@ def read(
     """
     if isinstance(path, str | os.PathLike) and named_part(path) is not None:
         frames = open_store(path)
+        check_wanted(frames.theory, only, functional, os.fspath(path))
         return frames.with_theory(resolve_theory(frames.theory, functional, theory, os.fspath(path)))
     units = LabelUnits(energy_unit, force_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, magmom_key)
@@ -91,8 +92,10 @@ def read(
     except TheoryError as error:
         if only is not None or not sources:
             raise
-        way = "make a store of each with xclimb ingest --by-theory (in Python also: read one of them with only='NAME')"
-        raise several_levels(error, levels_there(sources, reading), f"{name} holds", way) from None
+        there = levels_there(sources, reading)
+        most = there.most_common(1)[0][0] if there else ""
+        way = f"read one with only={most!r}, or make a store of each with xclimb ingest --by-theory"
+        raise several_levels(error, there, f"{name} holds", way) from None
     if use.left and sets:
         warnings.warn(f"{name}: {use.describe_unused()}", XclimbWarning, stacklevel=2)
     if rejects:
@@ -160,8 +163,9 @@ def _report(rejects: list[Reject], kept: int, strict: bool, path: str) -> None:
             "which lists the bad ones (in Python also: strict=False)"
         )
     why = ", ".join(f"{count} {reason}" for reason, count in Counter(reject.reason for reject in rejects).most_common())
-    first = rejects[0].frame_id or rejects[0].file
-    text = f"{path}: {len(rejects)} of {len(rejects) + kept} frames dropped ({why}), {first} the first"
+    bad = rejects[0]
+    first = f"{bad.frame_id} the first" if bad.frame_id else f"the first: {bad.detail}"
+    text = f"{path}: {len(rejects)} of {len(rejects) + kept} frames dropped ({why}), {first}"
     warnings.warn(text, XclimbWarning, stacklevel=3)
 
 

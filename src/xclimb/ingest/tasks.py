@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from xclimb.data.frames import LABELS
-from xclimb.data.theory import functional_name
+from xclimb.data.theory import check_functional, functional_name
 from xclimb.errors import DataError, TheoryError
 from xclimb.formats import energy_names, format_of
 from xclimb.formats.base import Part, ReadOptions, Reject, Source
 from xclimb.ingest.audit import NO_LABEL, Limits, audit
 from xclimb.ingest.label_units import LabelUnits, states_units
-from xclimb.ingest.levels import FAMILIES, is_other_level, wanted_parts
+from xclimb.ingest.levels import FAMILIES, is_other_level, resolve_theory, wanted_parts
 from xclimb.ingest.names import fingerprints
 
 _WHOLE = 16_000_000  # bytes of a file that a worker reads by itself, at most
@@ -37,6 +37,8 @@ class Reading(ReadOptions):
     units: LabelUnits = field(default_factory=LabelUnits)
 
     def __post_init__(self):
+        if self.functional is not None:
+            check_functional(self.functional)
         if self.labels not in ("required", "optional", "ignored"):
             raise DataError(f"labels={self.labels!r}: give required, optional or ignored")
         known = energy_names()
@@ -122,7 +124,9 @@ def run_task(task: Task) -> Done:
         only, functional = task.reading.only, task.reading.functional
         try:
             for part in wanted_parts(_decoded(task), task.source, only, functional, others):
-                parts.append(_audited(part, task))  # noqa: PERF401 (what came before an error is kept)
+                if len(part.frames):  # of another functional than the one given: not worth an audit
+                    resolve_theory(part.frames.theory, functional, None, str(task.source.path))
+                parts.append(_audited(part, task))  # what came before an error is kept
         except DataError as problem:
             error = str(problem)
         except TheoryError as problem:

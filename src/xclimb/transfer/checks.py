@@ -58,6 +58,22 @@ def check_no_effect(config: TransferConfig) -> None:
             raise ConfigError(f"validation.{name} has no effect where validation frames are given: leave one of the two out")
 
 
+def check_levels(train: Frames, val: Frames | None, test: Frames | None) -> None:
+    """Refuse sets of an unknown or of different levels of theory, before anything is computed.
+
+    Raises:
+        TheoryError: naming what is missing, or what differs.
+    """
+    if train.theory.functional is None:
+        raise TheoryError(
+            "the functional of the training frames is not known: say it where they are read, with functional='r2SCAN' if that "
+            "is theirs"
+        )
+    for argument, frames in (("val", val), ("test", test)):
+        if frames is not None:
+            train.theory.require_same(frames.theory, f"training and {SET_NAMES[argument]} frames")
+
+
 def check_data(train: Frames, val: Frames, test: Frames | None = None) -> list[str]:
     """Refuse what cannot be trained on; gives notes on what can but should be known.
 
@@ -70,14 +86,9 @@ def check_data(train: Frames, val: Frames, test: Frames | None = None) -> list[s
         _check_present(frames, name)
         _check_atoms(frames, name)
         _check_labels(frames, name)
-    if train.theory.functional is None:
-        raise TheoryError(
-            "the functional of the training frames is not known: say it where they are read, with functional='r2SCAN' if that "
-            "is theirs"
-        )
+    check_levels(train, val, test)
     notes = []
     for name, frames in held_out.items():
-        train.theory.require_same(frames.theory, f"training and {name} frames")
         _check_leak(train, frames, "training", name)
         notes += _shared_materials(train, frames, name)
     if test is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from xclimb.config import TransferConfig
-from xclimb.data.convert import FramesLike
+from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError, DataError
 from xclimb.ingest.set_audit import zero_rows
@@ -16,7 +16,7 @@ from xclimb.runs.folder import Run
 from xclimb.runs.loggers import check_logs
 from xclimb.training.engine import first_process
 from xclimb.transfer.audit import take_zeros_as_missing
-from xclimb.transfer.checks import check_data, check_no_effect, material_frames, split_off_validation
+from xclimb.transfer.checks import check_data, check_levels, check_no_effect, material_frames, split_off_validation
 from xclimb.transfer.cross_fitting import NO_PART, assign_folds, count_folds, cross_fit
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.run_job import run_job
@@ -51,6 +51,9 @@ def run_transfer(
         raise ConfigError("on_epoch cannot be called from several processes: leave it out, or devices")
     if train is None or not len(train):
         raise DataError("no training frames: give train=xclimb.read(...)")
+    train = labelled_frames(train, "train")
+    val, test = (None if one is None else labelled_frames(one, name) for name, one in (("val", val), ("test", test)))
+    check_levels(train, val, test)
     chosen = ""
     if config.source == AUTO and source is None:
         ranking = rank_sources(train, seed=config.seed, device=config.device)
