@@ -83,6 +83,7 @@ class Trainer:
         self.config, self.start, self.engine, self.method = config, start, engine, method
         network = start.copy().model.to(engine.device)
         groups = adapt(network, method, config.method, config.seed)
+        self.penalty = method.make_penalty(start, train, config.method, config.seed)
         rate = method.references_rate(config.method, config.learning_rate)
         self.elements = train.elements if rate is not None else None
         shift: nn.Parameter | None = None
@@ -164,7 +165,7 @@ class Trainer:
                 self.trained.shift,
                 self.config.gradient_clip,
                 stop_requested=bool(asked and asked()),
-                penalty=self._penalty,
+                penalty=partial(self.penalty, self.trained.network),
             )
             if self.average is not None:
                 self.average.update_parameters(self.trained)
@@ -172,9 +173,6 @@ class Trainer:
             self.place, self.step = self.place + 1, self.step + 1
             self.seconds, began = self.seconds + time.perf_counter() - began, time.perf_counter()
             yield StepRecord(self.step, rate, frames, int(self.train_data.frames.n_atoms[frames].sum()), step)
-
-    def _penalty(self) -> Tensor | None:
-        return self.method.penalty(self.trained.network, self.start.model, self.config.method, len(self.train_data))
 
     def _build(self, step: list[np.ndarray]) -> list[TrainingBatch]:
         return list(self.train_data.batches(step))
