@@ -13,6 +13,7 @@ from xclimb.transfer.methods import METHODS, get_method
 
 SETTINGS = {
     "ewc": {"fisher_frames": 4},
+    "delta": {},
     "layerwise": {"rate_decay": 0.5, "freeze": ["atom_embedding"]},
 }
 
