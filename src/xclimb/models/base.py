@@ -240,7 +240,7 @@ _SUM = "sum of "
 
 def sum_of(architecture: Architecture) -> Architecture:
     """The architecture of sums of networks of an architecture; it need not be registered."""
-    network, config = _sum_classes(architecture.network, architecture.config)
+    network, config = _sum_classes(architecture.network, architecture.config)  # type: ignore[arg-type]
     return Architecture(
         kind=_SUM + architecture.kind,
         summary=f"sum of networks: {architecture.summary}",

@@ -93,7 +93,7 @@ def fisher_information(potential: "Potential", frames: "Frames", seed: int) -> "
     for s in range(len(frames)):
         batch = build_batch(frames[s : s + 1], potential.graph, dtype=potential.dtype, device=potential.device)
         output = forward(model, batch, True)
-        signs = 2.0 * torch.randint(0, 2, output.forces.shape, generator=generator) - 1
+        signs = 2.0 * torch.randint(0, 2, (len(batch.numbers), 3), generator=generator) - 1
         energy, forces = output.energy.sum() / len(batch.numbers), (output.forces * signs.to(output.forces)).sum()
         for total, value, kept in zip(squares, (energy, forces), (True, False), strict=True):
             gradients = torch.autograd.grad(value, parameters, retain_graph=kept, allow_unused=True, materialize_grads=True)

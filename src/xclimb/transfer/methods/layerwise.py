@@ -68,7 +68,7 @@ def distance_from_readout(network: "Module", name: str) -> int:
     lists = [child for child, module in children.items() if isinstance(module, ModuleList)]
     if not lists:
         return 0
-    blocks = max(len(children[child]) for child in lists)  # type: ignore[arg-type]
+    blocks = max(len(children[child]) for child in lists)
     first, _, rest = name.partition(".")
     if first in lists:
         return blocks - int(rest.split(".")[0])
