@@ -25,6 +25,7 @@ from xclimb.training.engine import Engine
 from xclimb.training.loop import Step, evaluate, train_step
 from xclimb.training.objective import ErrorSums, objective
 from xclimb.training.optimizers import learning_rate_factor, make_optimizer, should_stop
+from xclimb.training.replay import with_replay
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -69,6 +70,7 @@ class Trainer:
         val: validation frames; the best epoch is the one with the lowest weighted loss on them.
         engine: device and processes.
         method: how the network is trained, with ``config.method`` as its settings.
+        crystals: structures for replay besides those of the training frames.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Trainer:
         val: Frames,
         engine: Engine,
         method: Adaptation,
+        crystals: Frames | None = None,
     ):
         self.config, self.start, self.engine, self.method = config, start, engine, method
         network = start.copy().model.to(engine.device)
@@ -90,6 +93,8 @@ class Trainer:
         if self.elements is not None:
             shift = nn.Parameter(torch.zeros(len(self.elements), dtype=dtype_of(config.dtype), device=engine.device))
         self.train_data, self.val_data = self._data(train, config.frame_weights), self._data(val, None)
+        if config.replay.fraction:
+            self.train_data = with_replay(self.train_data, start, crystals, config.replay.fraction)
         if not (config.loss.magmom and train.has("magmoms")):
             network.magmom.requires_grad_(False)  # a head that nothing teaches is not to decay either
         self.trained = Trained(network, shift)
@@ -101,7 +106,7 @@ class Trainer:
         self.epoch, self.place, self.step = 0, 0, 0  # epochs done, steps done in the present one, all steps
         self.sums = ErrorSums.empty(engine.device)  # of the present epoch
         self.seconds = 0.0
-        self._steps_planned = 0
+        self._steps_planned = self._atoms_planned = 0
         self.history: list[dict[str, Any]] = []
         self.best_weights = self.last_weights = _copied(self.trained)
         self.best_epoch = 0
@@ -145,6 +150,7 @@ class Trainer:
         """
         plan = self.plan()
         self._steps_planned = len(plan)
+        self._atoms_planned = int(sum(self.train_data.frames.n_atoms[index].sum() for step in plan for index in step))
         began = time.perf_counter()
         # on a CPU nothing overlaps: thread and step share the cores
         built = (
@@ -198,7 +204,7 @@ class Trainer:
         starting = not self.history
         settings = self.config.loss
         train = None if starting else self.sums.to_dict(settings)
-        seen = 0 if starting else self.train_data.frames.total_atoms
+        seen = 0 if starting else self._atoms_planned
         self._average_in(True)
         try:
             errors = self._evaluate()

@@ -14,7 +14,7 @@ from xclimb.runs.folder import Run, RunFolder, read_run
 from xclimb.runs.loggers import check_logs
 from xclimb.training.engine import Engine, first_process, run_on_devices
 from xclimb.transfer.audit import take_zeros_as_missing
-from xclimb.transfer.checks import check_data, check_no_effect, material_frames, split_off_validation
+from xclimb.transfer.checks import check_data, check_no_effect, material_frames, replay_frames, split_off_validation
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.resume import check_same_run, go_on
 from xclimb.transfer.session import Session, no_room
@@ -69,6 +69,7 @@ def run_transfer(
         progress,
         on_epoch,
         tested,
+        replay_frames(config),
     )
     if first_process():
         folder = RunFolder(path, overwrite, resume)

@@ -29,6 +29,7 @@ class Job:
         progress: show a progress bar.
         on_epoch: called with each line of metrics.jsonl as it is written.
         test: frames that neither training nor choice sees, checked; their errors end the run.
+        replay: structures for replay besides the training frames.
     """
 
     config: TransferConfig
@@ -43,8 +44,12 @@ class Job:
     progress: bool = True
     on_epoch: OnEpoch | None = None
     test: Frames | None = None
+    replay: Frames | None = None
 
     @property
     def sets(self) -> dict[str, Frames]:
-        """The frames by the name of their set; without ``"test"`` where there is none."""
-        return {"train": self.train, "val": self.val} | ({} if self.test is None else {"test": self.test})
+        """The frames by the name of their set; without ``"test"`` and ``"replay"`` where there are none."""
+        optional = {"test": self.test, "replay": self.replay}
+        return {"train": self.train, "val": self.val} | {
+            name: frames for name, frames in optional.items() if frames is not None
+        }
