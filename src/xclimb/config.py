@@ -56,6 +56,13 @@ class ValidationSettings(Settings):
         description="frames of one material; structure: of one material id, ids of the same crystal joined; ids, composition, "
         "chemical-system",
     )
+    folds: int | None = Field(
+        default=None,
+        ge=1,
+        description="parts of the materials for cross-fitting: a network for each, trained on the others and judged on it, "
+        "their weights averaged; 1: one network, judged on a fraction put aside; unset: as the method says (l2sp: 4), up to "
+        "1000 frames",
+    )
     fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the frames to validate on")
     cover: bool = Field(default=True, description="keep materials with an element of their own for training")
     gap: int | None = Field(

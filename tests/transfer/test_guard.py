@@ -32,7 +32,7 @@ def moved(share, magmom=0.0):
 
 def test_a_point_beyond_the_optimum_is_taken_back(frames):
     start, far = toy(), moved(2.0)
-    choice = choose("each", start, [(7, far)], frames)
+    choice = choose("each", start, (7, far), (7, far), frames)
     assert (choice.epoch, choice.share) == (7, 0.5)
     weights, wanted = choice.potential.model.state_dict(), moved(1.0).model.state_dict()
     for name, value in weights.items():
@@ -41,12 +41,12 @@ def test_a_point_beyond_the_optimum_is_taken_back(frames):
 
 def test_what_got_worse_is_named_and_not_kept(frames):
     start, broken = toy(), moved(1.0, magmom=40.0)
-    each = choose("each", start, [(5, broken)], frames)
+    each = choose("each", start, (5, broken), (5, broken), frames)
     assert not any(change.is_worse for change in each.changes)
     assert [change.quantity for change in each.refused] == ["magmom"]
     assert "magnetic moments" in each.notes[0]
     assert "kept (guard 'each')" in each.notes[0]
-    summed = choose("sum", start, [(5, broken)], frames)
+    summed = choose("sum", start, (5, broken), (5, broken), frames)
     assert (summed.epoch, summed.share) == (5, 1.0)
     assert summed.notes == [f"Worse than step 0 on the validation materials: {each.refused[0]}."]
     record = summed.to_dict()
@@ -55,9 +55,17 @@ def test_what_got_worse_is_named_and_not_kept(frames):
 
 def test_step_0_is_kept_where_every_point_is_worse(frames):
     start = moved(1.0)  # exact
-    choice = choose("each", start, [(0, start), (9, moved(3.0, magmom=9.0))], frames)
+    choice = choose("each", start, (9, moved(3.0, magmom=9.0)), (0, start), frames)
     assert (choice.epoch, choice.share) == (0, 0.0)
     assert choice.potential is start
+
+
+def test_the_last_epoch_is_kept_unless_another_is_better_beyond_noise(frames):
+    start, far = toy(), moved(1.02)
+    near = choose("each", start, (9, far), (4, moved(1.0)), frames.replace(material_id=np.array(["a", "b"] * 12)))
+    assert (near.epoch, near.share) == (9, 1.0)  # two materials allow no interval
+    assert choose("each", start, (9, moved(1.8)), (4, moved(1.0)), frames).epoch == 4
+    assert choose("sum", start, (9, far), (4, moved(1.0)), frames).epoch == 4
 
 
 def test_noise_is_not_worse():
@@ -78,6 +86,6 @@ def test_references_lie_on_the_line():
 
 def test_only_what_is_labelled_is_judged(frames):
     bare = frames.replace(magmoms=np.full_like(frames.magmoms, np.nan))
-    choice = choose("each", toy(), [(5, moved(1.0, magmom=40.0))], bare)
+    choice = choose("each", toy(), (5, moved(1.0, magmom=40.0)), (0, toy()), bare)
     assert [change.quantity for change in choice.changes] == ["energy", "forces", "stress"]
     assert replace(choice, changes=()).notes == []

@@ -7,6 +7,8 @@
     predictions.json   labels of a sample of them, before any step and by the best potential
     steps.jsonl        loss and rate every so many steps   events.jsonl   what was left out, jumped or diverged, with frames
 
+    folds/K/           of a cross-fitted transfer: the run folder of the network trained without part K of the materials
+
 and, until the run is finished, what it takes to go on: checkpoints/start/ (the potential at step 0), checkpoints/states/.
 
 Every file is written beside its place and renamed, every line of a .jsonl is flushed: killing the process at any time
@@ -160,7 +162,8 @@ class RunFolder:
         # only what a run writes: a mistyped folder must not lose anything else
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", "folds"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_file(self.path / "config.yaml", config_yaml)
         write_file(self.path / "metrics.jsonl", "")

@@ -133,7 +133,7 @@ def run_on_devices(config: TransferConfig, function: Callable[..., Any], *args: 
         ConfigError: if the processes cannot be started as the settings say.
         TrainingError: if one of the processes is lost.
     """
-    outside = _started_from_outside()
+    outside = started_from_outside()
     if config.nodes > 1 and not outside:
         raise ConfigError("several nodes need a launcher that knows them: start the command with torchrun or srun")
     if config.devices * config.nodes == 1:
@@ -196,12 +196,12 @@ def _fabric(config: TransferConfig, strategy: str, launch: bool = True) -> Fabri
 
 def first_process() -> bool:
     """Whether this process is the first, or only, one of those that torchrun or srun started."""
-    if not _started_from_outside():
+    if not started_from_outside():
         return True
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
 
 
-def _started_from_outside() -> bool:
+def started_from_outside() -> bool:
     """Whether torchrun or srun started this process as one of several."""
     return TorchElasticEnvironment.detect() or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 

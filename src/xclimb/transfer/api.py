@@ -17,7 +17,7 @@ def transfer(
     val: "FramesLike | None" = None,
     method: str | Mapping[str, Any] = "l2sp",
     out: str | Path | None = None,
-    epochs: int = 50,
+    epochs: int | None = None,
     seed: int = 0,
     *,
     test: "FramesLike | None" = None,
@@ -33,13 +33,16 @@ def transfer(
         source: zoo name, path of a potential or run folder, or a Potential; ``scratch`` takes only its architecture.
             ``"auto"``: the one of the zoo that is best on the training frames before any step (:func:`xclimb.rank_sources`).
         train: labelled frames, or a list of ASE atoms with labels; labels that are missing are masked.
-        val: frames to choose the best epoch by, at the same level of theory; None puts a tenth of ``train`` aside, by
-            material, or in blocks of frames where there are too few (``validation={"by": "frame", "fraction": 0.2}``).
+        val: frames to judge the training by, at the same level of theory. None: the default method trains four networks on up
+            to 1,000 frames, each without a part of the materials, which judges it, and averages their weights
+            (``validation={"folds": 4}``); else a tenth of ``train`` is put aside, by material, or in blocks of frames where
+            there are too few (``validation={"by": "frame", "fraction": 0.2}``).
         method: name of a method, as in ``xclimb.transfer.methods.METHODS`` (Methods 1 to 4 of arXiv 2504.05565 are
             ``scratch``, ``trainable``, ``frozen`` and ``refit``), or name and settings:
             ``{"name": "trainable", "references_lr": 0.01}``.
         out: run folder, new or empty; ``runs/<method>-<seed>`` by default.
-        epochs: passes over the training frames; 0 only exchanges the references.
+        epochs: passes over the training frames; None: those of the method (50, the paper's; ``l2sp``: 25); 0 only exchanges
+            the references.
         seed: of new weights, of the order of the frames and of the split; same seed, machine and number of threads, same
             numbers.
         test: frames that neither training nor the choice of the epoch sees; evaluated once, at the end: ``Run.test``.
@@ -68,7 +71,8 @@ def transfer(
     from xclimb.transfer.fit import run_transfer
 
     name = source.name if isinstance(source, Potential) else str(source)
-    config = TransferConfig.build({"source": name, "method": method, "epochs": epochs, "seed": seed, **settings})
+    named = {"source": name, "method": method, "seed": seed} | ({} if epochs is None else {"epochs": epochs})
+    config = TransferConfig.build(named | settings)
     potential = source if isinstance(source, Potential) else None
     more: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "progress": progress, "on_epoch": on_epoch}
     more["test"] = test

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xclimb.config import TransferConfig
 from xclimb.data.convert import FramesLike
 from xclimb.data.frames import Frames
@@ -10,16 +12,15 @@ from xclimb.errors import ConfigError, DataError
 from xclimb.ingest.set_audit import zero_rows
 from xclimb.models.potential import Potential, device_of
 from xclimb.models.zoo import load
-from xclimb.runs.folder import Run, RunFolder, read_run
+from xclimb.runs.folder import Run
 from xclimb.runs.loggers import check_logs
-from xclimb.training.engine import Engine, first_process, run_on_devices
+from xclimb.training.engine import first_process
 from xclimb.transfer.audit import take_zeros_as_missing
 from xclimb.transfer.checks import check_data, check_no_effect, material_frames, replay_frames, split_off_validation
+from xclimb.transfer.cross_fitting import NO_PART, assign_folds, count_folds, cross_fit
 from xclimb.transfer.job import Job, OnEpoch
-from xclimb.transfer.resume import check_same_run, go_on
-from xclimb.transfer.session import Session, no_room
+from xclimb.transfer.run_job import run_job
 from xclimb.transfer.sources import AUTO, rank_sources
-from xclimb.transfer.start import start
 
 __all__ = ["Run", "run_transfer"]
 
@@ -54,36 +55,25 @@ def run_transfer(
     if config.source == AUTO and source is None:
         ranking = rank_sources(train, seed=config.seed, device=config.device)
         config, chosen = config.model_copy(update={"source": ranking.chosen}), ranking.reason
-    frames, held_out, tested, notes = _prepared(train, val, test, config, source, progress and first_process())
+    frames, notes = material_frames(train, "train")
+    folds = 1 if val is not None else count_folds(config, frames)
+    fold, on_folds = assign_folds(frames, config, folds, progress and first_process()) if folds > 1 else (None, [])
+    if fold is None:
+        frames, held_out, tested, more = _prepared(frames, val, test, config, source, progress and first_process())
+    else:
+        frames, tested, more = _prepared_folds(frames, test, fold, config, source)
+        held_out = frames[fold != NO_PART]
     path = Path(out) if out is not None else Path("runs") / f"{config.method.name}-{config.seed}"
+    said = tuple(filter(None, [chosen, *notes, *on_folds, *more]))
+    more_crystals = replay_frames(config)
     job = Job(
-        config,
-        frames,
-        held_out,
-        path,
-        source,
-        tuple(filter(None, [chosen, *notes])),
-        inputs,
-        overwrite,
-        resume,
-        progress,
-        on_epoch,
-        tested,
-        replay_frames(config),
+        config, frames, held_out, path, source, said, inputs, overwrite, resume, progress, on_epoch, tested, fold, more_crystals
     )
-    if first_process():
-        folder = RunFolder(path, overwrite, resume)
-        if resume and folder.was_cleaning_up:
-            folder.clean_up()
-            return read_run(path, config.device, config.dtype)
-        if resume:
-            check_same_run(folder, job)
-    rank = run_on_devices(config, carry_out, job)
-    return read_run(path, config.device, config.dtype, rank)
+    return run_job(job) if fold is None else cross_fit(job)
 
 
 def _prepared(
-    train: FramesLike,
+    frames: Frames,
     val: FramesLike | None,
     test: FramesLike | None,
     config: TransferConfig,
@@ -91,20 +81,33 @@ def _prepared(
     progress: bool,
 ) -> tuple[Frames, Frames, Frames | None, list[str]]:
     """Checked training, validation and test frames, and notes on them."""
-    frames, notes = material_frames(train, "train")
     if val is None:
-        frames, held_out, more = split_off_validation(frames, config, progress)
+        frames, held_out, notes = split_off_validation(frames, config, progress)
     else:
         check_no_effect(config)
-        held_out, more = material_frames(val, "val")
+        held_out, notes = material_frames(val, "val")
     tested, on_test = (None, []) if test is None else material_frames(test, "test")
-    notes += [*more, *on_test]
+    notes += on_test
     checked = check_data(frames, held_out, tested)
     if config.audit_frames:
         frames, held_out, zeros = _without_zeros(config, frames, held_out, source)
         if zeros:  # labels that are missing now
             checked = [*zeros, *check_data(frames, held_out, tested)]
     return frames, held_out, tested, [*checked, *notes]
+
+
+def _prepared_folds(
+    frames: Frames, test: FramesLike | None, fold: np.ndarray, config: TransferConfig, source: Potential | None
+) -> tuple[Frames, Frames | None, list[str]]:
+    """Checked frames of cross-fitting and test frames, and notes on them; the first part stands for validation frames."""
+    tested, notes = (None, []) if test is None else material_frames(test, "test")
+    checked = check_data(frames[fold != 0], frames[fold == 0], tested)
+    if config.audit_frames:
+        empty = frames[:0]
+        frames, _, zeros = _without_zeros(config, frames, empty, source)
+        if zeros:
+            checked = [*zeros, *check_data(frames[fold != 0], frames[fold == 0], tested)]
+    return frames, tested, [*checked, *notes]
 
 
 def _without_zeros(
@@ -117,19 +120,3 @@ def _without_zeros(
     train, notes = take_zeros_as_missing(potential, train, "training", config.seed)
     val, more = take_zeros_as_missing(potential, val, "validation", config.seed)
     return train, val, notes + more
-
-
-def carry_out(engine: Engine, job: Job) -> int:
-    """Carry out a transfer in one of its processes, of which the first writes and prints; gives the number of the process."""
-    folder = RunFolder(job.path, job.overwrite, job.resume) if engine.is_rank_zero else None
-    saved = RunFolder(job.path, resume=True).states.newest() if job.resume else None
-    try:
-        trainer, notes = start(job, engine, folder) if saved is None else go_on(job, engine, folder, saved)
-        Session(job, trainer, folder, saved).run(notes)
-        engine.barrier()  # the folder is whole when any of them returns
-    except OSError as error:  # before the session, which tells its own
-        raise no_room(error, job.path, saved.card["step"] if saved else 0) from error
-    finally:
-        if folder is not None:
-            folder.release()
-    return engine.rank

@@ -1,21 +1,23 @@
 """Guard of a transfer: each quantity compared with step 0 on the validation materials, and the weights that are handed over.
 
-Candidates are the epoch of the lowest validation loss and the last one, and points on the straight lines from step 0 to these
+Candidates are the last epoch and that of the lowest validation loss, and points on the straight lines from step 0 to these
 (Wortsman et al., arXiv 2109.01903). A quantity is worse where the 95 % interval over materials of the change of its mean
-absolute error excludes no change. Of the candidates where nothing is worse, that of the lowest mean ratio to step 0 is kept.
+absolute error excludes no change. The first candidate where nothing is worse is kept, unless a later one is better beyond
+noise: the lowest of many errors on few materials is mostly luck.
 """
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 
 from xclimb.comparison.intervals import paired_difference
 from xclimb.data.frames import Frames
 from xclimb.evaluation.absolute_errors import UNITS, absolute_errors, errors_by_frame, mean_error
+from xclimb.evaluation.metrics import HasLabels
 from xclimb.models.potential import Potential
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from step 0
@@ -23,6 +25,7 @@ NO_INTERVAL = 1.05  # ratio to step 0 that counts as worse where materials are t
 NEGLIGIBLE = {"energy": 1.0, "forces": 2.0, "stress": 0.05, "magmom": 0.005}  # below the precision of labels
 _NAMES = {"energy": "energy", "forces": "forces", "stress": "stress", "magmom": "magnetic moments"}
 
+P = TypeVar("P", bound=HasLabels)  # a potential, or the members of a cross-fitted transfer
 ByFrame = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -43,6 +46,11 @@ class Change:
             return False
         return self.low > 0 if math.isfinite(self.low) else self.after > NO_INTERVAL * self.before
 
+    @property
+    def is_better(self) -> bool:
+        """Whether the error fell beyond noise; never where materials are too few for an interval."""
+        return self.high < 0
+
     def __str__(self) -> str:
         digits = 1 if self.quantity in ("energy", "forces") else 3
         interval = f", 95 % {self.low:+.{digits}f} to {self.high:+.{digits}f}" if math.isfinite(self.low) else ""
@@ -51,7 +59,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Generic[P]):
     """The weights that are handed over.
 
     Args:
@@ -59,10 +67,10 @@ class Choice:
         epoch: of the weights at the end of the line; 0 where step 0 is kept.
         share: of the way from step 0 to these; 0 where step 0 is kept.
         changes: of each labelled quantity, against step 0.
-        refused: changes for the worse at the end of the line of the best epoch, which is why it was not kept.
+        refused: changes for the worse at the last epoch, which is why it was not kept.
     """
 
-    potential: Potential
+    potential: P
     epoch: int
     share: float
     changes: tuple[Change, ...]
@@ -83,7 +91,7 @@ class Choice:
             kept = way if self.share else "step 0 is kept"
             listed = ", ".join(map(str, self.refused))
             sentences.append(
-                f"Worse than step 0 on the validation materials at the best epoch: {listed}; {kept} (guard 'each')."
+                f"Worse than step 0 on the validation materials at the last epoch: {listed}; {kept} (guard 'each')."
             )
         if worse:
             sentences.append(f"Worse than step 0 on the validation materials: {', '.join(map(str, worse))}.")
@@ -96,33 +104,51 @@ class Choice:
         return {"epoch": self.epoch, "share": self.share, "changes": finite}
 
 
-def choose(rule: Literal["each", "sum"], start: Potential, epochs: Sequence[tuple[int, Potential]], frames: Frames) -> Choice:
+def choose(
+    rule: Literal["each", "sum"],
+    start: P,
+    last: tuple[int, P],
+    best: tuple[int, P],
+    frames: Frames,
+    line: Callable[[P, P, float], P] | None = None,
+) -> Choice[P]:
     """Choose the weights that are handed over.
 
     Args:
         rule: ``"sum"`` keeps the best epoch even where a quantity got worse; ``"each"`` a point where nothing is worse.
         start: the potential of step 0.
-        epochs: number and potential, that of the lowest validation loss first.
+        last: number and potential of the last epoch.
+        best: the same of the epoch of the lowest validation loss.
         frames: validation frames.
+        line: the potential at a share of the way between two; :func:`interpolate` by default.
     """
+    line = line or cast(Callable[[P, P, float], P], interpolate)
     zero = _errors(start, frames)
     step_zero = Choice(start, 0, 0.0, _changes(zero, zero, frames))
-
-    def point(epoch: int, end: Potential, share: float) -> Choice:
-        potential = interpolate(start, end, share)
-        return Choice(potential, epoch, share, _changes(zero, _errors(potential, frames), frames))
-
-    best_epoch, best = epochs[0]
-    first = point(best_epoch, best, 1.0) if best_epoch else step_zero
-    if rule == "sum":
-        return first
-    kept = step_zero
-    for epoch, end in epochs:
+    if rule == "sum" or last[0] == 0:
+        if best[0] == 0:
+            return step_zero
+        return Choice(best[1], best[0], 1.0, _changes(zero, _errors(best[1], frames), frames))
+    kept, errors = step_zero, zero
+    refused: tuple[Change, ...] = ()
+    for epoch, end in dict([last, best]).items():
         for share in SHARES if epoch else ():
-            option = first if (epoch, share) == (best_epoch, 1.0) else point(epoch, end, share)
-            if option.ratio < kept.ratio and not any(change.is_worse for change in option.changes):
-                kept = option
-    return replace(kept, refused=tuple(change for change in first.changes if change.is_worse))
+            potential = line(start, end, share)
+            after = _errors(potential, frames)
+            option = Choice(potential, epoch, share, _changes(zero, after, frames))
+            worse = tuple(change for change in option.changes if change.is_worse)
+            if (epoch, share) == (last[0], 1.0):
+                refused = worse
+            if worse or option.ratio >= kept.ratio:
+                continue
+            if kept is step_zero or any(change.is_better for change in _changes(errors, after, frames)):
+                kept, errors = option, after
+    return replace(kept, refused=refused)
+
+
+def compare(before: HasLabels, after: HasLabels, frames: Frames) -> tuple[Change, ...]:
+    """Changes of the mean absolute errors of each labelled quantity between two potentials."""
+    return _changes(_errors(before, frames), _errors(after, frames), frames)
 
 
 def interpolate(start: Potential, end: Potential, share: float) -> Potential:
@@ -139,7 +165,7 @@ def interpolate(start: Potential, end: Potential, share: float) -> Potential:
     return Potential(model, replace(end.references, values=values), end.theory, end.name)
 
 
-def _errors(potential: Potential, frames: Frames) -> ByFrame:
+def _errors(potential: HasLabels, frames: Frames) -> ByFrame:
     return errors_by_frame(absolute_errors(potential.label(frames), frames), frames)
 
 

@@ -92,8 +92,8 @@ class Session:
         if self._folder is None:
             return
         trainer, start, sets = self._trainer, self._trainer.start, {"val": self._job.val}
-        epochs = {trainer.best_epoch: trainer.best, trainer.epoch: trainer.last}
-        choice = choose(trainer.config.guard, start, list(epochs.items()), self._job.val)
+        ends = (trainer.epoch, trainer.last), (trainer.best_epoch, trainer.best)
+        choice = choose(trainer.config.guard, start, *ends, self._job.val)
         best, metrics = choice.potential, evaluate(choice.potential, self._job.val)
         errors: dict[str, Any] = {"val": replace(metrics, notes=(*metrics.notes, *choice.notes)).to_dict()}
         if self._job.test is not None and not stopped:  # once: whoever looks at it twice chooses by it

@@ -29,15 +29,10 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
         ReferencesError: if the references cannot be fitted or do not cover the frames.
     """
     config, method = job.config, get_method(job.config.method.name)
-    source = load(job.source or config.source, device=str(engine.device), dtype=config.dtype)
-    for name, frames in job.sets.items():
-        check_elements(source, frames, SET_NAMES[name])
-    potential = method.prepare(source, job.train, config.method, config.seed)
+    source, potential = prepare(job, str(engine.device))
     trainer = Trainer(config, potential, job.train, job.val, engine, method, job.replay)
     deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
-    notes = [*job.notes, *coverage_notes(potential, job.train, job.val), *over_budget(trainer.train_data, config)]
-    if job.test is not None:
-        notes += coverage_notes(potential, job.train, job.test, "test")
+    notes = [*start_notes(job, potential), *over_budget(trainer.train_data, config)]
     if (replay := trainer.train_data.replay) is not None:
         detail = f"{counted(replay.n_replay, 'crystal')} labelled by {source.name} itself"
         notes.append(f"Replay: {100 * replay.fraction:g} % of the frames of an epoch are of {detail}.")
@@ -45,13 +40,49 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
         notes.append("precision 'bf16' is made for accelerators: on this CPU steps take longer with it than with 'full'.")
     engine.barrier()  # before anything is written, all have read what is there
     if folder is not None:
-        looked_at = 0 if method.new_weights else config.audit_frames
-        worst, suspicious = audit_labels(potential, job.train, looked_at, config.seed, source.references)
-        notes += suspicious
-        checked = {"notes": notes, "step_zero_deviation": deviation, "audit": worst, "theory": _levels(source, job.train)}
-        folder.start(config.to_yaml(), _record(job) | checked)
-        folder.checkpoint("start", potential)
+        notes += begin_folder(folder, job, source, potential, notes, deviation)
     return trainer, notes
+
+
+def prepare(job: Job, device: str) -> tuple[Potential, Potential]:
+    """Source, and potential of step 0.
+
+    Raises:
+        DataError: on elements that the source does not know.
+        ReferencesError: if the references cannot be fitted or do not cover the frames.
+    """
+    config = job.config
+    source = load(job.source or config.source, device=device, dtype=config.dtype)
+    for name, frames in job.sets.items():
+        check_elements(source, frames, SET_NAMES[name])
+    return source, get_method(config.method.name).prepare(source, job.train, config.method, config.seed)
+
+
+def start_notes(job: Job, potential: Potential) -> list[str]:
+    """Notes on the sets, and on elements that the references of step 0 do not cover."""
+    notes = [*job.notes, *coverage_notes(potential, job.train, job.val)]
+    return notes if job.test is None else [*notes, *coverage_notes(potential, job.train, job.test, "test")]
+
+
+def begin_folder(
+    folder: RunFolder, job: Job, source: Potential, potential: Potential, notes: list[str], deviation: float | None = None
+) -> list[str]:
+    """Write what a run folder says from the start; gives notes on labels that are far from step 0.
+
+    Args:
+        folder: to begin.
+        job: the transfer.
+        source: pre-trained potential.
+        potential: of step 0.
+        notes: so far.
+        deviation: of step 0 from the source, meV/atom; None where they are not compared.
+    """
+    looked_at = 0 if get_method(job.config.method.name).new_weights else job.config.audit_frames
+    worst, suspicious = audit_labels(potential, job.train, looked_at, job.config.seed, source.references)
+    checked = {"notes": [*notes, *suspicious], "step_zero_deviation": deviation, "audit": worst}
+    folder.start(job.config.to_yaml(), _record(job) | checked | {"theory": _levels(source, job.train)})
+    folder.checkpoint("start", potential)
+    return suspicious
 
 
 def check_step_zero(source: Potential, trainer: Trainer, val: Frames) -> float:

@@ -30,6 +30,7 @@ class Method:
         settings: class of its settings.
         new_weights: random initial weights instead of the source's: step 0 is not compared with the source.
         references: initial references; ``"source"`` keeps those of the source, others are fitted to the training frames.
+        folds: networks of a cross-fitted transfer, where frames are few and no validation frames are given; 1 for none.
         recipe: settings of :class:`xclimb.config.TransferConfig` whose defaults with this method are not the paper's.
     """
 
@@ -39,6 +40,7 @@ class Method:
     settings: type[MethodSettings] = MethodSettings
     new_weights: bool = False
     references: Literal["source", "informed", "raw", "residual", "robust"] = "residual"
+    folds: int = 1
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def prepare(self, source: "Potential", train: "Frames", settings: MethodSettings, seed: int) -> "Potential":

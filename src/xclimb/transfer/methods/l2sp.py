@@ -31,7 +31,13 @@ class L2SPSettings(MethodSettings):
     "pre-trained weights, held near by a penalty, averaged over steps; informed references, fixed",
     settings=L2SPSettings,
     references="informed",
-    recipe={"ema_decay": 0.98, "loss": {"energy": 1.0, "force": 3.0, "magmom": 5.0}},
+    folds=4,
+    recipe={
+        "epochs": 25,
+        "batch_size": 8,
+        "ema_decay": 0.99,
+        "loss": {"kind": "mae", "energy": 1.0, "force": 3.0, "stress": 0.2, "magmom": 10.0},
+    },
 )
 class L2SP(Method):
     """Trains all weights with a penalty on their distance from the start."""
