@@ -44,7 +44,7 @@ def study_table() -> str:
     from xclimb.study.methods import summary_table
 
     study = read_folder(STUDY)
-    marked = {name: leading(by_model(study.results), name, study.predictions) for name, _ in COLUMNS}
+    marked = {name: leading(by_model(study.results.rows), name, study.predictions) for name, _ in COLUMNS}
     lines = [
         "| model | energy, meV/atom | forces, meV/Å | stress, GPa | magmom, µB | on PBE: energy | on PBE: forces |",
         "|---|---|---|---|---|---|---|",

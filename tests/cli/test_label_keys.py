@@ -10,6 +10,7 @@ import xclimb
 from data.made import crystals, same
 from ingest.corpus.extxyz import frame
 from ingest.corpus.mace import ALONE
+from report.synthetic import run_record
 from xclimb.cli.options import resumed
 from xclimb.config import TransferConfig
 from xclimb.data.label_keys import LabelKeys
@@ -52,7 +53,7 @@ def test_keys_reach_the_reader_and_the_record_of_the_store(xclimb_cli, tmp_path,
 def test_an_interrupted_run_remembers_them(tmp_path):
     keys = LabelKeys(energy="U", virial="W")
     (tmp_path / "config.yaml").write_text(TransferConfig.build({}).to_yaml())
-    (tmp_path / "run.json").write_text(json.dumps({"inputs": {"data": "odd.extxyz", **keys.arguments()}}))
+    (tmp_path / "run.json").write_text(json.dumps(run_record("l2sp") | {"inputs": {"data": "odd.extxyz", **keys.arguments()}}))
     given = {"data": None, **LabelKeys(forces="G").arguments()}
     _, inputs = resumed(tmp_path, {}, given)
     assert inputs["data"] == ["odd.extxyz"]

@@ -11,7 +11,8 @@ from xclimb.cli.options import run_settings
 from xclimb.config import TransferConfig
 from xclimb.data.parquet import to_parquet
 from xclimb.data.store_writer import write_store
-from xclimb.runs.folder import read_json, read_run
+from xclimb.files import read_json
+from xclimb.runs.folder import read_run
 from xclimb.study.methods import _trials
 
 SMALL = ("-s", "toy", "--set", "batch_size=8", "--set", "audit_frames=0", "--epochs")

@@ -74,7 +74,8 @@ def metrics(rng, energy: float, forces: float, n_frames: int = 53) -> dict:
         "forces_rmse": forces * 1.7,
         "stress_mae": stress,
         "stress_rmse": stress * 1.5,
-        "magmom_mae": float("nan") if energy > 5000 else 0.031 * rng.uniform(0.9, 1.1),
+        "magmom_mae": None if energy > 5000 else 0.031 * rng.uniform(0.9, 1.1),
+        "magmom_rmse": None,
         "n_frames": n_frames,
         "n_atoms": 3 * n_frames,
         "n_energy": n_frames,
@@ -83,6 +84,11 @@ def metrics(rng, energy: float, forces: float, n_frames: int = 53) -> dict:
         "n_magmoms": 3 * n_frames,
         "notes": [],
     }
+
+
+def measured(errors: dict, **trial) -> list[dict]:
+    """Rows of a long table."""
+    return [{"labels": "target", **trial, "metric": name, "value": errors[name]} for name in errors if name != "notes"]
 
 
 def references(rng, kind: str) -> dict:
@@ -109,26 +115,23 @@ def references(rng, kind: str) -> dict:
         "frames": dict(zip(ELEMENTS, (4 * counts * fitted).tolist(), strict=True)),
         "uncovered": ["He", "Be", "Cs"],
         "undetermined": [["K", "Cl"]] if kind == "raw" else [],
+        "n_frames": 183 * fitted,
+        "n_materials": 44 * fitted,
+        "n_ignored": 0,
+        "fit_rmse": None,
         "fit_mae": {"source": None, "raw": 510.0, "residual": 37.0, "robust": 31.0}[kind],
         "held_out_mae": 67.0 if kind == "residual" else None,
         "notes": ["Resting on a single material: Zn."] if fitted else [],
     }
 
 
-def write_run(folder: Path, method: str = "residual", seed: int = 0, epochs: int = 30, state: str = "finished") -> Path:
-    rng = np.random.default_rng([seed, METHODS.index(method)])
-    t = np.arange(epochs + 1)
-    decay = np.exp(-t / (epochs / 6))
-    noise = np.exp(rng.normal(0, 0.06, (2, epochs + 1)))
-    energy, forces = (
-        (f + (s - f) * decay) * noise[i] for i, (s, f) in enumerate(zip(START[method], FINAL[method], strict=True))
-    )
-    best = int(np.argmin(energy))
+def run_record(method: str, seed: int = 0, state: str = "running", best: int | None = None) -> dict:
+    """Content of run.json."""
     data = {
         "train": {"frames": 183, "atoms": 540, "materials": 44, "sha256": "ab" * 32},
         "val": {"frames": 27, "atoms": 78, "materials": 6, "sha256": "cd" * 32},
     }
-    info = {
+    return {
         "xclimb": "0.1.0",
         "versions": VERSIONS,
         "method": method,
@@ -140,14 +143,33 @@ def write_run(folder: Path, method: str = "residual", seed: int = 0, epochs: int
         "data": data,
         "settings": SETTINGS,
     }
-    dump(folder / "run.json", info)
+
+
+def epoch_line(epoch: int, energy: float = 50.0, forces: float = 60.0) -> dict:
+    """Line of metrics.jsonl."""
+    errors = {"loss": 0.1, "energy_mae": energy, "forces_mae": forces, "stress_mae": 1.0, "magmom_mae": None}
+    return {"epoch": epoch, "step": 12 * epoch, "lr": 1e-3, "seconds": 1.9, "train": errors if epoch else None, "val": errors}
+
+
+def write_run(folder: Path, method: str = "residual", seed: int = 0, epochs: int = 30, state: str = "finished") -> Path:
+    rng = np.random.default_rng([seed, METHODS.index(method)])
+    t = np.arange(epochs + 1)
+    decay = np.exp(-t / (epochs / 6))
+    noise = np.exp(rng.normal(0, 0.06, (2, epochs + 1)))
+    energy, forces = (
+        (f + (s - f) * decay) * noise[i] for i, (s, f) in enumerate(zip(START[method], FINAL[method], strict=True))
+    )
+    best = int(np.argmin(energy))
+    dump(folder / "run.json", run_record(method, seed, state, best))
     lines = []
     for k in t:
         val = {**metrics(rng, float(energy[k]), float(forces[k]), 27), "loss": float(energy[k] / 1000 + forces[k] / 1000)}
         train = (
             None
             if k == 0
-            else {name: val[name] * 0.7 for name in ("loss", "energy_mae", "forces_mae", "stress_mae", "magmom_mae")}
+            else {
+                name: val[name] and val[name] * 0.7 for name in ("loss", "energy_mae", "forces_mae", "stress_mae", "magmom_mae")
+            }
         )
         lines.append(
             {
@@ -202,6 +224,17 @@ def shift_dict(rng, n: int = 263) -> dict:
     low_inner = rng.normal(0, 0.7, n)
     high = low + x @ mu + rng.normal(0, 0.05, n)
     return {
+        "theory_low": THEORY["low"],
+        "theory_high": THEORY["high"],
+        "paired_by": "frame_id",
+        "undetermined": [],
+        "spearman_raw": 0.822,
+        "spearman_referenced": 0.996,
+        "left_over_rmse": 55.4,
+        "volume_change": 0.0,
+        "material_id": [f"m{i}" for i in range(n)],
+        "shift_per_atom": (high - low).tolist(),
+        "left_over": (1000 * (high - low - x @ mu)).tolist(),
         "n_pairs": n,
         "n_materials": 63,
         "mean": float((high - low).mean()),
@@ -259,27 +292,21 @@ def write_study(folder: Path, methods=METHODS, seeds=SEEDS, title="PBE to r2SCAN
         "chgnet-r2scan + residual references": (49.0, 71.4),
     }
     rows = [
-        {"model": name, "seed": None, "kind": "baseline", "split": split, "metrics": metrics(rng, *errors)}
+        row
         for name, errors in baselines.items()
         for split in splits
+        for row in measured(metrics(rng, *errors), model=name, seed=None, kind="baseline", split=split)
     ]
-    retention = [{"model": "chgnet-0.3.0", "seed": None, "metrics": metrics(rng, 41.0, 69.0)}]
+    kept = {"split": "test", "labels": "source"}
+    rows += measured(metrics(rng, 41.0, 69.0), model="chgnet-0.3.0", seed=None, kind="baseline", **kept)
     for method in methods:
         for seed in seeds:
             write_run(folder / "runs" / f"{method}-{seed}", method, seed)
             energy, forces = (value * float(np.exp(rng.normal(0, 0.08))) for value in FINAL[method])
-            rows += [
-                {
-                    "model": method,
-                    "seed": seed,
-                    "kind": "method",
-                    "split": split,
-                    "metrics": metrics(rng, energy * k, forces * k),
-                }
-                for split, k in (("train", 0.6), ("val", 0.9), ("test", 1.0))
-            ]
-            retention.append({"model": method, "seed": seed, "metrics": metrics(rng, energy * 1.3 + 10, forces * 1.1)})
-    dump(folder / "results.json", rows)
-    dump(folder / "retention.json", retention)
+            trial = {"model": method, "seed": seed, "kind": "method"}
+            for split, k in (("train", 0.6), ("val", 0.9), ("test", 1.0)):
+                rows += measured(metrics(rng, energy * k, forces * k), split=split, **trial)
+            rows += measured(metrics(rng, energy * 1.3 + 10, forces * 1.1), **kept, **trial)
+    dump(folder / "results.json", {"rows": rows, "notes": []})
     write_predictions(folder, rng, [*methods, *baselines])
     return folder

@@ -7,29 +7,31 @@ from report.synthetic import dump, write_study
 from report.test_report import words
 from xclimb.report import read_folder, write_report
 from xclimb.report.comparisons import difference, is_supported, leading
-from xclimb.report.folder import Row
 from xclimb.report.study_summary import study_tiles, study_verdict
 from xclimb.report.summary import by_model
+from xclimb.runs.schema import Measurement, StudyPredictions, read_results
 
 ALONE = "chgnet-0.3.0 + residual references"
 
 
 def models(errors: dict) -> dict:
+    fields = {"kind": "method", "split": "test", "metric": "energy_mae"}
     rows = [
-        Row(name, seed if len(each) > 1 else None, "method", "test", {"energy_mae": value})
+        Measurement(model=name, seed=seed if len(each) > 1 else None, value=value, **fields)
         for name, each in errors.items()
         for seed, value in enumerate(each)
     ]
     return {model.model: model for model in by_model(rows)}
 
 
-def predictions(errors: dict, materials: int = 10) -> dict:
+def predictions(errors: dict, materials: int = 10) -> StudyPredictions:
     """One atom a frame, two frames a material; errors in meV/atom by material."""
     count = 2 * materials
     fields = {"frame_id": [f"f{k}" for k in range(count)], "formula": [f"Al{k // 2 + 1}O" for k in range(count)]}
-    reference = {"energy_per_atom": [-5.0] * count}
-    made = {name: {"energy_per_atom": (-5.0 + np.repeat(each, 2) / 1000).tolist()} for name, each in errors.items()}
-    return fields | {"n_atoms": [1] * count, "reference": reference, "models": made}
+    none = {"forces": [], "stress": []}
+    reference = {"energy_per_atom": [-5.0] * count} | none
+    made = {name: {"energy_per_atom": (-5.0 + np.repeat(each, 2) / 1000).tolist()} | none for name, each in errors.items()}
+    return StudyPredictions.model_validate(fields | {"n_atoms": [1] * count, "reference": reference, "models": made})
 
 
 def test_a_steady_gain_is_supported_and_a_lucky_one_is_not():
@@ -58,7 +60,7 @@ def test_nothing_is_marked_without_an_interval():
 def test_verdict_and_tile_state_the_gain_over_references_alone(tmp_path):
     folder = write_study(tmp_path, methods=("frozen", "residual"), seeds=(0, 1))
     study = read_folder(folder)
-    found = {model.model: model for model in by_model(study.results)}
+    found = {model.model: model for model in by_model(study.results.rows)}
     change, ends = difference(found["residual"], found[ALONE], "energy_mae", study.predictions)
     tile = next(tile for tile in study_tiles(study) if tile.label == "Training, in energy")
     assert tile.value == f"−{-change:.1f}"
@@ -71,14 +73,10 @@ def test_verdict_and_tile_state_the_gain_over_references_alone(tmp_path):
 
 def test_a_gain_that_is_noise_is_called_so(tmp_path):
     folder = write_study(tmp_path, methods=("residual",), seeds=(0, 1))
-    rows = read_folder(folder).results
-    dump(
-        folder / "results.json",
-        [
-            {"model": row.model, "seed": row.seed, "kind": row.kind, "split": row.split, "metrics": row.metrics | moved}
-            for row in rows
-            for moved in [{"energy_mae": {0: 60.0, 1: 72.0}.get(row.seed, 67.0)} if row.model in ("residual", ALONE) else {}]
-        ],
-    )
+    table = read_results(folder)
+    for row in table.rows:
+        if row.model in ("residual", ALONE) and row.metric == "energy_mae":
+            row.value = {0: 60.0, 1: 72.0}.get(row.seed, 67.0)
+    dump(folder / "results.json", table.model_dump())
     page = write_report(folder).read_text(encoding="utf-8")
     assert "is not significant" in words(page)

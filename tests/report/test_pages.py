@@ -60,7 +60,7 @@ def test_a_section_without_what_it_needs_is_left_out(rate, tmp_path):
 
 
 def test_a_table_alone_is_a_section(registry, tmp_path):
-    register(Section("run", "seed", "Seed", table=lambda run: Table([("Seed", "")], [[Cell(f"<{run.info['seed']}>")]])))
+    register(Section("run", "seed", "Seed", table=lambda run: Table([("Seed", "")], [[Cell(f"<{run.record.seed}>")]])))
     assert sections("run")[-1].name == "seed"
     page = write_report(write_run(tmp_path / "run", seed=3, epochs=2)).read_text(encoding="utf-8")
     assert "&lt;3&gt;" in page.split('<section id="seed">')[1]

@@ -59,7 +59,7 @@ def test_the_same_figure_gives_the_same_file():
 def test_every_figure_of_a_study_can_be_written(tmp_path):
     study = read_folder(write_study(tmp_path / "study", methods=("frozen", "residual"), seeds=(0, 1)))
     drawn = page_figures("study", study)
-    drawn["parity:residual"] = figures.parity(study.predictions, "residual")
+    drawn["parity:residual"] = figures.parity(study.predictions.model_dump(), "residual")
     written = write_figures(drawn, tmp_path / "figures")
     assert {file.name for file in written} == {f"{name.replace(':', '-')}.{kind}" for name in drawn for kind in ("svg", "png")}
     for file in written:

@@ -1,12 +1,17 @@
-import json
-
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from report.synthetic import epoch_line, run_record
 from training.tiny import rock_salts
-from xclimb.errors import CheckpointError, ConfigError
-from xclimb.files import write_json
-from xclimb.runs.folder import RunFolder, describe_data, read_history, read_json, to_builtin, versions
+from xclimb.errors import CheckpointError, ConfigError, DataError
+from xclimb.files import read_json, write_json
+from xclimb.runs.folder import RunFolder, describe_data, read_history, read_record, to_builtin, versions
+
+
+def record(method: str = "x") -> dict:
+    """Content of run.json before the folder adds its state."""
+    return {name: value for name, value in run_record(method).items() if name != "state"}
 
 
 def test_json_has_no_nan(tmp_path):
@@ -17,24 +22,35 @@ def test_json_has_no_nan(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_unreadable_json_is_named(tmp_path):
+@pytest.mark.parametrize("content", ['{"a": ', "[]", "3", '{"method": 3}'])
+def test_a_damaged_record_is_named(tmp_path, content):
     with pytest.raises(CheckpointError, match="is missing"):
-        read_json(tmp_path / "no.json")
-    (tmp_path / "bad.json").write_text('{"a": ')
-    with pytest.raises(CheckpointError, match=r"bad\.json is not valid JSON"):
-        read_json(tmp_path / "bad.json")
+        read_record(tmp_path)
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match=r"run\.json is not"):
+        RunFolder(tmp_path, resume=True)
+
+
+def test_what_is_no_line_is_not_written(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.start("", record())
+    with pytest.raises(ValidationError):
+        folder.log({"epoch": 0})
+    with pytest.raises(ValidationError):
+        folder.update(state="lost")
+    assert read_history(tmp_path / "run") == []
 
 
 def test_history_survives_a_half_written_last_line(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.start("", {})
-    folder.log({"epoch": 0, "x": float("nan")})
-    folder.log({"epoch": 1})
+    folder.start("", record())
+    folder.log(epoch_line(0) | {"x": float("nan")})
+    folder.log(epoch_line(1))
     file = tmp_path / "run" / "metrics.jsonl"
     file.write_text(file.read_text() + '{"epoch": 2, "va')
-    assert read_history(tmp_path / "run") == [{"epoch": 0, "x": None}, {"epoch": 1}]
+    assert read_history(tmp_path / "run") == [epoch_line(0) | {"x": None}, epoch_line(1)]
     file.write_text('{"epo\n{"epoch": 1}\n')
-    with pytest.raises(CheckpointError, match="line 1 is damaged"):
+    with pytest.raises(DataError, match="line 1 is damaged"):
         read_history(tmp_path / "run")
     with pytest.raises(CheckpointError, match="no run folder"):
         read_history(tmp_path)
@@ -50,14 +66,14 @@ def test_a_used_folder_is_refused_and_nothing_foreign_is_removed(tmp_path):
         RunFolder(tmp_path / "letter.txt")
     run = tmp_path / "run"
     first = RunFolder(run)
-    first.start("a: 1", {"method": "x"})
+    first.start("a: 1", record("x"))
     with pytest.raises(ConfigError, match="another process"):
-        RunFolder(run, overwrite=True).start("a: 2", {"method": "y"})
+        RunFolder(run, overwrite=True).start("a: 2", record("y"))
     first.release()
     (run / "mine.txt").write_text("keep")
     (run / "evaluation.json").write_text("{}")
-    RunFolder(run, overwrite=True).start("a: 2", {"method": "y"})
-    assert json.loads((run / "run.json").read_text()) == {"method": "y", "state": "running"}
+    RunFolder(run, overwrite=True).start("a: 2", record("y"))
+    assert read_json(run / "run.json") == record("y") | {"state": "running"}
     assert (run / "mine.txt").exists()
     assert not (run / "evaluation.json").exists()
 

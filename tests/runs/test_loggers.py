@@ -16,8 +16,7 @@ from training.tiny import rock_salts, toy
 from xclimb.cli.watch import look, watch
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, ConfigError
-from xclimb.files import write_json
-from xclimb.runs.folder import read_json, read_lines
+from xclimb.files import read_json, write_json
 from xclimb.runs.loggers import WandbLog
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +94,7 @@ def test_wandb_itself_keeps_the_same_numbers_offline(run, tmp_path, capfd):
 
 
 def test_steps_are_logged_every_so_many(run):
-    lines = read_lines(run[0].path / "steps.jsonl")
+    lines = [json.loads(line) for line in (run[0].path / "steps.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
     assert set(lines[0]) == {"step", "epoch", "lr", "loss", "norm", "atoms_per_second"}
 

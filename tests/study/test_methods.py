@@ -8,7 +8,8 @@ import pytest
 import xclimb
 from xclimb.config import TransferConfig
 from xclimb.errors import CheckpointError, ConfigError, DataError
-from xclimb.runs.folder import read_json
+from xclimb.files import read_json
+from xclimb.runs.schema import read_results
 from xclimb.study import grid
 from xclimb.study.methods import retention, study_methods, summary_table
 
@@ -40,7 +41,7 @@ def folder(data, tmp_path_factory):
 
 def test_folder_has_everything_a_report_needs(folder, data):
     names = {path.name for path in folder.iterdir()}
-    assert names == {"study.json", "shift.json", "references", "runs", "results.json", "retention.json", "predictions.json"}
+    assert names == {"study.json", "shift.json", "references", "runs", "results.json", "predictions.json"}
     assert {path.name for path in (folder / "runs").iterdir()} == {f"{name}-{seed}" for name in METHODS for seed in (0, 1)}
     assert {path.stem for path in (folder / "references").iterdir()} == {"source", "raw", "residual", "robust"}
     study = read_json(folder / "study.json")
@@ -52,27 +53,25 @@ def test_folder_has_everything_a_report_needs(folder, data):
 
 
 def test_results_hold_every_model_on_every_split(folder):
-    rows = read_json(folder / "results.json")
+    rows = read_results(folder).select(metric="energy_mae").rows
     baselines = ["chgnet-0.3.0", "chgnet-0.3.0 + residual references", "chgnet-r2scan", "chgnet-r2scan + residual references"]
-    found = {(row["model"], row["seed"], row["kind"], row["split"]) for row in rows}
+    found = {(row.model, row.seed, row.kind, row.split) for row in rows if row.labels == "target"}
     expected = {(model, None, "baseline") for model in baselines} | {
         (name, seed, "method") for name in METHODS for seed in (0, 1)
     }
     assert found == {(*row, split) for row in expected for split in ("train", "val", "test")}
-    assert len(rows) == len(found)
-    kept = read_json(folder / "retention.json")
-    assert {(row["model"], row["seed"]) for row in kept} == {row[:2] for row in expected}
+    kept = [row for row in rows if row.labels == "source"]
+    assert {(row.model, row.seed, row.kind) for row in kept} == expected
+    assert len(rows) == len(found) + len(kept)
+    assert {row.n_train for row in rows} == {15}
 
 
 def test_numbers_are_those_of_the_saved_potentials(folder, data):
     low, high, ids = data
     test = high[np.isin(high.frame_id, ids[2])]
     best = xclimb.load(folder / "runs" / "residual-1")
-    (row,) = [
-        row["metrics"]
-        for row in read_json(folder / "results.json")
-        if (row["model"], row["seed"], row["split"]) == ("residual", 1, "test")
-    ]
+    table = read_results(folder).select(model="residual", seed=1, split="test")
+    row, kept = ({one.metric: one.value for one in table.select(labels=labels).rows} for labels in ("target", "source"))
     errors = xclimb.evaluate(best, test)
     assert row["energy_mae"] == pytest.approx(errors.energy_mae, rel=1e-3)
     assert row["forces_mae"] == pytest.approx(errors.forces_mae, rel=1e-3)
@@ -80,7 +79,6 @@ def test_numbers_are_those_of_the_saved_potentials(folder, data):
         row["energy_mae"]
     )
     low_train, low_test = (low[np.isin(low.frame_id, part)] for part in (ids[0], ids[2]))
-    (kept,) = [row["metrics"] for row in read_json(folder / "retention.json") if (row["model"], row["seed"]) == ("residual", 1)]
     assert kept["energy_mae"] == pytest.approx(retention(best, low_train, low_test).energy_mae, rel=1e-3)
 
 
@@ -117,8 +115,8 @@ def test_predictions_fit_the_test_frames(folder, data):
 
 def test_summary_is_mean_and_deviation_over_seeds(folder):
     rows = {row["model"]: row for row in summary_table(folder)}
-    results = [row for row in read_json(folder / "results.json") if row["split"] == "test" and row["model"] == "frozen"]
-    values = [row["metrics"]["energy_mae"] for row in results]
+    results = read_results(folder).select(split="test", model="frozen", metric="energy_mae", labels="target")
+    values = [row.value for row in results.rows]
     assert rows["frozen"]["seeds"] == 2
     assert rows["frozen"]["energy_mae"] == pytest.approx(np.mean(values))
     assert rows["frozen"]["energy_mae_std"] == pytest.approx(np.std(values, ddof=1))

@@ -16,7 +16,7 @@ from training.tiny import rock_salts, toy
 from xclimb.config import TransferConfig
 from xclimb.data.parquet import to_parquet
 from xclimb.errors import ConfigError
-from xclimb.runs.folder import read_json
+from xclimb.files import read_json
 from xclimb.training.engine import run_on_devices
 
 # started processes import the test's modules and say nothing about it

@@ -1,18 +1,24 @@
 """Steps that are not finite, jumps and divergence: named, noted, and never worse than before."""
 
+import json
+
 import numpy as np
 import pytest
 
 import xclimb
 from training.tiny import rock_salts, toy
 from xclimb.errors import DataError
-from xclimb.runs.folder import read_json, read_lines
+from xclimb.files import read_json
 from xclimb.training.guard import MOST_SKIPPED, Guard, sentence
 from xclimb.transfer import fit
 from xclimb.transfer.checks import check_data
 
 TRAIN, VAL = rock_salts(12, seed=0), rock_salts(3, seed=1)
 SETTINGS = {"batch_size": 4, "progress": False, "audit_frames": 0}
+
+
+def lines_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def test_a_bad_label_that_slipped_through_stops_the_run_and_is_named(slipped, tm
     with pytest.raises(DataError, match=r"not finite at step \d \(epoch 1\) in f0-7: look for broken labels") as error:
         xclimb.transfer(toy(), train=slipped, val=VAL, out=tmp_path / "run", epochs=2, **SETTINGS)
     assert "nonfinite='skip'" in str(error.value)
-    (event,) = read_lines(tmp_path / "run" / "events.jsonl")
+    (event,) = lines_of(tmp_path / "run" / "events.jsonl")
     assert (event["kind"], event["frames"]) == ("nonfinite", ["f0-7"])
     assert read_json(tmp_path / "run" / "run.json")["state"] == "interrupted"
     assert np.isfinite(xclimb.evaluate(xclimb.load(tmp_path / "run"), VAL).forces_mae)
@@ -39,7 +45,7 @@ def test_a_bad_label_that_slipped_through_stops_the_run_and_is_named(slipped, tm
 
 def test_such_steps_can_be_left_out_and_are_noted(slipped, tmp_path):
     run = xclimb.transfer(toy(), train=slipped, val=VAL, out=tmp_path / "run", epochs=2, nonfinite="skip", **SETTINGS)
-    events = read_lines(run.path / "events.jsonl")
+    events = lines_of(run.path / "events.jsonl")
     assert [(event["kind"], event["epoch"], event["frames"]) for event in events] == [
         ("nonfinite", k, ["f0-7"]) for k in (1, 2)
     ]
@@ -54,7 +60,7 @@ def test_if_nothing_is_finite_it_stops_all_the_same(slipped, tmp_path):
         xclimb.transfer(
             toy(), train=slipped.replace(forces=forces), val=VAL, out=tmp_path / "x", epochs=20, nonfinite="skip", **SETTINGS
         )
-    assert len(read_lines(tmp_path / "x" / "events.jsonl")) == MOST_SKIPPED + 1
+    assert len(lines_of(tmp_path / "x" / "events.jsonl")) == MOST_SKIPPED + 1
 
 
 def test_jumps_are_noted_with_their_frames(tmp_path):
@@ -64,7 +70,7 @@ def test_jumps_are_noted_with_their_frames(tmp_path):
         toy(), train=TRAIN.replace(energy=energy), val=VAL, out=tmp_path / "run", method="frozen", epochs=4, learning_rate=1e-6,
         batch_size=2, progress=False, loss={"force": 0, "stress": 0, "magmom": 0}, spike_factor=3.0,
     )  # fmt: skip
-    spikes = [event for event in read_lines(run.path / "events.jsonl") if event["kind"] == "spike"]
+    spikes = [event for event in lines_of(run.path / "events.jsonl") if event["kind"] == "spike"]
     assert spikes
     assert all("f0-9" in event["frames"] for event in spikes)
     assert "the loss jumped to" in sentence(spikes[0])
@@ -84,7 +90,7 @@ def test_divergence_from_step_0_is_flagged_once(tmp_path):
     run = xclimb.transfer(
         toy(), train=TRAIN, val=VAL, out=tmp_path / "run", epochs=3, learning_rate=0.2, schedule="constant", **SETTINGS
     )
-    diverged = [event for event in read_lines(run.path / "events.jsonl") if event["kind"] == "divergence"]
+    diverged = [event for event in lines_of(run.path / "events.jsonl") if event["kind"] == "divergence"]
     assert len(diverged) == 1
     assert "the training diverges" in sentence(diverged[0])
     assert run.best_epoch == 0  # never worse than what it started from

@@ -5,7 +5,7 @@ import pytest
 
 import xclimb
 from transfer.disturbed import interrupted, outcome, train
-from xclimb.runs.folder import read_json
+from xclimb.files import read_json
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from transfer.disturbed import in_fork, kill_at, outcome
 from xclimb.config import TransferConfig
 from xclimb.errors import DataError
 from xclimb.evaluation.metrics import evaluate
-from xclimb.runs.folder import read_json
+from xclimb.files import read_json
 from xclimb.transfer import session
 from xclimb.transfer.cross_fitting import NO_PART, CrossFitted, assign_folds, average, count_folds, is_behind_barrier
 

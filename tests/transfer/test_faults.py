@@ -18,8 +18,8 @@ from transfer.disturbed import TRAIN, in_fork, interrupted, outcome, places, tra
 from xclimb.cli import app
 from xclimb.data.store_writer import write_store
 from xclimb.errors import CheckpointError, DataError, TrainingError
+from xclimb.files import read_json
 from xclimb.runs import states
-from xclimb.runs.folder import read_json
 
 
 @pytest.fixture

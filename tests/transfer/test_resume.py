@@ -12,7 +12,8 @@ from transfer.disturbed import TRAIN, VAL, in_fork, interrupted, kill_at, outcom
 from xclimb.cli import app
 from xclimb.data.parquet import to_parquet
 from xclimb.errors import ConfigError, DataError
-from xclimb.runs.folder import RunFolder, read_json
+from xclimb.files import read_json
+from xclimb.runs.folder import RunFolder
 from xclimb.transfer import session
 
 

@@ -9,7 +9,8 @@ import torch
 import xclimb
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError, DataError
-from xclimb.runs.folder import read_history, read_json
+from xclimb.files import read_json
+from xclimb.runs.folder import read_history
 from xclimb.transfer.methods import METHODS
 
 SHORT = {"epochs": 1, "progress": False, "batch_size": 8}

@@ -267,10 +267,9 @@ def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str
 
 def is_finished(folder: Path) -> bool:
     """Whether the run in a folder has come to its end."""
-    from xclimb.runs.folder import read_json
+    from xclimb.runs.folder import read_record
 
-    record = read_json(folder / "run.json") if (folder / "run.json").is_file() else None
-    return isinstance(record, dict) and record.get("state") == "finished"
+    return (folder / "run.json").is_file() and read_record(folder).state == "finished"
 
 
 def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -284,13 +283,11 @@ def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> t
     Raises:
         ConfigError: if the folder holds no run.
     """
-    from xclimb.runs.folder import read_json
+    from xclimb.runs.folder import read_record
     from xclimb.settings import merge
     from xclimb.transfer.resume import former_settings
 
     former = former_settings(folder).model_dump()
-    record = read_json(folder / "run.json")
-    known = (record.get("inputs") if isinstance(record, dict) else None) or {}
-    known |= {name: [known[name]] for name in ("data", "val") if isinstance(known.get(name), str)}  # of xclimb 0.1.0
+    known = read_record(folder).inputs
     given = {name: value for name, value in inputs.items() if value is not None}
     return merge(former, settings), inputs | known | given

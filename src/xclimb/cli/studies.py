@@ -115,14 +115,11 @@ def best_run(study: "Study") -> Path | None:
 
     Chosen by validation, not by the test set: what the table shows must not choose itself.
     """
-    from xclimb.runs.folder import read_json
+    from xclimb.runs.schema import read_results
 
-    rows = [row for row in read_json(study.path / "results.json") if row["kind"] == "method" and row["split"] == "val"]
-    rows = [row for row in rows if row["metrics"].get("energy_mae") is not None]
-    if not rows:
-        return None
-    best = min(rows, key=lambda row: row["metrics"]["energy_mae"])
-    return study.path / "runs" / f"{best['model']}-{best['seed']}"
+    rows = read_results(study.path).select(kind="method", split="val", metric="energy_mae", labels="target").rows
+    errors = {f"{row.model}-{row.seed}": row.value for row in rows if row.value is not None}
+    return study.path / "runs" / min(errors, key=lambda name: errors[name]) if errors else None
 
 
 @study_app.callback()

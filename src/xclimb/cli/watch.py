@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from xclimb.cli.shell import console
 from xclimb.cli.tables import number
-from xclimb.errors import CheckpointError
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -50,28 +49,29 @@ def look(folder: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: if it holds no run.
+        DataError: if it is damaged.
     """
-    from xclimb.runs.folder import is_training, read_history, read_json, read_lines
+    from xclimb.runs.folder import WRITER, is_training, read_history, read_record
+    from xclimb.runs.schema import line_schema, read_lines
 
-    record = read_json(folder / "run.json")
-    if not isinstance(record, dict):
-        raise CheckpointError(f"{folder / 'run.json'} does not describe a run")
-    lines = {
-        name: read_lines(folder / f"{name}.jsonl") if (folder / f"{name}.jsonl").exists() else []
-        for name in ("steps", "events")
-    }
+    record = read_record(folder)
+    lines: dict[str, list[dict[str, Any]]] = {"steps": [], "events": []}
+    for name in lines:
+        if (folder / f"{name}.jsonl").exists():
+            read, _ = read_lines(folder / f"{name}.jsonl", line_schema(f"{name}.jsonl"), WRITER)
+            lines[name] = [line.model_dump(exclude_unset=True) for line in read]
     written = (folder / "metrics.jsonl").stat().st_mtime
-    state = record.get("state")
+    state, error = str(record.state), record.error
     if state == "running" and is_training(folder) is False:
-        record["error"] = f"no process is training here any more: go on with xclimb transfer --resume {folder}"
-        state = "killed"
-    record["state"], running = state, state == "running"
+        state, error = "killed", f"no process is training here any more: go on with xclimb transfer --resume {folder}"
     return {
         "folder": folder,
         "record": record,
+        "state": state,
+        "error": error,
         "history": read_history(folder),
         "written": written,
-        "running": running,
+        "running": state == "running",
         **lines,
     }
 
@@ -85,10 +85,10 @@ def summary(state: dict[str, Any]) -> "Group":
     from xclimb.training.guard import sentence
 
     record, history = state["record"], state["history"]
-    epochs = (record.get("settings") or {}).get("epochs", 0)
+    epochs = record.settings.get("epochs", 0)
     done = history[-1]["epoch"] if history else 0
     clock = datetime.fromtimestamp(state["written"]).strftime("%H:%M:%S")
-    text = [f"{state['folder']} · {record.get('method')} · {record.get('state')} · epoch {done} of {epochs} · written {clock}"]
+    text = [f"{state['folder']} · {record.method} · {state['state']} · epoch {done} of {epochs} · written {clock}"]
     seconds = [line["seconds"] for line in history[1:]]
     if state["running"] and seconds:
         text.append(f"about {(epochs - done) * sum(seconds) / len(seconds) / 60:.1f} minutes left")
@@ -99,13 +99,13 @@ def summary(state: dict[str, Any]) -> "Group":
             f"{step['atoms_per_second']:,} atoms/s"
         )
     text += [f"note: {sentence(event)}" for event in state["events"][-5:]]
-    if record.get("error"):
-        text.append(f"error: {record['error']}")
+    if state["error"]:
+        text.append(f"error: {state['error']}")
     table = make_table(
         "epoch", "step", "train loss", "val loss", "energy\nmeV/atom", "forces\nmeV/Å", "stress\nGPa", "magmom\nµB"
     )
     for line in history[-_SHOWN:]:
-        best = " best" if line["epoch"] == record.get("best_epoch") else ""
+        best = " best" if line["epoch"] == record.best_epoch else ""
         train = number(line["train"]["loss"], 5) if line["train"] else "-"
         errors = (number(line["val"][key], digits) for key, digits in _COLUMNS)
         table.add_row(f"{line['epoch']}{best}", str(line["step"]), train, number(line["val"]["loss"], 5), *errors)

@@ -7,12 +7,15 @@ import numpy as np
 
 from xclimb.comparison.intervals import half_width, material_interval
 from xclimb.report.summary import ModelErrors, best_of
+from xclimb.runs.schema import StudyPredictions
 
 _COLUMNS = {"energy": ("energy_per_atom", 1000.0), "forces": ("forces", 1000.0), "stress": ("stress", 1.0)}
 Interval = tuple[float, float]
 
 
-def difference(model: ModelErrors, other: ModelErrors, metric: str, predictions: dict | None) -> tuple[float, Interval]:
+def difference(
+    model: ModelErrors, other: ModelErrors, metric: str, predictions: StudyPredictions | None
+) -> tuple[float, Interval]:
     """Error of one model minus that of another, means over seeds, and its 95 % interval; NaN where that is not known.
 
     Half-widths add in quadrature: that of the seeds, paired where both models have the same number, and, on either side, that
@@ -22,11 +25,11 @@ def difference(model: ModelErrors, other: ModelErrors, metric: str, predictions:
         model: the first.
         other: the second.
         metric: ``"energy_mae"``, ``"forces_rmse"``, ...
-        predictions: the content of predictions.json, of the same split; None leaves the test materials out.
+        predictions: predictions.json, of the same split; None leaves the test materials out.
     """
     centre = model.mean.get(metric, math.nan) - other.mean.get(metric, math.nan)
     widths = [half_width(values) for values in _over_seeds(model, other, metric)]
-    below, above = _over_frames(model.model, other.model, metric, predictions or {})
+    below, above = _over_frames(model.model, other.model, metric, predictions)
     sides = [[width for width in (*widths, side) if math.isfinite(width)] for side in (below, above)]
     if not all(sides):
         return centre, (math.nan, math.nan)
@@ -38,7 +41,7 @@ def is_supported(interval: Interval) -> bool:
     return interval[0] > 0.0 or interval[1] < 0.0
 
 
-def leading(models: Sequence[ModelErrors], metric: str, predictions: dict | None) -> set[str]:
+def leading(models: Sequence[ModelErrors], metric: str, predictions: StudyPredictions | None) -> set[str]:
     """The model with the smallest error and those that do not differ significantly; empty where no interval is known."""
     best = best_of(models, metric)
     if best is None:
@@ -57,16 +60,14 @@ def _over_seeds(model: ModelErrors, other: ModelErrors, metric: str) -> list[lis
     return [[a - b for a, b in zip(first, second, strict=True)]] if paired else [first, second]
 
 
-def _over_frames(model: str, other: str, metric: str, predictions: dict) -> tuple[float, float]:
+def _over_frames(model: str, other: str, metric: str, predictions: StudyPredictions | None) -> tuple[float, float]:
     """Distances of the interval below and above the difference for one seed, over test materials; NaN without predictions."""
     quantity, kind = metric.rsplit("_", 1)
-    stored = predictions.get("models") or {}
-    if quantity not in _COLUMNS or model not in stored or other not in stored:
+    if predictions is None or quantity not in _COLUMNS or not {model, other} <= predictions.models.keys():
         return math.nan, math.nan
     column, factor = _COLUMNS[quantity]
-    sides = [
-        np.asarray(side.get(column) or [], dtype=float) for side in (stored[model], stored[other], predictions["reference"])
-    ]
+    compared = (predictions.models[model], predictions.models[other], predictions.reference)
+    sides = [np.array(getattr(labels, column), dtype=float) for labels in compared]
     frame = _frame_of(quantity, predictions)
     if any(len(side) != len(frame) for side in sides) or not len(frame):
         return math.nan, math.nan
@@ -76,19 +77,17 @@ def _over_frames(model: str, other: str, metric: str, predictions: dict) -> tupl
     # a root mean square changes by half the change of the mean square over itself
     scales = [1.0 if power == 1 else 0.5 / max(math.sqrt(float(error[known].mean())), 1e-12) for error in errors]
     change = (scales[0] * errors[0] - scales[1] * errors[1])[known]
-    count = len(predictions["frame_id"])
+    count = len(predictions.frame_id)
     weights = np.bincount(frame[known], minlength=count).astype(float)
     values = np.divide(np.bincount(frame[known], change, count), weights, out=np.zeros(count), where=weights > 0)
-    _, groups = np.unique(np.array(predictions.get("material_id") or predictions["formula"]), return_inverse=True)
+    _, groups = np.unique(np.array(predictions.material_id or predictions.formula), return_inverse=True)
     low, high = material_interval(values, weights, groups)
     mean = float(weights @ values / weights.sum()) if weights.any() else math.nan
     return mean - low, high - mean
 
 
-def _frame_of(quantity: str, predictions: dict) -> np.ndarray:
+def _frame_of(quantity: str, predictions: StudyPredictions) -> np.ndarray:
     """The frame of each component."""
-    atoms = np.asarray(predictions.get("n_atoms") or [], dtype=int)
+    atoms = np.array(predictions.n_atoms, dtype=int)
     components = {"energy": np.ones(len(atoms), dtype=int), "forces": 3 * atoms, "stress": np.full(len(atoms), 9)}
-    rows = np.repeat(np.arange(len(atoms)), components[quantity])
-    listed = {len(predictions.get(name) or []) for name in ("frame_id", "formula")}
-    return rows if listed == {len(atoms)} else np.zeros(0, dtype=int)
+    return np.repeat(np.arange(len(atoms)), components[quantity])

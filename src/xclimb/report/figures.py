@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
-from xclimb.report.folder import Row, RunFolder, number
+from xclimb.report.folder import RunFolder, number
 from xclimb.report.style import (
     COLOURS,
     EMPTY,
@@ -30,6 +30,7 @@ from xclimb.report.style import (
     words_on,
 )
 from xclimb.report.summary import QUANTITIES, ModelErrors, by_model, written
+from xclimb.runs.schema import Measurement
 
 TABLE_WIDTH = 860  # px of a periodic table on a narrow screen, where it scrolls: values must not lie on each other
 MAX_POINTS = 1500  # a panel; more are thinned evenly, so that the page stays small
@@ -206,11 +207,11 @@ def _whole_epochs(runs: Sequence[RunFolder]) -> dict:
 
 
 def _all_values(runs: Sequence[RunFolder], metric: str) -> list[float]:
-    return [number((record.get("val") or {}).get(metric)) for run in runs for record in run.epochs]
+    return [number(getattr(line.val, metric)) for run in runs for line in run.epochs]
 
 
 def _add_curve(fig: go.Figure, method: str, runs: list[RunFolder], metric: str, panel: int) -> None:
-    curves = [{int(e["epoch"]): number((e.get("val") or {}).get(metric)) for e in run.epochs} for run in runs if run.epochs]
+    curves = [{line.epoch: number(getattr(line.val, metric)) for line in run.epochs} for run in runs if run.epochs]
     epochs = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
     values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])  # [seeds, epochs]
     if not values.size or not np.isfinite(values).all():
@@ -338,7 +339,7 @@ def _add_parity(
 
 
 def method_bars(
-    rows: Sequence[Row], split: str = "test", metrics: Sequence[str] = ("energy_mae", "forces_mae", "stress_mae")
+    rows: Sequence[Measurement], split: str = "test", metrics: Sequence[str] = ("energy_mae", "forces_mae", "stress_mae")
 ) -> go.Figure:
     """Errors of every model side by side on logarithmic axes: each seed a small mark, the mean a large one with its number.
 

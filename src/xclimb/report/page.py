@@ -1,16 +1,15 @@
 """The report page: one self-contained HTML file, and the numbers as CSV beside it, out of a run, study or shift folder."""
 
-import math
-from collections.abc import Iterable
 from pathlib import Path
 
 from xclimb.errors import DataError
 from xclimb.files import to_csv
-from xclimb.report.folder import Row, ShiftFolder, StudyFolder, read_folder
+from xclimb.report.folder import ShiftFolder, StudyFolder, read_folder
 from xclimb.report.html import replace_file
 from xclimb.report.pages import assemble
-from xclimb.report.run_summary import rows_of
+from xclimb.report.run_summary import results_of
 from xclimb.report.shift_files import write_shift
+from xclimb.runs.schema import ResultsTable
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -27,7 +26,8 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         The page that was written; an older one is replaced only when the new one is complete.
 
     Raises:
-        DataError: if the folder is none of them, or one of its files is broken, or the page cannot be written.
+        DataError: if the folder is none of them, or one of its files is damaged, or the page cannot be written.
+        ReferencesError: if one of its files of references is damaged.
     """
     content = read_folder(folder)
     page = Path(folder) / "report.html" if out is None else Path(out)
@@ -35,19 +35,13 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         page = page / "report.html"
     if isinstance(content, ShiftFolder):
         return write_shift(content.report, page.parent, page.name)
-    try:
-        if isinstance(content, StudyFolder):
-            html, rows = assemble("study", content), content.results
-        else:
-            html, rows = assemble("run", content), rows_of(content)
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:  # JSON with values of other types
-        text = str(error).partition("\n")[0][:120]
-        raise DataError(
-            f"a JSON file in {folder} has values that xclimb does not write ({text}): make the folder anew"
-        ) from error
+    if isinstance(content, StudyFolder):
+        html, results = assemble("study", content), content.results.select(labels="target")
+    else:
+        html, results = assemble("run", content), results_of(content)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(page.with_name("results.csv"), _csv(rows))
+        replace_file(page.with_name("results.csv"), _csv(results))
         replace_file(page, html)
     except OSError as error:
         raise DataError(
@@ -56,13 +50,20 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     return page
 
 
-def _csv(rows: Iterable[Row]) -> str:
-    """The results as a flat table, one line a model, seed and split; missing numbers are empty."""
-    rows = list(rows)
-    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    table: list[list] = [["model", "seed", "kind", "split", *names, "notes"]]
-    for row in rows:
-        numbers = [row.metrics.get(name, math.nan) for name in names]
-        cells = ["" if math.isnan(value) else f"{value:.10g}" for value in numbers]
-        table.append([row.model, "" if row.seed is None else row.seed, row.kind, row.split, *cells, " ".join(row.notes)])
+def _csv(results: ResultsTable) -> str:
+    """The results as a wide table, one line a model, seed and set; missing numbers are empty."""
+    names = list(dict.fromkeys(row.metric for row in results.rows))
+    varied = [name for name in ("n_train", "fold") if len({getattr(row, name) for row in results.rows}) > 1]
+    columns = ["model", "seed", "kind", *varied, "split"]
+    lines: dict[tuple, dict[str, float | int | None]] = {}
+    for row in results.rows:
+        lines.setdefault(tuple(getattr(row, name) for name in columns), {})[row.metric] = row.value
+    notes: dict[tuple, list[str]] = {}
+    for note in results.notes:
+        notes.setdefault((note.model, note.seed, note.split), []).append(note.text)
+    table: list[list] = [[*columns, *names, "notes"]]
+    for trial, values in lines.items():
+        cells = ["" if (value := values.get(name)) is None else f"{value:.10g}" for name in names]
+        model, seed, *_, split = trial
+        table.append(["" if part is None else part for part in trial] + [*cells, " ".join(notes.get((model, seed, split), []))])
     return to_csv(table)

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xclimb.comparison.intervals import paired_difference
-from xclimb.report.folder import Row, RunFolder, number
-from xclimb.report.run_predictions import ElementErrors, Predicted
-from xclimb.report.summary import MISSING, QUANTITIES, Tile, functional, written
+from xclimb.report.folder import RunFolder, number
+from xclimb.report.summary import MISSING, QUANTITIES, Tile, written
 from xclimb.report.tables import Cell, Table
+from xclimb.runs.schema import Predicted, ResultsTable
+from xclimb.runs.schema.predictions import ElementErrors
 
 SPLITS = {"test": "test", "val": "validation"}  # the first that there is counts
 _NAMES = {"energy": "energy", "forces": "forces", "stress": "stress", "magmom": "magnetic moments"}
@@ -74,11 +75,13 @@ def changes(run: RunFolder, split: str) -> list[Change]:
     return changed
 
 
-def _errors(run: RunFolder, split: str) -> tuple[Mapping, Mapping]:
+def _errors(run: RunFolder, split: str) -> tuple[Mapping[str, float | int | None], Mapping[str, float | int | None]]:
     """Errors of a split at step 0 and of what was kept: evaluation.json, and metrics.jsonl for validation."""
-    before, after = (next((row.metrics for row in rows if row.split == split), {}) for rows in (run.before, run.evaluation))
+    both = run.evaluation.get(split)
+    before = both.before.values() if both and both.before else {}
+    after = both.after.values() if both else {}
     if split == "val":
-        epochs = {int(record["epoch"]): record.get("val") or {} for record in run.epochs}
+        epochs = {line.epoch: line.val.model_dump() for line in run.epochs}
         before, after = before or epochs.get(0, {}), after or epochs.get(run.best_epoch or 0, {})
     return before, after
 
@@ -99,16 +102,15 @@ def main_split(run: RunFolder) -> str | None:
 
 def run_verdict(run: RunFolder) -> list[str]:
     """One transfer in a few sentences: what got better, what got worse, and what the frames do not tell."""
-    high = functional((run.info.get("theory") or {}).get("target"), "the target functional")
-    source, state = str(run.info.get("source", "the source potential")), str(run.info.get("state", "of unknown state"))
-    said = [f"{source} transferred to {high} by the method {run.method}; the run is {state}."]
+    record, high = run.record, run.record.theory.target.functional or "the target functional"
+    said = [f"{record.source} transferred to {high} by the method {run.method}; the run is {record.state}."]
     split = main_split(run)
     if split is None:
         return [*said, "Its errors before and after training are not in the folder."]
     changed = changes(run, split)
     if is_kept(run):
         return [*said, _kept(run), f"Its errors on the {SPLITS[split]} set: {_listed(changed)}."]
-    epochs = max(int(record["epoch"]) for record in run.epochs) if run.epochs else run.best_epoch
+    epochs = run.epochs[-1].epoch if run.epochs else run.best_epoch
     said.append(f"On the {SPLITS[split]} set, from step 0 to the best epoch ({run.best_epoch} of {epochs}):")
     said.append(f"{'; '.join(map(_change_text, changed))}.")
     worse = [one for one in changed if one.after > one.before]
@@ -161,7 +163,7 @@ def run_tiles(run: RunFolder) -> list[Tile]:
         tiles.append(Tile(quantity.label, written(one.metric, one.after), quantity.unit, context))
     if run.best_epoch is None or not run.epochs:
         return tiles
-    return [*tiles, Tile("Best epoch", str(run.best_epoch), f"of {run.epochs[-1]['epoch']}", "0 is before any step")]
+    return [*tiles, Tile("Best epoch", str(run.best_epoch), f"of {run.epochs[-1].epoch}", "0 is before any step")]
 
 
 # -- tables ----------------------------------------------------------------------------------------------
@@ -248,6 +250,12 @@ def worst_table(predicted: Predicted, kept: bool) -> Table | None:
     return Table([("Formula", ""), *_headings(shown), ("Frame", "")], body) if body else None
 
 
-def rows_of(run: RunFolder) -> tuple[Row, ...]:
-    """Rows of results.csv."""
-    return (*run.before, *run.evaluation)
+def results_of(run: RunFolder) -> ResultsTable:
+    """Table of the errors of a run, as of a study: before any step, then of what was kept."""
+    table, trial = ResultsTable(), {"seed": run.record.seed}
+    for split, both in run.evaluation.items():
+        if both.before is not None:
+            table.add(both.before, model="before training", kind="baseline", split=split, **trial)
+    for split, both in run.evaluation.items():
+        table.add(both.after, model=run.method, kind="method", split=split, **trial)
+    return table

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from xclimb.report.comparisons import Interval, difference, is_supported, leading
 from xclimb.report.folder import StudyFolder, number
 from xclimb.report.summary import (
-    MISSING,
     QUANTITIES,
     ModelErrors,
     Tile,
     best_of,
     by_model,
     compared,
-    functional,
     label_origin,
     signed,
     with_spread,
@@ -23,14 +21,14 @@ from xclimb.report.summary import (
 
 def study_verdict(study: StudyFolder) -> list[str]:
     """The study in a few sentences, honest if nothing was gained; every number comes from the folder."""
-    errors = by_model(study.results)
+    errors = by_model(study.results.rows)
     methods = [model for model in errors if model.kind == "method"]
     baselines = {model.model: model for model in errors if model.kind != "method"}
     best = best_of(methods, "energy_mae")
     if best is None:
         return ["There are no test results of any method in this folder yet, so there is no verdict."]
-    high = functional((study.study.get("theory") or {}).get("high"), "the target functional")
-    low = functional((study.study.get("theory") or {}).get("low"), "the source functional")
+    high = study.record.theory.high.functional or "the target functional"
+    low = study.record.theory.low.functional or "the source functional"
     count = best.mean.get("n_frames", math.nan)
     where = (
         f"On {count:.0f} held-out structure{'' if count == 1 else 's'} with {high} {label_origin(study)}"
@@ -138,7 +136,7 @@ def _derivatives(study: StudyFolder, best: ModelErrors, source: ModelErrors | No
 
 
 def _lost(study: StudyFolder, best: ModelErrors, low: str) -> list[str]:
-    kept = {model.model: model for model in by_model(study.retention)}
+    kept = {model.model: model for model in by_model(study.results.rows, labels="source")}
     before, after = (
         kept[name].mean.get("energy_mae", math.nan) if name in kept else math.nan for name in (study.source, best.model)
     )
@@ -171,7 +169,7 @@ def _in_words(interval: Interval, metric: str, before: str = ", ") -> str:
 def study_tiles(study: StudyFolder) -> list[Tile]:
     """The key figures of a study; those without data are left out."""
     tiles = []
-    errors = by_model(study.results)
+    errors = by_model(study.results.rows)
     best = best_of([model for model in errors if model.kind == "method"], "energy_mae")
     if best:
         shown = (("energy_mae", "Energy error, best method"), ("forces_mae", "Force error, same method"))
@@ -181,14 +179,15 @@ def study_tiles(study: StudyFolder) -> list[Tile]:
         ]
         tiles += _gain(study, best, {model.model: model for model in errors if model.kind != "method"})
     if study.shift:
-        mean, std = number(study.shift.get("mean")), number(study.shift.get("std"))
-        raw, referenced = number(study.shift.get("pearson_raw")), number(study.shift.get("pearson_referenced"))
+        mean, std, raw, referenced = (
+            number(study.shift[name]) for name in ("mean", "std", "pearson_raw", "pearson_referenced")
+        )
         tiles.append(
             Tile(
                 "Shift between functionals",
                 f"{mean:+.2f}".replace("-", "−"),
                 "eV/atom",
-                f"± {std:.2f} over {study.shift.get('n_pairs', MISSING)} pairs",
+                f"± {std:.2f} over {study.shift['n_pairs']} pairs",
             )
         )
         tiles.append(Tile("Correlation, referenced", f"{referenced:.3f}", "Pearson r", f"from {raw:.3f} raw"))

@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xclimb.report.folder import Row, StudyFolder
+from xclimb.report.folder import StudyFolder
+from xclimb.runs.schema import Measurement
 
 MISSING = "—"
 
@@ -40,9 +41,9 @@ class ModelErrors:
     Args:
         model: method or baseline name.
         kind: ``"method"`` or ``"baseline"``.
-        seeds: number of rows averaged.
+        seeds: number of trials averaged.
         mean: metric -> mean over seeds; NaN without labels.
-        spread: metric -> sample standard deviation over seeds; NaN for a single row.
+        spread: metric -> sample standard deviation over seeds; NaN for a single trial.
         each: metric -> value of each seed.
     """
 
@@ -54,22 +55,25 @@ class ModelErrors:
     each: dict[str, list[float]]
 
 
-def by_model(rows: Iterable[Row], split: str = "test") -> list[ModelErrors]:
+def by_model(rows: Iterable[Measurement], split: str = "test", labels: str = "target") -> list[ModelErrors]:
     """Mean and spread over the seeds of each model, in the order in which the models first occur."""
-    groups: dict[str, list[Row]] = {}
+    kinds: dict[str, str] = {}
+    trials: dict[str, dict[tuple, dict[str, float]]] = {}
     for row in rows:
-        if row.split == split:
-            groups.setdefault(row.model, []).append(row)
-    return [_over_seeds(model, members) for model, members in groups.items()]
+        if (row.split, row.labels) == (split, labels):
+            kinds.setdefault(row.model, row.kind)
+            errors = trials.setdefault(row.model, {}).setdefault((row.n_train, row.fold, row.seed), {})
+            errors[row.metric] = math.nan if row.value is None else row.value
+    return [_over_seeds(model, kinds[model], list(errors.values())) for model, errors in trials.items()]
 
 
-def _over_seeds(model: str, rows: list[Row]) -> ModelErrors:
-    names = dict.fromkeys(name for row in rows for name in row.metrics)
-    each = {name: [row.metrics.get(name, math.nan) for row in rows] for name in names}
+def _over_seeds(model: str, kind: str, trials: list[dict[str, float]]) -> ModelErrors:
+    names = dict.fromkeys(name for errors in trials for name in errors)
+    each = {name: [errors.get(name, math.nan) for errors in trials] for name in names}
     finite = {name: [value for value in values if math.isfinite(value)] for name, values in each.items()}
     mean = {name: statistics.fmean(values) if values else math.nan for name, values in finite.items()}
     spread = {name: statistics.stdev(values) if len(values) > 1 else math.nan for name, values in finite.items()}
-    return ModelErrors(model, rows[0].kind, len(rows), mean, spread, each)
+    return ModelErrors(model, kind, len(trials), mean, spread, each)
 
 
 def written(metric: str, value: float) -> str:
@@ -129,36 +133,12 @@ def functional(theory: dict | None, fallback: str) -> str:
     return str((theory or {}).get("functional") or fallback)
 
 
+_ORIGINS = {"DFT": "DFT labels", "potential": "teacher labels (computed by a trained potential, not by DFT)"}
+
+
 def label_origin(study: StudyFolder) -> str:
-    """Origin of the labels, as far as the folder states it: ``"DFT labels"``, ``"teacher labels"`` or ``"labels"``."""
-    fields = study.study
-    data = fields["data"] if isinstance(fields.get("data"), dict) else {}
-    codes = [str(side.get("code") or "") for side in (fields.get("theory") or {}).values() if isinstance(side, dict)]
-    text = " ".join(
-        [str(data.get("labels", "")), str(fields.get("labels", "")), str(fields.get("sample") or ""), *codes]
-    ).lower()
-    if "teacher" in text or "chgnet" in text:
-        return "teacher labels (computed by a trained potential, not by DFT)"
-    if "dft" in text or any(code.split()[0].lower() in _DFT_CODES for code in codes if code):
-        return "DFT labels"
-    return "labels"
-
-
-_DFT_CODES = {
-    "vasp",
-    "gpaw",
-    "quantum",
-    "qe",
-    "cp2k",
-    "abinit",
-    "castep",
-    "fhi-aims",
-    "siesta",
-    "wien2k",
-    "elk",
-    "exciting",
-    "dftk",
-}
+    """Origin of the labels, as far as the folder states it."""
+    return _ORIGINS.get(study.record.labels or "", "labels")
 
 
 def duration(seconds: float) -> str:

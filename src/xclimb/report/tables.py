@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
+from xclimb.references import AtomRef
 from xclimb.report.comparisons import leading
-from xclimb.report.folder import References, Row, RunFolder, number
+from xclimb.report.folder import RunFolder, number
 from xclimb.report.summary import MISSING, QUANTITIES, ModelErrors, by_model, duration, signed, with_spread, written
+from xclimb.runs.schema import Errors, Measurement, StudyPredictions
 from xclimb.transfer.methods import METHODS
 
 
@@ -42,7 +44,7 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def errors(rows: Sequence[Row], split: str, predictions: dict | None = None) -> Table | None:
+def errors(rows: Sequence[Measurement], split: str, predictions: StudyPredictions | None = None) -> Table | None:
     """Errors of every model on a split, mean ± spread over seeds; None without rows.
 
     Marked is the smallest of each column, with those that do not differ significantly; nothing where no interval is known.
@@ -65,7 +67,7 @@ def errors(rows: Sequence[Row], split: str, predictions: dict | None = None) -> 
     return Table([("Model", ""), *((QUANTITIES[name].label, QUANTITIES[name].unit) for name in metrics)], body)
 
 
-def descriptions(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def descriptions(rows: Sequence[Measurement]) -> list[tuple[str, str]]:
     """Descriptions of the named methods among the rows."""
     return [(name, METHODS[name].summary) for name in dict.fromkeys(row.model for row in rows) if name in METHODS]
 
@@ -76,9 +78,9 @@ def _error_cell(model: ModelErrors, name: str, marked: bool) -> Cell:
     return Cell(written(name, mean), mean, marked, aside)
 
 
-def retention(rows: Sequence[Row], source: str) -> Table | None:
+def retention(rows: Sequence[Measurement], source: str) -> Table | None:
     """Errors on the source functional's labels, and how they changed against the untouched source; None without rows."""
-    models = by_model(rows)
+    models = by_model(rows, labels="source")
     before = next((model for model in models if model.model == source), None)
     metrics = [
         name for name in QUANTITIES if name.endswith("mae") and any(math.isfinite(m.mean.get(name, math.nan)) for m in models)
@@ -97,19 +99,19 @@ def _kept_cell(model: ModelErrors, name: str, before: ModelErrors | None) -> Cel
     return Cell(with_spread(name, model), mean, aside=signed(name, change) if math.isfinite(change) else "")
 
 
-def evaluation(rows: Sequence[Row]) -> Table | None:
-    """Errors of one run, a row for each split; None without rows."""
-    metrics = [name for name in _SHOWN if any(math.isfinite(row.metrics.get(name, math.nan)) for row in rows)]
-    if not rows:
+def evaluation(errors: Mapping[str, Errors]) -> Table | None:
+    """Errors of one run, a row for each set; None without any."""
+    values = {split: {name: number(value) for name, value in one.values().items()} for split, one in errors.items()}
+    metrics = [name for name in _SHOWN if any(math.isfinite(row.get(name, math.nan)) for row in values.values())]
+    if not values:
         return None
-    counts = [row.metrics.get("n_frames", math.nan) for row in rows]
     body = [
         [
-            Cell({"train": "training", "val": "validation"}.get(row.split, row.split)),
-            Cell(_count(count), count),
-            *(Cell(written(name, row.metrics.get(name, math.nan)), row.metrics.get(name, math.nan)) for name in metrics),
+            Cell({"train": "training", "val": "validation"}.get(split, split)),
+            Cell(_count(row["n_frames"]), row["n_frames"]),
+            *(Cell(written(name, row.get(name, math.nan)), row.get(name, math.nan)) for name in metrics),
         ]
-        for row, count in zip(rows, counts, strict=True)
+        for split, row in values.items()
     ]
     return Table([("Split", ""), ("Frames", ""), *((QUANTITIES[name].label, QUANTITIES[name].unit) for name in metrics)], body)
 
@@ -117,7 +119,7 @@ def evaluation(rows: Sequence[Row]) -> Table | None:
 _KINDS = ("source", "table", "raw", "residual", "robust")
 
 
-def references(kinds: Mapping[str, References]) -> dict | None:
+def references(kinds: Mapping[str, AtomRef]) -> dict | None:
     """Each covered element's value in every kind of references, with its standard deviation and the materials behind it.
 
     Returns:
@@ -126,10 +128,10 @@ def references(kinds: Mapping[str, References]) -> dict | None:
     """
     ordered = sorted(kinds, key=lambda kind: (_KINDS.index(kind) if kind in _KINDS else len(_KINDS), kind))
     fitted = [kind for kind in ordered if any(kinds[kind].materials.values())] or ordered
-    symbols = _by_atomic_number({symbol for kind in fitted for symbol in kinds[kind].covered})
+    symbols = _by_atomic_number({symbol for kind in fitted for symbol in kinds[kind].materials})
     if not symbols:
         return None
-    behind = [next((kinds[k].materials[s] for k in fitted if kinds[k].materials.get(s)), math.nan) for s in symbols]
+    behind = [float(next((kinds[k].materials[s] for k in fitted if kinds[k].materials.get(s)), math.nan)) for s in symbols]
     body = [
         [
             Cell(symbol, float(rank)),
@@ -146,19 +148,19 @@ def references(kinds: Mapping[str, References]) -> dict | None:
     return {"table": Table(columns, body), "kinds": [_fit_facts(kind, kinds[kind]) for kind in fitted], "uncovered": uncovered}
 
 
-def _reference_cell(refs: References, symbol: str) -> Cell:
-    value, std = refs.values.get(symbol, math.nan), refs.std.get(symbol, math.nan)
+def _reference_cell(refs: AtomRef, symbol: str) -> Cell:
+    value, std = refs.energies.get(symbol, math.nan), refs.std.get(symbol, math.nan)
     text = MISSING if math.isnan(value) else f"{value:.3f}".replace("-", "−")
     return Cell(text, value, aside=f"± {std:.3f}" if math.isfinite(std) else "")
 
 
-def _fit_facts(kind: str, refs: References) -> dict:
+def _fit_facts(kind: str, refs: AtomRef) -> dict:
     return {
         "kind": kind,
         "fitted": any(refs.materials.values()),
         "fit_mae": written("energy_mae", refs.fit_mae),
         "held_out_mae": written("energy_mae", refs.held_out_mae),
-        "undetermined": refs.undetermined,
+        "undetermined": ["–".join(group) for group in refs.undetermined],
         "notes": [note for note in refs.notes if "fixed proportions" not in note],  # the undetermined have a sentence
     }
 
@@ -169,7 +171,7 @@ def _by_atomic_number(symbols: set[str]) -> list[str]:
     return sorted(symbols, key=lambda symbol: (atomic_numbers.get(symbol, 999), symbol))
 
 
-def shift_numbers(shift: dict | None) -> list[tuple[str, str]]:
+def shift_numbers(shift: dict) -> list[tuple[str, str]]:
     """The scalars of a shift report, named and with units."""
     named = {
         "n_pairs": ("Pairs of frames", "{:.0f}"),
@@ -186,7 +188,7 @@ def shift_numbers(shift: dict | None) -> list[tuple[str, str]]:
         "stress_mae": ("Stress difference, MAE", "{:.2f} GPa"),
         "magmom_mae": ("Magmom difference, MAE", "{:.3f} µB"),
     }
-    values = {name: number((shift or {}).get(name)) for name in named}
+    values = {name: number(shift[name]) for name in named}
     return [
         (label, form.format(values[name]).replace("-", "−"))
         for name, (label, form) in named.items()
@@ -194,18 +196,12 @@ def shift_numbers(shift: dict | None) -> list[tuple[str, str]]:
     ]
 
 
-def outliers(shift: dict | None) -> Table | None:
+def outliers(shift: dict) -> Table | None:
     """The pairs whose shift is furthest from a sum over elements; None if none are named."""
-    listed = [entry for entry in (shift or {}).get("outliers") or () if isinstance(entry, dict)]
-    values = [number(entry.get("left_over")) for entry in listed]
-    body = [
-        [
-            Cell(str(entry.get("formula", MISSING))),
-            Cell(str(entry.get("frame_id", MISSING))),
-            Cell(signed("energy_mae", value), value),
-        ]
-        for entry, value in zip(listed, values, strict=True)
-    ]
+    body = []
+    for entry in shift["outliers"]:
+        value = number(entry["left_over"])
+        body.append([Cell(entry["formula"]), Cell(entry["frame_id"]), Cell(signed("energy_mae", value), value)])
     return Table([("Formula", ""), ("Frame", ""), ("Left over", "meV/atom")], body) if body else None
 
 
@@ -219,11 +215,10 @@ def runs(folders: Sequence[RunFolder]) -> Table | None:
         return None
     body = []
     for run in folders:
-        last = run.epochs[-1] if run.epochs else {}
-        epoch, seconds, best = number(last.get("epoch")), number(last.get("seconds")), number(run.best_epoch)
-        seed, state = run.info.get("seed", MISSING), run.info.get("state", MISSING)
+        last, seed, best = run.epochs[-1] if run.epochs else None, run.record.seed, number(run.best_epoch)
+        epoch, seconds = (number(last.epoch), number(last.seconds)) if last else (math.nan, math.nan)
         body.append([
-            Cell(run.method), Cell(str(seed), number(seed)), Cell(str(state)), Cell(_count(best), best),
+            Cell(run.method), Cell(str(seed), number(seed)), Cell(run.record.state), Cell(_count(best), best),
             Cell(_count(epoch), epoch), Cell(duration(seconds), seconds),
         ])  # fmt: skip
     return Table([(title, "") for title in ("Method", "Seed", "State", "Best epoch", "Last epoch", "Last epoch took")], body)

@@ -26,31 +26,17 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from xclimb import files
 from xclimb.data.frames import Frames
 from xclimb.errors import CheckpointError, ConfigError
 from xclimb.evaluation.metrics import Metrics
 from xclimb.files import remove_leftovers, restore, write_file, write_json
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
+from xclimb.runs.schema import Epoch, Evaluation, Predictions, RunRecord, line_schema, read_content, read_lines
 from xclimb.runs.states import States
 
 if sys.platform != "win32":
     import fcntl
-
-
-def read_json(path: Path) -> Any:
-    """The inverse of :func:`xclimb.files.write_json`.
-
-    Raises:
-        CheckpointError: if the file is missing or broken.
-    """
-    try:
-        return files.read_json(path)
-    except OSError:
-        raise CheckpointError(f"{path} is missing: {path.parent} is no complete run or study folder") from None
-    except ValueError:
-        raise CheckpointError(f"{path} is not valid JSON: the file is damaged, repeat the run") from None
 
 
 def to_builtin(value: Any) -> Any:
@@ -86,6 +72,7 @@ def describe_data(frames: Frames) -> dict[str, Any]:
 
 FILES = ("run.json", "config.yaml", "metrics.jsonl", "steps.jsonl", "events.jsonl", "metrics.csv", "references.json",
          "evaluation.json", "predictions.json")  # fmt: skip
+WRITER = "xclimb transfer"
 _STARTING = ".starting"  # there until run.json is
 
 
@@ -99,6 +86,7 @@ class RunFolder:
 
     Raises:
         ConfigError: if the folder is not empty, is a file, or holds no run to go on with.
+        DataError: if its run.json is damaged.
     """
 
     def __init__(self, path: Path, overwrite: bool = False, resume: bool = False):
@@ -111,9 +99,7 @@ class RunFolder:
         if resume:
             if not (path / "run.json").exists():
                 raise ConfigError(f"{path} holds no run to go on with: start it without resume")
-            self._record = read_json(path / "run.json")
-            if not isinstance(self._record, dict):
-                raise CheckpointError(f"{path / 'run.json'} does not describe a run: the file is damaged, repeat the run")
+            self._record = read_record(path).model_dump(exclude_unset=True)
         elif path.exists() and any(path.iterdir()) and not (path / _STARTING).exists():
             if not overwrite and (path / "run.json").exists():
                 raise ConfigError(
@@ -126,9 +112,9 @@ class RunFolder:
                 raise ConfigError(f"{path} is not empty and holds no run to replace: give another folder")
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """Content of run.json."""
-        return self._record
+        return RunRecord.model_validate(self._record)
 
     def _lock(self) -> None:
         """Take the folder for this process alone, until it ends.
@@ -179,23 +165,25 @@ class RunFolder:
         for name in ("best", "last"):
             restore(self.path / "checkpoints" / name)
         write_file(self.path / "config.yaml", config_yaml)
-        write_file(self.path / "metrics.jsonl", "".join(_line(line) for line in history))
+        write_file(self.path / "metrics.jsonl", "".join(_line(line, "metrics.jsonl") for line in history))
         for name in ("steps.jsonl", "events.jsonl"):
             if (self.path / name).exists():
-                kept = [line for line in read_lines(self.path / name) if line["step"] <= step]
-                write_file(self.path / name, "".join(_line(line) for line in kept))
+                lines, _ = read_lines(self.path / name, line_schema(name), WRITER)
+                kept = [content for line in lines if (content := line.model_dump(exclude_unset=True))["step"] <= step]
+                write_file(self.path / name, "".join(_line(content, name) for content in kept))
         self._record.pop("error", None)
         self.update(state="running")
 
     def update(self, **entries: Any) -> None:
         """Set entries of run.json."""
-        self._record |= entries
+        self._record |= to_builtin(entries)
+        RunRecord.model_validate(self._record)
         write_json(self.path / "run.json", self._record)
 
     def log(self, line: dict[str, Any], name: str = "metrics.jsonl") -> None:
         """Append one line, of an epoch, a step or an event."""
         with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(_line(line))
+            file.write(_line(line, name))
 
     def checkpoint(self, name: str, potential: Potential) -> None:
         """Save a potential as ``checkpoints/<name>``; a former one stays until the new one is complete."""
@@ -205,9 +193,9 @@ class RunFolder:
 
     def predict(self, predictions: dict[str, Any]) -> None:
         """Write the predictions of the splits as dense JSON."""
-        write_file(
-            self.path / "predictions.json", json.dumps(to_builtin(predictions), ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        content = to_builtin(predictions)
+        Predictions.model_validate(content)
+        write_file(self.path / "predictions.json", json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
     def finish(self, errors: dict[str, Any], best_epoch: int) -> None:
         """Write the errors (``val``, ``test`` ``before`` and ``after``); what it takes to go on is removed."""
@@ -230,7 +218,7 @@ class RunFolder:
         self._close("interrupted", errors, best_epoch)
 
     def _close(self, state: str, errors: dict[str, Any], best_epoch: int) -> None:
-        write_json(self.path / "evaluation.json", errors)
+        write_evaluation(self.path, errors)
         self.update(state=state, best_epoch=best_epoch)
 
 
@@ -250,8 +238,32 @@ def is_training(path: Path) -> bool | None:
     return False
 
 
-def _line(line: dict[str, Any]) -> str:
-    return json.dumps(to_builtin(line), allow_nan=False) + "\n"
+def _line(line: dict[str, Any], name: str) -> str:
+    """Line of the .jsonl of this name."""
+    content = to_builtin(line)
+    line_schema(name).model_validate(content)
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
+def write_evaluation(folder: Path, errors: dict[str, Any]) -> None:
+    """Write evaluation.json: errors of each set, or those ``before`` and ``after``."""
+    Evaluation.model_validate(errors)
+    write_json(folder / "evaluation.json", errors)
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read run.json.
+
+    Raises:
+        CheckpointError: if there is none.
+        DataError: if it is damaged.
+    """
+    return read_content(folder / "run.json", RunRecord, WRITER)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read evaluation.json; errors as :func:`read_record`."""
+    return read_content(folder / "evaluation.json", Evaluation, WRITER)
 
 
 @dataclass(frozen=True)
@@ -301,21 +313,23 @@ def read_run(path: Path, device: str = "cpu", dtype: str = "float32", rank: int 
     Raises:
         CheckpointError: if the folder is not complete.
     """
-    record, errors = read_json(path / "run.json"), read_json(path / "evaluation.json")
+    record, evaluation = read_record(path), read_evaluation(path).root
+    if record.best_epoch is None or "val" not in evaluation:
+        raise CheckpointError(f"{path} holds no run that came to its first epoch: start it again")
+    tested = evaluation.get("test")
+    test = {"before": tested.before, "after": tested.after} if tested else {}
     return Run(
         path=path,
         potential=Potential.load(path / "checkpoints" / "best", device, dtype),
-        metrics=Metrics.from_dict(errors["val"]),
+        metrics=evaluation["val"].after.metrics(),
         history=read_history(path),
-        best_epoch=record["best_epoch"],
-        method=record["method"],
-        interrupted=record["state"] == "interrupted",
+        best_epoch=record.best_epoch,
+        method=record.method,
+        interrupted=record.state == "interrupted",
         rank=rank,
-        notes=tuple(record["notes"]),
-        test={
-            when: Metrics.from_dict(metrics) for when, metrics in errors.get("test", {}).items() if when in ("before", "after")
-        },
-        share=record.get("guard", {}).get("share", 1.0),
+        notes=tuple(record.notes),
+        test={when: errors.metrics() for when, errors in test.items() if errors},
+        share=record.guard.share if record.guard else 1.0,
     )
 
 
@@ -324,27 +338,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         CheckpointError: if the folder has no metrics.jsonl.
+        DataError: if a line before the last is damaged.
     """
-    if not (Path(path) / "metrics.jsonl").exists():
+    file = Path(path) / "metrics.jsonl"
+    if not file.exists():
         raise CheckpointError(f"{path} is no run folder: it has no metrics.jsonl")
-    return read_lines(Path(path) / "metrics.jsonl")
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a .jsonl; a last one that a killed process left half written is left out.
-
-    Raises:
-        CheckpointError: if it cannot be read, or a line before the last is no JSON object.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read ({error.strerror})") from None
-    records = []
-    for number, line in enumerate(lines):
-        try:
-            records.append(dict(json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
-            if number + 1 < len(lines):
-                raise CheckpointError(f"{file}, line {number + 1} is damaged: repeat the run") from None
-    return records
+    lines, _ = read_lines(file, Epoch, WRITER)
+    return [line.model_dump(exclude_unset=True) for line in lines]

@@ -17,12 +17,11 @@ import torch
 
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
-from xclimb.errors import CheckpointError, ConfigError
+from xclimb.errors import CheckpointError, ConfigError, DataError
 from xclimb.evaluation.metrics import compare_labels
-from xclimb.files import write_json
 from xclimb.ingest.executor import end_with_parent
 from xclimb.models.potential import Potential
-from xclimb.runs.folder import describe_data, read_history, read_json, read_run
+from xclimb.runs.folder import describe_data, read_evaluation, read_history, read_record, read_run, write_evaluation
 from xclimb.transfer.fit import run_transfer
 from xclimb.transfer.job import Job
 from xclimb.transfer.resume import can_go_on
@@ -114,7 +113,7 @@ def run_trial(
         if run.interrupted:
             return True
         errors = {name: compare_labels(run.potential.label(frames), frames).to_dict() for name, frames in sets.items()}
-    write_json(run.path / "evaluation.json", errors)
+    write_evaluation(run.path, errors)
     return False
 
 
@@ -124,21 +123,21 @@ def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
     Raises:
         ConfigError: if it holds a finished run of others.
     """
-    return _is_trained(path, config, sets) and "test" in read_json(path / "evaluation.json")
+    return _is_trained(path, config, sets) and "test" in read_evaluation(path).root
 
 
 def _is_trained(path: Path, config: TransferConfig, sets: Sets) -> bool:
     try:
-        record = read_json(path / "run.json")
-        read_json(path / "evaluation.json")
-    except CheckpointError:
+        record = read_record(path)
+        read_evaluation(path)
+    except (CheckpointError, DataError):
         return False
-    if record.get("state") != "finished" or not (path / "checkpoints" / "best").exists():
+    if record.state != "finished" or not (path / "checkpoints" / "best").exists():
         return False
     # a setting that an older xclimb did not know had, in effect, its default
-    former = TransferConfig.build(record["settings"], str(path / "run.json")).model_dump(mode="json")
+    former = TransferConfig.build(record.settings, str(path / "run.json")).model_dump(mode="json")
     other = [name for name, value in config.model_dump(mode="json").items() if former[name] != value]
-    if other or record["data"]["train"]["sha256"] != describe_data(sets.train)["sha256"]:
+    if other or record.data["train"].sha256 != describe_data(sets.train)["sha256"]:
         what = f"with another {other[0]}" if other else "on other training frames"
         raise ConfigError(f"{path} holds a finished run {what}: give the study another folder, or overwrite=True")
     return True

@@ -25,7 +25,8 @@ from xclimb.files import write_json
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.references import AtomRef, fit_references
-from xclimb.runs.folder import describe_data, read_json, versions
+from xclimb.runs.folder import describe_data, read_evaluation, to_builtin, versions
+from xclimb.runs.schema import Errors, ResultsTable, StudyPredictions, StudyRecord, read_results
 from xclimb.settings import nest
 from xclimb.study.grid import Sets, Trial, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.progress import GridBar
@@ -98,9 +99,10 @@ def study_methods(
     for trial in trials:  # a finished run of other settings is an error before anything is written
         is_finished(folder / "runs" / trial.name, trial.config, sets)
     potential = load(source)
-    write_json(folder / "study.json", _card(title, name, methods, seeds, trials[0].config, low, high, sets, sample))
+    record = _record(title, name, methods, seeds, trials[0].config, low, high, sets, sample)
+    write_json(folder / "study.json", record.model_dump())
 
-    table = ResultsTable(sets, low_sets)
+    table = Results(sets, low_sets)
     _measure_shift(low, high, folder, say)
     # with one worker torch decides; with several, this process does not use more threads than each of them
     with torch_threads(share_of_cores(workers) if workers > 1 else torch.get_num_threads()):
@@ -124,7 +126,7 @@ def _measure_shift(low: Frames, high: Frames, folder: Path, say: Callable[[str],
     say(f"shift {high.theory.functional} - {low.theory.functional}: {report.mean:.3f} ± {report.std:.3f} eV/atom")
 
 
-def _add_baselines(table: "ResultsTable", source: Potential, folder: Path, say: Callable[[str], None]) -> None:
+def _add_baselines(table: "Results", source: Potential, folder: Path, say: Callable[[str], None]) -> None:
     """References of the training frames, and errors of models without any training."""
     train = table.sets.train
     references = {kind: fit_references(train, potential=source, kind=kind) for kind in ("raw", "residual", "robust")}
@@ -133,7 +135,7 @@ def _add_baselines(table: "ResultsTable", source: Potential, folder: Path, say: 
     models = _baselines(source, references["residual"], train)
     for model, baseline in models.items():
         labelled = {split: baseline.label(frames) for split, frames in table.sets.items()}
-        errors = {split: compare_labels(labelled[split], frames).to_dict() for split, frames in table.sets.items()}
+        errors = {split: compare_labels(labelled[split], frames) for split, frames in table.sets.items()}
         table.add(model, None, "baseline", baseline, errors)
         table.models[model] = _labels(labelled["test"])
     if not (folder / "results.json").exists():
@@ -141,12 +143,13 @@ def _add_baselines(table: "ResultsTable", source: Potential, folder: Path, say: 
     say(_summary_sentence(table, list(models)[1], "references alone"))
 
 
-def _add_runs(table: "ResultsTable", trials: Sequence[Trial], folder: Path, first_seed: int) -> None:
+def _add_runs(table: "Results", trials: Sequence[Trial], folder: Path, first_seed: int) -> None:
     for trial in trials:
         method, seed = trial.config.method.name, trial.config.seed
         run = folder / "runs" / trial.name
         best = load(run, dtype=trial.config.dtype)
-        table.add(method, seed, "method", best, read_json(run / "evaluation.json"))
+        errors = {split: both.after.metrics() for split, both in read_evaluation(run).root.items()}
+        table.add(method, seed, "method", best, errors)
         if seed == first_seed:
             table.models[method] = _labels(best.label(table.sets.test))
     table.write(folder)
@@ -215,7 +218,7 @@ def _folder(path: Path, overwrite: bool) -> Path:
     return path
 
 
-def _card(
+def _record(
     title: str | None,
     source: str,
     methods: Sequence[str],
@@ -225,9 +228,10 @@ def _card(
     high: Frames,
     sets: Sets,
     sample: str | None,
-) -> dict[str, Any]:
+) -> StudyRecord:
     shown = config.model_dump(mode="json", exclude={"method", "seed", "source"})
-    return {
+    content = {
+        "kind": "methods",
         "title": title or f"{source} to {high.theory.functional}, method by method",
         "source": source,
         "methods": list(methods),
@@ -238,6 +242,7 @@ def _card(
         "data": {name: describe_data(frames) for name, frames in sets.items()},
         "sample": sample,
     }
+    return StudyRecord.model_validate(content)
 
 
 def _baselines(source: Potential, residual: AtomRef, train: Frames) -> dict[str, Potential]:
@@ -253,35 +258,36 @@ def _baselines(source: Potential, residual: AtomRef, train: Frames) -> dict[str,
 # -- results ---------------------------------------------------------------------------------------
 
 
-class ResultsTable:
-    """Results, retention and predictions of all models of a study."""
+class Results:
+    """Table and predictions of all models of a study."""
 
     def __init__(self, sets: Sets, low: Sets):
         self.sets, self.low = sets, low
-        self.results: list[dict[str, Any]] = []
-        self.retention: list[dict[str, Any]] = []
+        self.table = ResultsTable()
         self.models: dict[str, dict[str, Any]] = {}
 
-    def add(self, model: str, seed: int | None, kind: str, potential: Potential, errors: dict[str, dict[str, Any]]) -> None:
+    def add(self, model: str, seed: int | None, kind: str, potential: Potential, errors: dict[str, Metrics]) -> None:
         """Add the errors of a potential on each set, and measure those on the lower functional."""
+        trial = {"model": model, "seed": seed, "kind": kind, "n_train": len(self.sets.train)}
         for split, metrics in errors.items():
-            self.results.append({"model": model, "seed": seed, "kind": kind, "split": split, "metrics": metrics})
+            self.table.add(Errors.model_validate(metrics.to_dict()), split=split, **trial)
         if len(self.low.test) and self.low.train.has("energy"):
-            metrics = retention(potential, self.low.train, self.low.test).to_dict()
-            self.retention.append({"model": model, "seed": seed, "metrics": metrics})
+            kept = retention(potential, self.low.train, self.low.test)
+            self.table.add(Errors.model_validate(kept.to_dict()), split="test", labels="source", **trial)
 
     def write(self, folder: Path) -> None:
-        """Write the three files."""
+        """Write the table and the predictions."""
         test = self.sets.test
-        write_json(folder / "results.json", self.results)
-        write_json(folder / "retention.json", self.retention)
+        write_json(folder / "results.json", self.table.model_dump())
         names = {
             "frame_id": test.frame_id,
             "material_id": test.material_id,
             "formula": test.formulas(),
             "n_atoms": test.n_atoms,
         }
-        write_json(folder / "predictions.json", {**names, "reference": _labels(test), "models": self.models})
+        content = to_builtin({**names, "reference": _labels(test), "models": self.models})
+        StudyPredictions.model_validate(content)
+        write_json(folder / "predictions.json", content)
 
 
 def retention(potential: Potential, train: Frames, test: Frames) -> Metrics:
@@ -303,9 +309,10 @@ def _labels(frames: Frames) -> dict[str, np.ndarray]:
     }
 
 
-def _summary_sentence(table: ResultsTable, model: str, how: str) -> str:
-    row = next(row for row in table.results if row["model"] == model and row["split"] == "test")["metrics"]
-    return f"{model} ({how}): test {row['energy_mae']:.1f} meV/atom, {row['forces_mae']:.1f} meV/Å"
+def _summary_sentence(table: Results, model: str, how: str) -> str:
+    errors = {row.metric: row.value for row in table.table.select(model=model, split="test", labels="target").rows}
+    energy, forces = (math.nan if errors[name] is None else errors[name] for name in ("energy_mae", "forces_mae"))
+    return f"{model} ({how}): test {energy:.1f} meV/atom, {forces:.1f} meV/Å"
 
 
 def summary_table(folder: str | Path, split: str = "test") -> list[dict[str, Any]]:
@@ -322,16 +329,15 @@ def summary_table(folder: str | Path, split: str = "test") -> list[dict[str, Any
     Raises:
         CheckpointError: if the folder is no study folder.
     """
-    folder = Path(folder)
-    results = [row for row in read_json(folder / "results.json") if row["split"] == split]
-    kept = read_json(folder / "retention.json")
+    table = read_results(Path(folder))
     rows = []
-    for model in dict.fromkeys(row["model"] for row in results):
-        mine = [row for row in results if row["model"] == model]
-        row = {"model": model, "kind": mine[0]["kind"], "seeds": len(mine)}
-        for prefix, metrics in (("", mine), ("retention_", [other for other in kept if other["model"] == model])):
+    for model in dict.fromkeys(row.model for row in table.select(split=split, labels="target").rows):
+        errors, kept = table.select(model=model, split=split, labels="target"), table.select(model=model, labels="source")
+        seeds = {(row.fold, row.seed) for row in errors.rows}
+        row = {"model": model, "kind": errors.rows[0].kind, "seeds": len(seeds)}
+        for prefix, part in (("", errors), ("retention_", kept)):
             for error in ERRORS:
-                row |= _spread(prefix + error, [other["metrics"].get(error) for other in metrics])
+                row |= _spread(prefix + error, [other.value for other in part.rows if other.metric == error])
         rows.append(row)
     return rows
 

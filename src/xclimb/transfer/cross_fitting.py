@@ -155,7 +155,7 @@ def _count(job: Job) -> int:
 def _train_member(job: Job, k: int) -> Run:
     """The run of one part; one that is finished is read, one that was interrupted goes on."""
     path = job.path / "folds" / str(k)
-    if (path / "run.json").exists() and RunFolder(path, resume=True).record.get("state") == "finished":
+    if (path / "run.json").exists() and RunFolder(path, resume=True).record.state == "finished":
         return read_run(path, job.config.device, job.config.dtype)
     config = job.config.model_copy(
         update={"validation": ValidationSettings(), "seed": job.config.seed + k, "guard": "sum", "audit_frames": 0}

@@ -39,7 +39,7 @@ def check_same_run(folder: RunFolder, job: Job) -> None:
         ConfigError: naming each setting that is not the same, with both values; or saying how to train on from a finished run.
         DataError: saying which set of frames is not the same.
     """
-    if folder.record.get("state") == "finished":
+    if folder.record.state == "finished":
         raise ConfigError(_finished(folder, job))
     was, now = former_settings(folder.path).model_dump(), job.config.model_dump()
     changed = [
@@ -52,15 +52,16 @@ def check_same_run(folder: RunFolder, job: Job) -> None:
             f"the run in {folder.path} was started with other settings: {', '.join(changed)}; leave them as they were, or "
             "start a new run in another folder"
         )
-    data = folder.record.get("data") or {}
+    data = folder.record.data
     if "test" in data and job.test is None:
         raise DataError(f"the run in {folder.path} was started with test frames: give them again, or start a new run")
     for name, frames in job.sets.items():
-        before = data.get(name) or {}
-        if before.get("sha256") != describe_data(frames)["sha256"]:
+        before = data.get(name)
+        if before is None or before.sha256 != describe_data(frames)["sha256"]:
             raise DataError(
-                f"the {name} frames are not those that the run in {folder.path} was started with ({before.get('frames')} "
-                f"frames then, {len(frames)} now, or other labels): give the same data, or start a new run"
+                f"the {name} frames are not those that the run in {folder.path} was started with ("
+                f"{before.frames if before else 'no'} frames then, {len(frames)} now, or other labels): give the same data, or "
+                "start a new run"
             )
 
 
@@ -73,7 +74,7 @@ def _finished(folder: RunFolder, job: Job) -> str:
     changed = f"--source {folder.path} --method {method} --epochs {more} --out {folder.path}-more"
     return (
         f"the run in {folder.path} is finished: its learning rates were planned to its end, so more epochs are a new run, "
-        f"which starts from its best potential: xclimb transfer {_data_options(folder.record.get('inputs') or {})} {changed}"
+        f"which starts from its best potential: xclimb transfer {_data_options(folder.record.inputs)} {changed}"
     )
 
 
@@ -118,7 +119,7 @@ def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> t
     engine.barrier()  # before anything is written, all have read what is there
     if folder is None:
         return trainer, []
-    notes = [*folder.record.get("notes", []), *saved.notes, *_exactness_notes(folder, saved.card["threads"])]
+    notes = [*folder.record.notes, *saved.notes, *_exactness_notes(folder, saved.card["threads"])]
     folder.go_on(job.config.to_yaml(), trainer.history, trainer.step)
     folder.update(notes=notes, settings=job.config.model_dump(mode="json"))
     folder.checkpoint("best", trainer.best)  # of the state: a later one is computed again
@@ -127,7 +128,7 @@ def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> t
 
 def _exactness_notes(folder: RunFolder, threads: int) -> list[str]:
     """Notes on what keeps the rest of the run from being the same to the last bit."""
-    was, now = folder.record.get("versions") or {}, versions()
+    was, now = folder.record.versions, versions()
     notes = [
         f"{name} is {now[name]} and was {was.get(name)}: the rest of the run may differ in the last digits."
         for name in ("xclimb", "torch")

@@ -7,7 +7,6 @@ import plotly.graph_objects as go
 from xclimb.report import figures, tables
 from xclimb.report.folder import RunFolder, number
 from xclimb.report.pages.base import Page, Section, register
-from xclimb.report.run_predictions import STATES, Predicted
 from xclimb.report.run_summary import (
     SPLITS,
     change_table,
@@ -21,17 +20,18 @@ from xclimb.report.run_summary import (
 )
 from xclimb.report.structures import scene
 from xclimb.report.style import BASELINE, colour
-from xclimb.report.summary import functional
+from xclimb.runs.schema import Predicted
+from xclimb.runs.schema.predictions import STATES
 
 _STATES = {"before": "before any step", "after": "after training"}
 
 
 def _title(run: RunFolder) -> str:
-    return f"{run.info.get('source', 'source')} → {_high(run)}, {run.method}"
+    return f"{run.record.source} → {_high(run)}, {run.method}"
 
 
 def _high(run: RunFolder) -> str:
-    return functional((run.info.get("theory") or {}).get("target"), "target")
+    return run.record.theory.target.functional or "target"
 
 
 def _common(run: RunFolder) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def _errors(run: RunFolder) -> dict[str, Any]:
         "changed": {SPLITS[name]: table for name in SPLITS if (table := change_table(run, name))},
         "intervals": any(one.supported is not None for name in SPLITS for one in changes(run, name)),
         "no_intervals": _no_intervals(run),
-        "evaluation": tables.evaluation(run.evaluation),
-        "notes": sorted({note for row in run.evaluation for note in row.notes}),
+        "evaluation": tables.evaluation({split: both.after for split, both in run.evaluation.items()}),
+        "notes": sorted({note for both in run.evaluation.values() for note in both.after.notes}),
     }
 
 
@@ -93,7 +93,7 @@ def _worst(run: RunFolder) -> dict[str, Any]:
 
 def _crystals(run: RunFolder) -> list:
     _, shown = _shown(run)
-    return [[scene(one.structure)] if one.structure else [] for one in shown.worst] if shown else []
+    return [[scene(one.structure.model_dump())] if one.structure else [] for one in shown.worst] if shown else []
 
 
 def _training_figures(run: RunFolder) -> dict[str, go.Figure]:
@@ -101,9 +101,9 @@ def _training_figures(run: RunFolder) -> dict[str, go.Figure]:
 
 
 def _reference_figures(run: RunFolder) -> dict[str, go.Figure]:
-    if not run.references or not run.references.covered:
+    if not run.references or not run.references.materials:
         return {}
-    covered = {symbol: value for symbol, value in run.references.values.items() if symbol in run.references.covered}
+    covered = {symbol: value for symbol, value in run.references.energies.items() if symbol in run.references.materials}
     return {"references": figures.shift_table(covered, run.references.std, "reference energy")}
 
 
@@ -112,20 +112,20 @@ def _references(run: RunFolder) -> dict[str, Any]:
 
 
 def _provenance(run: RunFolder) -> dict[str, Any]:
-    theory = run.info.get("theory") or {}
+    record = run.record
     facts = [
         ("Method", run.method),
-        ("Seed", str(run.info.get("seed", "—"))),
-        ("State", str(run.info.get("state", "—"))),
+        ("Seed", str(record.seed)),
+        ("State", record.state),
         ("Best epoch", "—" if run.best_epoch is None else str(run.best_epoch)),
     ]
     return {
         "facts": facts,
-        "data": tables.records(run.info.get("data")),
-        "theories": tables.theories({"source": theory.get("source"), "target": theory.get("target")}),
-        "settings": tables.settings(run.info.get("settings") or run.config),
-        "config": tables.settings(run.config) if run.info.get("settings") else [],
-        "versions": tables.settings({"xclimb": run.info.get("xclimb"), **(run.info.get("versions") or {})}),
+        "data": tables.records({name: data.model_dump() for name, data in record.data.items()}),
+        "theories": tables.theories({"source": record.theory.source.stated(), "target": record.theory.target.stated()}),
+        "settings": tables.settings(record.settings),
+        "config": tables.settings(run.config),
+        "versions": tables.settings({"xclimb": record.xclimb, **record.versions}),
     }
 
 

@@ -1,22 +1,22 @@
 """The page of a study: every method and seed on the same data, beside the models without training."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from xclimb.report import figures, tables
-from xclimb.report.folder import Row, StudyFolder, number
+from xclimb.report.folder import StudyFolder, number
 from xclimb.report.pages.base import Page, Section, register
 from xclimb.report.study_summary import study_tiles, study_verdict
-from xclimb.report.summary import best_of, by_model, duration, functional, label_origin
+from xclimb.report.summary import best_of, by_model, duration, label_origin
+from xclimb.runs.schema import Measurement
 
 
 def _levels(study: StudyFolder) -> tuple[str, str]:
     """Names of the low and the high functional."""
-    theory = study.study.get("theory") or {}
-    return functional(theory.get("low"), "low"), functional(theory.get("high"), "high")
+    theory = study.record.theory
+    return theory.low.functional or "low", theory.high.functional or "high"
 
 
 def _common(study: StudyFolder) -> dict[str, Any]:
@@ -24,8 +24,9 @@ def _common(study: StudyFolder) -> dict[str, Any]:
     return {"study": study, "low": low, "high": high}
 
 
-def _rows(study: StudyFolder) -> list[Row]:
-    return _in_order(study.results, study.source)
+def _rows(study: StudyFolder) -> list[Measurement]:
+    """Rows of the table: baselines first, the untouched source at their head; then the methods as the study lists them."""
+    return sorted(study.results.rows, key=lambda row: (row.model != study.source, row.kind == "method"))
 
 
 def _shift_figures(study: StudyFolder) -> dict[str, go.Figure]:
@@ -44,10 +45,12 @@ def _not_empty(drawn: dict[str, go.Figure]) -> dict[str, go.Figure]:
 
 
 def _shift(study: StudyFolder) -> dict[str, Any]:
+    if not study.shift:
+        return {"shift": None}
     return {
         "shift": tables.shift_numbers(study.shift),
         "energies_caption": _energies_caption(study.shift, *_levels(study)),
-        "shift_notes": [str(note) for note in (study.shift or {}).get("notes") or ()],
+        "shift_notes": study.shift["notes"],
         "outliers": tables.outliers(study.shift),
     }
 
@@ -57,7 +60,7 @@ def _training_figures(study: StudyFolder) -> dict[str, go.Figure]:
 
 
 def _models(study: StudyFolder) -> list[str]:
-    return list(study.predictions["models"]) if study.predictions else []
+    return list(study.predictions.models) if study.predictions else []
 
 
 def _parities(study: StudyFolder) -> dict[str, go.Figure]:
@@ -83,38 +86,39 @@ def _errors(study: StudyFolder) -> dict[str, Any]:
         "errors": tables.errors(rows, "test", study.predictions),
         "methods": tables.descriptions(rows),
         "other_errors": {split: tables.errors(rows, split) for split in ("train", "val") if by_model(rows, split)},
-        "notes": sorted({note for row in rows for note in row.notes}),
+        "notes": sorted({note.text for note in study.results.notes if note.labels == "target"}),
     }
 
 
 def _retention(study: StudyFolder) -> dict[str, Any]:
-    return {"retention": tables.retention(_in_order(study.retention, study.source), study.source)}
+    return {"retention": tables.retention(_rows(study), study.source)}
 
 
 def _provenance(study: StudyFolder) -> dict[str, Any]:
-    theory, (low, high) = study.study.get("theory") or {}, _levels(study)
+    record, (low, high) = study.record, _levels(study)
     levels = {
-        f"source data ({low})": theory.get("low"),
-        f"target data ({high})": theory.get("high"),
-        f"{study.source}": next((run.info.get("theory", {}).get("source") for run in study.runs), None),
+        f"source data ({low})": record.theory.low.stated(),
+        f"target data ({high})": record.theory.high.stated(),
+        f"{study.source}": next((run.record.theory.source.stated() for run in study.runs), None),
     }
     return {
         "facts": _facts(study),
-        "data": tables.records(study.study.get("data")),
+        "data": tables.records({name: data.model_dump() for name, data in record.data.items()}),
         "theories": tables.theories(levels),
-        "settings": tables.settings(study.study.get("settings")),
-        "versions": tables.settings(study.study.get("versions")),
+        "settings": tables.settings(record.settings),
+        "versions": tables.settings(record.versions),
     }
 
 
 def _with_references(study: StudyFolder) -> dict:
     """The predictions, and the elemental energies to be taken off them: the same fitted references for every model."""
-    content = study.predictions or {}
-    fitted = next((study.references[kind].values for kind in ("residual", "raw", "robust") if kind in study.references), None)
-    formulas = [str(formula) for formula in content.get("formula") or ()]
-    if fitted is None or not formulas:
+    if study.predictions is None:
+        return {}
+    content = study.predictions.model_dump()
+    fitted = next((study.references[kind].energies for kind in ("residual", "raw", "robust") if kind in study.references), None)
+    if fitted is None:
         return content
-    return content | {"reference_energy": [_elemental_energy(formula, fitted) for formula in formulas]}
+    return content | {"reference_energy": [_elemental_energy(formula, fitted) for formula in study.predictions.formula]}
 
 
 def _elemental_energy(formula: str, values: dict[str, float]) -> float:
@@ -128,8 +132,8 @@ def _elemental_energy(formula: str, values: dict[str, float]) -> float:
     return sum(n * values.get(symbol, math.nan) for symbol, n in counts.items()) / max(sum(counts.values()), 1)
 
 
-def _energies_caption(shift: dict | None, low: str, high: str) -> str:
-    raw, referenced = (number((shift or {}).get(name)) for name in ("pearson_raw", "pearson_referenced"))
+def _energies_caption(shift: dict, low: str, high: str) -> str:
+    raw, referenced = (number(shift[name]) for name in ("pearson_raw", "pearson_referenced"))
     change = "raises" if referenced > raw else "does not raise"
     text = f"from {raw:.3f} to {referenced:.3f}" if referenced > raw else f"({raw:.3f} before, {referenced:.3f} after)"
     return (
@@ -138,25 +142,20 @@ def _energies_caption(shift: dict | None, low: str, high: str) -> str:
     )
 
 
-def _in_order(rows: Sequence[Row], source: str) -> list[Row]:
-    """Baselines first, the untouched source at their head; then the methods as the study lists them."""
-    return sorted(rows, key=lambda row: (row.model != source, row.kind == "method"))
-
-
 def _facts(study: StudyFolder) -> list[tuple[str, str]]:
-    fields = study.study
-    seconds = sum(number(epoch.get("seconds")) for run in study.runs for epoch in run.epochs)
+    record = study.record
+    seconds = sum(epoch.seconds for run in study.runs for epoch in run.epochs)
     return [
         ("Source potential", study.source),
-        ("Methods", ", ".join(map(str, fields.get("methods") or ())) or "—"),
-        ("Seeds", ", ".join(map(str, fields.get("seeds") or ())) or "—"),
-        ("Sample", str(fields.get("sample") or "—")),
+        ("Methods", ", ".join(record.methods) or "—"),
+        ("Seeds", ", ".join(map(str, record.seeds)) or "—"),
+        ("Sample", record.sample or "—"),
         ("Training time, all runs together", duration(seconds) if study.runs else "—"),
     ]
 
 
 register(
-    Page("study", "Study report", lambda study: str(study.study.get("title") or study.path.resolve().name), study_verdict,
+    Page("study", "Study report", lambda study: study.record.title, study_verdict,
          study_tiles, _common),
     Section("study", "shift", lambda study: "The shift between {} and {}".format(*_levels(study)), "Shift",
             figures=_shift_figures, block="shift", values=_shift),

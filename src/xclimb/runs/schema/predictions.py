@@ -1,19 +1,19 @@
-"""``predictions.json`` of a run, checked: labels and errors of a sample of its validation and test frames."""
+"""Models of predictions.json of a run: labels and errors of a sample of its validation and test frames."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
+from pydantic import RootModel, model_validator
 
-from xclimb.errors import DataError
+from xclimb.runs.schema.base import Count, Number, Part, Text
+from xclimb.runs.schema.shift import Crystal
 
-Numbers = list[float | None]
+Numbers = list[Number]
 STATES = ("before", "after")  # any step
 
 
-class Labels(BaseModel):
+class Labels(Part):
     """Labels of a sample: energies of every frame (eV/atom), components of forces (eV/Å) and stress (GPa)."""
 
     energy_per_atom: Numbers
@@ -26,26 +26,26 @@ class Labels(BaseModel):
         return len(self.energy_per_atom), len(self.forces), len(self.stress)
 
 
-class Models(BaseModel):
+class Models(Part):
     """Labels by the potential before any step and by the one that was kept."""
 
     before: Labels
     after: Labels
 
 
-class FrameErrors(BaseModel):
+class FrameErrors(Part):
     """Mean absolute errors of one quantity by frame (None without labels), and the components behind each."""
 
     before: Numbers
     after: Numbers
-    count: list[int]
+    count: list[Count]
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``before``, ``after`` and ``count``."""
         return np.array(self.before, dtype=float), np.array(self.after, dtype=float), np.array(self.count, dtype=float)
 
 
-class ElementErrors(BaseModel):
+class ElementErrors(Part):
     """Mean absolute errors of one element: energy (meV/atom), forces (meV/Å), magmom (µB)."""
 
     frames: float
@@ -55,21 +55,21 @@ class ElementErrors(BaseModel):
     magmom: float | None
 
 
-class Worst(BaseModel):
+class Worst(Part):
     """A frame that is far off: its row in the sample, and its structure unless it is too large to be drawn."""
 
-    row: int
-    structure: dict[str, Any] | None
+    row: Count
+    structure: Crystal | None
 
 
-class Predicted(BaseModel):
+class Predicted(Part):
     """One set of frames: what the run wrote of it (:mod:`xclimb.transfer.predictions`)."""
 
-    n_frames: int
-    frame_id: list[str]
-    material_id: list[str]
-    formula: list[str]
-    n_atoms: list[int]
+    n_frames: Count
+    frame_id: list[Text]
+    material_id: list[Text]
+    formula: list[Text]
+    n_atoms: list[Count]
     reference_energy: Numbers
     reference: Labels
     models: Models
@@ -108,18 +108,5 @@ class Predicted(BaseModel):
         return self.models.before if state == "before" else self.models.after
 
 
-_SETS = TypeAdapter(dict[str, Predicted])
-
-
-def checked_predictions(content: dict, file: Path) -> dict[str, Predicted]:
-    """The sets of a predictions.json by name.
-
-    Raises:
-        DataError: if it is not what a run writes.
-    """
-    try:
-        return _SETS.validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"][:4]))
-        raise DataError(f"{file} is not what a run writes ({where}: {first['msg'].lower()}); remove it") from None
+class Predictions(RootModel[dict[str, Predicted]]):
+    """Content of predictions.json of a run, by set."""

@@ -1,30 +1,14 @@
-"""Schema of the files on disk, shared by what writes them and what reads them: so far ``shift.json``.
-
-Unknown entries are allowed, as other versions may write more; entries that an older version did not write have defaults.
-"""
+"""Models of shift.json; the fields are those of a :class:`xclimb.comparison.shift_report.ShiftReport`."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model, model_validator
+import numpy as np
+from pydantic import Field, create_model, model_validator
 
 from xclimb.comparison.shift_report import ShiftReport
-from xclimb.errors import DataError
-
-LARGEST = 1e15  # no number of a file is larger, and counts stay exact as floats
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, strict=True)] | None
-Coordinate = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-Count = Annotated[int, Field(ge=0, le=int(LARGEST), strict=True)]
-Text = Annotated[str, StringConstraints(strict=True)]
-Bounds = Annotated[list[Number], Field(min_length=2, max_length=2)]
-BySymbol = dict[str, Number]
-
-
-class Part(BaseModel):
-    """Base of all parts of a file."""
-
-    model_config = ConfigDict(extra="allow")
+from xclimb.runs.schema.base import Bounds, BySymbol, Coordinate, Count, Number, Part, Text, check, decode
 
 
 class Outlier(Part):
@@ -53,6 +37,8 @@ class Crystal(Part):
 class CrystalPair(Part):
     """A structure on both levels; None for the one that is the same."""
 
+    frame_id: Text = ""
+    n_atoms: Count = 0
     low: Crystal | None
     high: Crystal | None
 
@@ -75,6 +61,11 @@ class Family(Part):
     n_materials: Count
     mean: Number
     std: Number
+    pearson_raw: Number = None
+    pearson_referenced: Number = None
+    left_over_mae: Number = None
+    held_out_mae: Number = None
+    scatter_mae: Number = None
     intervals: dict[str, Bounds] = {}
 
 
@@ -202,16 +193,37 @@ class Advice(Part):
     sentence: Text
 
 
+def _upgraded(content: Any) -> Any:
+    """Add what version 0.1 did not write of the elements: intervals and materials behind them, as unknown."""
+    if not isinstance(content, dict) or not isinstance(content.get("elements"), dict):
+        return content
+    unknown = {"materials": 0, "frames": 0, "effective_materials": None, "largest_share": None, "largest_material": ""}
+    missing = {
+        "element_intervals": {symbol: [None, None] for symbol in content["elements"]},
+        "element_data": dict.fromkeys(content["elements"], unknown),
+    }
+    return missing | content
+
+
 class _Shift(Part):
     """Base of the model of ``shift.json``."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, content: Any) -> Any:
+        return _upgraded(content)
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        """Check that every table of elements has all of them."""
+        """Check that every table of elements has all of them, and every column all pairs."""
+        content: Any = self
         for name in ("element_std", "element_intervals", "element_data"):
-            absent = getattr(self, "elements").keys() - getattr(self, name).keys()  # noqa: B009
+            absent = content.elements.keys() - getattr(content, name).keys()
             if absent:
                 raise ValueError(f"{name} lacks {min(absent)}")
+        for name in (one.name for one in fields(ShiftReport) if one.type is np.ndarray):
+            if (count := len(getattr(content, name))) != content.n_pairs:
+                raise ValueError(f"{name} has {count} entries for {content.n_pairs} pairs")
         return self
 
 
@@ -238,26 +250,29 @@ _NESTED: dict[str, Any] = {
 _COLUMNS: dict[Any, Any] = {float: Number, int: Count, str: Text}
 
 
-def shift_schema() -> type[BaseModel]:
-    """Model of ``shift.json``: the fields of a ShiftReport."""
+def _shift_schema() -> type[Part]:
+    """Make the model of ``shift.json``: the fields of a ShiftReport."""
     names = {"frame_id", "material_id", "formula"}
     columns: dict[str, Any] = {}
     for one in fields(ShiftReport):
         required = one.default is MISSING and one.default_factory is MISSING
         kind = _COLUMNS.get(one.type) or (list[Text] if one.name in names else list[Number])
         columns[one.name] = _NESTED.get(one.name, (kind, ... if required else one.default))
-    return create_model("ShiftFile", __base__=_Shift, **columns)
+    return create_model("ShiftRecord", __base__=_Shift, **columns)
 
 
-def check(content: Any, schema: type[BaseModel], file: Path, writer: str) -> None:
-    """Check the content of a file against its schema.
+ShiftRecord = _shift_schema()
+_WRITER = "xclimb shift --out"
+
+
+def read_shift(file: Path) -> ShiftReport:
+    """Read a shift.json, entries in the order in which it has them.
 
     Raises:
-        DataError: naming the file and the first key that does not fit.
+        CheckpointError: if there is none.
+        DataError: if it is damaged.
     """
-    try:
-        schema.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the content"
-        raise DataError(f"{file} is not what {writer} writes ({key}: {first['msg'].lower()}): run it again") from None
+    content = decode(file, _WRITER)
+    check(content, ShiftRecord, file, _WRITER)
+    known = {name: value for name, value in _upgraded(content).items() if name in ShiftRecord.model_fields}
+    return ShiftReport.from_dict(known)
