@@ -72,6 +72,27 @@ class ValidationSettings(Settings):
     )
 
 
+class ReplaySettings(Settings):
+    """Training frames labelled by the source itself."""
+
+    fraction: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the training frames of an epoch that are crystals labelled by the source itself, so that it is "
+        "not forgotten; 0: none",
+    )
+    structures: str | None = Field(
+        default=None,
+        description="more crystals for replay, a file, folder or store; their labels are not read; unset: no others",
+    )
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Crystals without a share have no effect."""
+        if self.structures is not None and not self.fraction:
+            raise ConfigError("replay.structures has no effect with replay.fraction 0: give replay.fraction, such as 0.2")
+
+
 class MethodSettings(Settings):
     """Settings of a method of transfer; a method with settings of its own has a class derived from this one."""
 
@@ -156,6 +177,9 @@ class TransferConfig(Settings):
         default=None, description="extra column of the frames with a weight for each in the loss; unset: all alike"
     )
     loss: LossSettings = Field(default=LossSettings(), description="weights and form of the loss")
+    replay: ReplaySettings = Field(
+        default=ReplaySettings(), description="training frames labelled by the source itself; an option of every method"
+    )
     validation: ValidationSettings = Field(
         default=ValidationSettings(), description="how validation frames are put aside where none are given"
     )

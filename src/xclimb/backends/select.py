@@ -16,7 +16,7 @@ from torch import nn
 
 from xclimb.errors import ConfigError, XclimbWarning
 from xclimb.graph.batch import Batch
-from xclimb.models.base import Backend, Output, architecture_of
+from xclimb.models.base import Backend, NetworkSum, Output, architecture_of
 
 _LOG = logging.getLogger(__name__)
 _SLOWER = "it is computed by the eager path, which is slower"
@@ -33,6 +33,8 @@ def select(network: nn.Module) -> Backend:
     """
     if _requested() == "eager":
         return _eager("XCLIMB_BACKEND")
+    if isinstance(network, NetworkSum):
+        return Backend(select(network.parts[-1]).name, _sum_predict, _sum_forward)
     modules = architecture_of(network).backends
     if not modules:
         return _eager(f"no faster backend for {type(network).__name__}")
@@ -73,6 +75,26 @@ def _eager_predict(network: nn.Module, batch: Batch, derivatives: bool = True) -
 def _eager_forward(network: nn.Module, batch: Batch, derivatives: bool = True) -> Output:
     output: Output = network(batch, create_graph=True, derivatives=derivatives)
     return output
+
+
+def _sum_predict(network: NetworkSum, batch: Batch, derivatives: bool = True) -> Output:
+    return _added([select(part).predict(part, batch, derivatives) for part in network.parts])
+
+
+def _sum_forward(network: NetworkSum, batch: Batch, derivatives: bool = True) -> Output:
+    outputs = []
+    for part in network.parts:
+        backend = select(part)
+        is_trained = any(parameter.requires_grad for parameter in part.parameters())
+        outputs.append((backend.forward if is_trained else backend.predict)(part, batch, derivatives))
+    return _added(outputs)
+
+
+def _added(outputs: list[Output]) -> Output:
+    """Output of a sum of networks from those of its parts."""
+    computed = {name: [getattr(output, name) for output in outputs] for name in ("site_energies", "energy", "forces", "stress")}
+    sums = {name: None if values[0] is None else torch.stack(values).sum(dim=0) for name, values in computed.items()}
+    return Output(**sums, magmoms=outputs[-1].magmoms)
 
 
 @cache

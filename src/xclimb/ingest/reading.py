@@ -92,10 +92,10 @@ def read(
     except TheoryError as error:
         if only is not None or not sources:
             raise
-        there = levels_there(sources, reading)
-        most = there.most_common(1)[0][0] if there else ""
+        levels = levels_there(sources, reading)
+        most = levels.most_common(1)[0][0] if levels else ""
         way = f"read one with only={most!r}, or make a store of each with xclimb ingest --by-theory"
-        raise several_levels(error, there, f"{name} holds", way) from None
+        raise several_levels(error, levels, f"{name} holds", way) from None
     if use.left and sets:
         warnings.warn(f"{name}: {use.describe_unused()}", XclimbWarning, stacklevel=2)
     if rejects:

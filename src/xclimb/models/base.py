@@ -2,9 +2,9 @@
 gradient, and the backend that computes them.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -80,6 +80,11 @@ class Network(nn.Module):
         """Layers with nearly all of the arithmetic: those that run in bfloat16 with ``precision: bf16``; none by default."""
         return []
 
+    @property
+    def energy_layer(self) -> nn.Linear | None:
+        """Last layer before the site energies and of nothing else: with zero weights they are zero; None if there is none."""
+        return None
+
     def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) without references, and magnetic moments (µB), as functions of the bond vectors (Å)."""
         raise NotImplementedError
@@ -93,6 +98,43 @@ class Network(nn.Module):
             derivatives: False leaves out forces and stress.
         """
         return differentiate(partial(self.sites, batch), batch, create_graph, derivatives)
+
+
+class NetworkSum(Network):
+    """Sum of networks of one class and configuration: energies add up, magnetic moments are those of the last part.
+
+    Args:
+        config: the hyperparameters of the parts, and their number ``n_parts``.
+    """
+
+    part_class: type[Network]
+    part_config: type
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config = config
+        each = self.part_config(**{known.name: getattr(config, known.name) for known in fields(self.part_config)})
+        self.parts = nn.ModuleList(self.part_class(each) for _ in range(config.n_parts))
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Those of all parts."""
+        return [layer for part in self.parts for layer in part.layers]
+
+    @property
+    def energy_layer(self) -> nn.Linear | None:
+        """That of the last part."""
+        return self.parts[-1].energy_layer
+
+    @property
+    def magmom(self) -> nn.Module:
+        """Layer of the magnetic moments."""
+        return self.parts[-1].magmom
+
+    def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
+        """Sum of the site energies (eV) of all parts, and magnetic moments (µB) of the last."""
+        energies, magmoms = zip(*(part.sites(batch, vectors) for part in self.parts), strict=True)
+        return torch.stack(energies).sum(dim=0), magmoms[-1]
 
 
 @dataclass(frozen=True)
@@ -168,14 +210,15 @@ def register(architecture: Architecture) -> Architecture:
 
 
 def get_architecture(kind: str) -> Architecture:
-    """Look up an architecture by its kind.
+    """Look up an architecture by its kind; ``"sum of <kind>"`` is that of sums of its networks.
 
     Raises:
         ConfigError: on an unknown kind.
     """
-    if kind not in ARCHITECTURES:
-        raise ConfigError(f"unknown architecture {kind!r}: {near_miss(kind, ARCHITECTURES)}")
-    return ARCHITECTURES[kind]
+    name = kind.removeprefix(_SUM)
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"unknown architecture {kind!r}: {near_miss(name, ARCHITECTURES)}")
+    return ARCHITECTURES[name] if name == kind else sum_of(ARCHITECTURES[name])
 
 
 def architecture_of(network: nn.Module) -> Architecture:
@@ -184,10 +227,48 @@ def architecture_of(network: nn.Module) -> Architecture:
     Raises:
         ConfigError: if its class was not registered.
     """
+    if isinstance(network, NetworkSum):
+        return sum_of(architecture_of(network.parts[0]))
     for architecture in ARCHITECTURES.values():
         if isinstance(network, architecture.network):
             return architecture
     raise ConfigError(f"{type(network).__name__} is the network of no known architecture: register one of xclimb.models.base")
+
+
+_SUM = "sum of "
+
+
+def sum_of(architecture: Architecture) -> Architecture:
+    """The architecture of sums of networks of an architecture; it need not be registered."""
+    network, config = _sum_classes(architecture.network, architecture.config)  # type: ignore[arg-type]
+    return Architecture(
+        kind=_SUM + architecture.kind,
+        summary=f"sum of networks: {architecture.summary}",
+        config=config,
+        network=network,
+        graph=architecture.graph,
+        elements=architecture.elements,
+        largest={"n_parts": 100, **architecture.largest},
+        packages=architecture.packages,
+    )
+
+
+@cache
+def _sum_classes(network: type[Network], config: type) -> tuple[type[NetworkSum], type]:
+    """Classes of sums of networks and of their configurations."""
+    summed = type(f"{network.__name__}Sum", (NetworkSum,), {"part_class": network, "part_config": config})
+    more: list[Any] = [("n_parts", int, 2)]
+    return summed, make_dataclass(f"{config.__name__}Sum", more, bases=(config,), frozen=True)
+
+
+def sum_networks(networks: Sequence[Network]) -> NetworkSum:
+    """The sum of networks of one configuration, which are taken, not copied; sums among them are taken apart."""
+    parts = [part for network in networks for part in (network.parts if isinstance(network, NetworkSum) else [network])]
+    architecture = sum_of(architecture_of(parts[0]))
+    with torch.device("meta"):
+        summed: NetworkSum = architecture.network(architecture.config(**asdict(parts[0].config), n_parts=len(parts)))
+    summed.parts = nn.ModuleList(parts)
+    return summed
 
 
 def differentiate(

@@ -11,9 +11,9 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from xclimb.data.theory import LevelOfTheory
-from xclimb.errors import CheckpointError, XclimbError
+from xclimb.errors import CheckpointError, ConfigError, XclimbError
 from xclimb.files import read_json, to_json, write_folder
-from xclimb.models.base import ARCHITECTURES, Architecture
+from xclimb.models.base import ARCHITECTURES, Architecture, get_architecture
 from xclimb.references import AtomRef
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ def load_potential(folder: Path) -> "Potential":
         raise CheckpointError(f"{folder / _WEIGHTS} is damaged ({detail}): restore it from a copy")
     try:
         network = dict(card["network"])
-        architecture = ARCHITECTURES.get(kind := network.pop("kind"))
-        if architecture is None:
-            known = f"this xclimb knows {', '.join(ARCHITECTURES)}"
-            raise CheckpointError(f"it names a network {kind!r:.40}, {known}: install or import the package that has it")
+        architecture = _architecture(network.pop("kind"))
         state = read_tensors(weights)
         _check_sizes(architecture, network, state)
         model = architecture.network.from_state(architecture.config(**network), state)
@@ -72,6 +69,15 @@ def load_potential(folder: Path) -> "Potential":
         raise CheckpointError(f"{folder / _CARD} does not describe a potential ({reason}): restore it from a copy") from None
     except XclimbError as error:
         raise CheckpointError(f"{folder / _CARD}: {error}") from None
+
+
+def _architecture(kind: object) -> Architecture:
+    try:
+        return get_architecture(str(kind))
+    except ConfigError:
+        known = f"this xclimb knows {', '.join(ARCHITECTURES)}"
+        detail = f"it names a network {kind!r:.40}, {known}: install or import the package that has it"
+        raise CheckpointError(detail) from None
 
 
 def _check_sizes(architecture: Architecture, network: dict, state: dict[str, Tensor]) -> None:

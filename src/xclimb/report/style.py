@@ -6,14 +6,19 @@ colour scheme changes.
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 
 import plotly.graph_objects as go
 
 from xclimb.transfer.methods import METHODS
 
 INK, MUTED, GRID, SURFACE, EMPTY = "#1d2430", "#667085", "#e4e7ec", "#fefefe", "#eff1f4"
-_PALETTE = ("#c2410c", "#b7860b", "#7c4dbd", "#12876f", "#2563c9", "#c2417c", "#4d7c0f", "#0e7490", "#9f1239")
-COLOURS = dict(zip(METHODS, _PALETTE, strict=False))  # of methods; those beyond the palette share colours, see colour()
+_PALETTE = (
+    "#c2410c", "#b7860b", "#7c4dbd", "#12876f", "#2563c9", "#c2417c", "#4d7c0f",
+    "#0e7490", "#9f1239", "#7c4a21", "#1e3a8a",
+)  # fmt: skip
+_FIRST = ("scratch", "trainable", "frozen", "refit", "l2sp", "head", "lora", "residual")  # keep their colours when others come
+COLOURS = dict(zip(sorted(METHODS, key=lambda name: name not in _FIRST), cycle(_PALETTE), strict=False))  # of methods
 BASELINE = "#7a8496"
 ON_MIDDLE, ON_STRONG = "#1b2230", "#ffffff"  # words on a coloured cell; on a pale one: INK
 _SCALE = {"low": "#2458a8", "low2": "#9dbfec", "zero": "#eef1f5", "high2": "#efb391", "high": "#b5401b"}
@@ -21,6 +26,7 @@ DARK = {
     INK: "#e6e9ef", MUTED: "#98a2b3", GRID: "#2c323d", SURFACE: "#171b22", EMPTY: "#20252e", BASELINE: "#8d97a8",
     "#c2410c": "#f0814a", "#b7860b": "#dbb13a", "#7c4dbd": "#b392f0", "#12876f": "#3cc0a2", "#2563c9": "#6aa2f7",
     "#c2417c": "#f07fb0", "#4d7c0f": "#9bc53d", "#0e7490": "#4cc3dc", "#9f1239": "#f2738c",
+    "#7c4a21": "#c99a6b", "#1e3a8a": "#93a9f0",
     ON_MIDDLE: "#11151b", ON_STRONG: "#11151b",
     "#2458a8": "#8ab8ff", "#9dbfec": "#33598f", "#eef1f5": "#262c37", "#efb391": "#8f4a28", "#b5401b": "#ffab85",
 }  # fmt: skip

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError
+from xclimb.models.potential import Potential
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -45,8 +47,8 @@ class Adaptation(Protocol):
     def references_rate(self, settings: Any, learning_rate: float) -> float | None:
         """Give the learning rate of the references; None keeps them fixed."""
 
-    def penalty(self, network: nn.Module, start: nn.Module, settings: Any, n_train: int) -> Tensor | None:
-        """Compute a scalar that is added to the loss of each step."""
+    def make_penalty(self, start: Potential, train: Frames, settings: Any, seed: int) -> Callable[[nn.Module], Tensor | None]:
+        """Build the scalar that is added to the loss of each step, as a function of the network in training."""
 
     def export(self, network: nn.Module) -> nn.Module:
         """Turn a copy of the adapted network into one of the original architecture."""

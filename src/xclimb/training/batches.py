@@ -20,6 +20,7 @@ from xclimb.errors import counted
 from xclimb.graph.batch import Batch, GraphSpec, build_batch
 from xclimb.models.potential import atom_batches
 from xclimb.training.objective import TERMS, Targets
+from xclimb.training.replay import Replay
 from xclimb.units import ev_a3_to_gpa
 
 Item = TypeVar("Item")
@@ -28,9 +29,14 @@ _COUNTED_ATOMS = 4096  # atoms whose graphs are counted at a time
 
 
 def plan_batches(
-    sizes: np.ndarray, limits: np.ndarray, batch_size: int, seed: int | None = None, epoch: int = 0
+    sizes: np.ndarray,
+    limits: np.ndarray,
+    batch_size: int,
+    seed: int | None = None,
+    epoch: int = 0,
+    order: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Indices of the frames of each batch; every frame in exactly one.
+    """Indices of the frames of each batch; every frame, or every one of ``order``, in exactly one.
 
     Args:
         sizes: cost of each frame in each kind that is bounded (atoms, bonds, ...) ``[S, K]``.
@@ -38,10 +44,12 @@ def plan_batches(
         batch_size: most frames in a batch.
         seed: order of the frames, other in each epoch; None keeps the order they have.
         epoch: number of the pass over the data.
+        order: frames in their order, instead of that of the seed.
     """
-    order = np.arange(len(sizes))
-    if seed is not None:
-        order = np.random.default_rng([seed, epoch]).permutation(order)
+    if order is None:
+        order = np.arange(len(sizes))
+        if seed is not None:
+            order = np.random.default_rng([seed, epoch]).permutation(order)
     starts, frames, used = [], batch_size, np.zeros(len(limits))
     for place, size in enumerate(sizes[order]):
         if frames == batch_size or (used + size > limits).any():
@@ -89,6 +97,7 @@ class BatchSource:
         dtype, device: of the tensors.
         elements: atomic numbers whose references are trained ``[K]``; None where the references are fixed.
         weights: of each frame in the loss ``[S]``; None where all count alike.
+        replay: place of the replay frames among them; None where there are none.
         rank, world: number of this process, and of how many that share every batch.
     """
 
@@ -99,6 +108,7 @@ class BatchSource:
     device: torch.device | str = "cpu"
     elements: np.ndarray | None = None
     weights: np.ndarray | None = None
+    replay: Replay | None = None
     rank: int = 0
     world: int = 1
 
@@ -112,6 +122,8 @@ class BatchSource:
         counted = self.graph_sizes if len(bounded) > 1 else {"atoms": self.frames.n_atoms}
         sizes = np.stack([counted[name] for name in bounded], axis=1)  # [S, K]
         limits = np.array([budgets[name] for name in bounded])  # [K]
+        if self.replay is not None and epoch is not None:
+            return plan_batches(sizes, limits, config.batch_size, order=self.replay.order(config.seed, epoch))
         return plan_batches(sizes, limits, config.batch_size, None if epoch is None else config.seed, epoch or 0)
 
     @cached_property
@@ -158,9 +170,12 @@ class BatchSource:
         frames = self.frames[index]
         graph = build_batch(frames, self.spec, dtype=self.dtype, device=self.device)
         weights = None if self.weights is None else self.weights[index]
-        return TrainingBatch(graph, self._targets(frames, self.reference_energy[index], weights), frames.frame_id)
+        shifted = None if self.replay is None else index < self.replay.n_train
+        return TrainingBatch(graph, self._targets(frames, self.reference_energy[index], weights, shifted), frames.frame_id)
 
-    def _targets(self, frames: Frames, reference_energy: np.ndarray, weights: np.ndarray | None) -> Targets:
+    def _targets(
+        self, frames: Frames, reference_energy: np.ndarray, weights: np.ndarray | None, shifted: np.ndarray | None
+    ) -> Targets:
         n_atoms = np.maximum(frames.n_atoms, 1)
         labels = {
             "energy": (frames.energy - reference_energy) / n_atoms,  # float64: totals may be -1e5 eV
@@ -177,14 +192,16 @@ class BatchSource:
             spread = {"energy": weights, "forces": atoms[:, None], "stress": weights[:, None, None], "magmoms": atoms}
         fractions = None
         if self.elements is not None:
-            fractions = self._tensor(frames.composition()[:, self.elements] / n_atoms[:, None])
+            fractions = frames.composition()[:, self.elements] / n_atoms[:, None]
+            if shifted is not None:  # trained references are those of the target, replay frames have none
+                fractions = fractions * shifted[:, None]
         return Targets(
             **{term: self._tensor(np.where(masks[term], label, 0.0)) for term, label in labels.items()},
             masks={term: torch.from_numpy(mask).to(self.device) for term, mask in masks.items()},
             counts=counts,
             totals={term: float((masks[term] * spread.get(term, 1.0)).sum()) for term in TERMS},
             weights={term: self._tensor(values) for term, values in spread.items()} or None,
-            fractions=fractions,
+            fractions=None if fractions is None else self._tensor(fractions),
         )
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:

@@ -25,6 +25,7 @@ from xclimb.training.engine import Engine
 from xclimb.training.loop import Step, evaluate, train_step
 from xclimb.training.objective import ErrorSums, objective
 from xclimb.training.optimizers import learning_rate_factor, make_optimizer, should_stop
+from xclimb.training.replay import with_replay
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -69,6 +70,7 @@ class Trainer:
         val: validation frames; the best epoch is the one with the lowest weighted loss on them.
         engine: device and processes.
         method: how the network is trained, with ``config.method`` as its settings.
+        crystals: structures for replay besides those of the training frames.
     """
 
     def __init__(
@@ -79,16 +81,20 @@ class Trainer:
         val: Frames,
         engine: Engine,
         method: Adaptation,
+        crystals: Frames | None = None,
     ):
         self.config, self.start, self.engine, self.method = config, start, engine, method
         network = start.copy().model.to(engine.device)
         groups = adapt(network, method, config.method, config.seed)
+        self.penalty = method.make_penalty(start, train, config.method, config.seed)
         rate = method.references_rate(config.method, config.learning_rate)
         self.elements = train.elements if rate is not None else None
         shift: nn.Parameter | None = None
         if self.elements is not None:
             shift = nn.Parameter(torch.zeros(len(self.elements), dtype=dtype_of(config.dtype), device=engine.device))
         self.train_data, self.val_data = self._data(train, config.frame_weights), self._data(val, None)
+        if config.replay.fraction:
+            self.train_data = with_replay(self.train_data, start, crystals, config.replay.fraction)
         if not (config.loss.magmom and train.has("magmoms")):
             network.magmom.requires_grad_(False)  # a head that nothing teaches is not to decay either
         self.trained = Trained(network, shift)
@@ -100,7 +106,7 @@ class Trainer:
         self.epoch, self.place, self.step = 0, 0, 0  # epochs done, steps done in the present one, all steps
         self.sums = ErrorSums.empty(engine.device)  # of the present epoch
         self.seconds = 0.0
-        self._steps_planned = 0
+        self._steps_planned = self._atoms_planned = 0
         self.history: list[dict[str, Any]] = []
         self.best_weights = self.last_weights = _copied(self.trained)
         self.best_epoch = 0
@@ -144,6 +150,7 @@ class Trainer:
         """
         plan = self.plan()
         self._steps_planned = len(plan)
+        self._atoms_planned = int(sum(self.train_data.frames.n_atoms[index].sum() for step in plan for index in step))
         began = time.perf_counter()
         # on a CPU nothing overlaps: thread and step share the cores
         built = (
@@ -164,7 +171,7 @@ class Trainer:
                 self.trained.shift,
                 self.config.gradient_clip,
                 stop_requested=bool(asked and asked()),
-                penalty=self._penalty,
+                penalty=partial(self.penalty, self.trained.network),
             )
             if self.average is not None:
                 self.average.update_parameters(self.trained)
@@ -172,9 +179,6 @@ class Trainer:
             self.place, self.step = self.place + 1, self.step + 1
             self.seconds, began = self.seconds + time.perf_counter() - began, time.perf_counter()
             yield StepRecord(self.step, rate, frames, int(self.train_data.frames.n_atoms[frames].sum()), step)
-
-    def _penalty(self) -> Tensor | None:
-        return self.method.penalty(self.trained.network, self.start.model, self.config.method, len(self.train_data))
 
     def _build(self, step: list[np.ndarray]) -> list[TrainingBatch]:
         return list(self.train_data.batches(step))
@@ -200,7 +204,7 @@ class Trainer:
         starting = not self.history
         settings = self.config.loss
         train = None if starting else self.sums.to_dict(settings)
-        seen = 0 if starting else self.train_data.frames.total_atoms
+        seen = 0 if starting else self._atoms_planned
         self._average_in(True)
         try:
             errors = self._evaluate()

@@ -8,9 +8,11 @@ from xclimb.data.frames import COLUMNS, LABELS, Frames
 from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.splits import SplitError, propose_split
 from xclimb.errors import ConfigError, DataError, TheoryError, counted
+from xclimb.ingest.reading import read
 from xclimb.models.potential import Potential
+from xclimb.transfer.methods import get_method
 
-SET_NAMES = {"train": "training", "val": "validation", "test": "test"}  # argument -> set
+SET_NAMES = {"train": "training", "val": "validation", "test": "test", "replay": "replay"}  # argument -> set
 _NAMED = 5  # how many names a message lists
 
 
@@ -72,6 +74,24 @@ def check_levels(train: Frames, val: Frames | None, test: Frames | None) -> None
     for argument, frames in (("val", val), ("test", test)):
         if frames is not None:
             train.theory.require_same(frames.theory, f"training and {SET_NAMES[argument]} frames")
+
+
+def replay_frames(config: TransferConfig) -> Frames | None:
+    """Structures for replay as ``config.replay`` says, without labels; None where the training frames are all there is.
+
+    Raises:
+        ConfigError: if the method does not start from the network of the source.
+        DataError: if there are none, or they cannot be read.
+    """
+    name = config.method.name
+    if config.replay.fraction and get_method(name).new_weights:
+        raise ConfigError(f"replay.fraction has no effect with method {name!r}, which has new weights: leave it out")
+    if config.replay.structures is None:
+        return None
+    frames = read(config.replay.structures, labels="ignored")
+    if not len(frames):
+        raise DataError(f"replay.structures {config.replay.structures} holds no structure: give others, or leave it out")
+    return frames
 
 
 def check_data(train: Frames, val: Frames, test: Frames | None = None) -> list[str]:

@@ -16,7 +16,14 @@ from xclimb.runs.folder import Run
 from xclimb.runs.loggers import check_logs
 from xclimb.training.engine import first_process
 from xclimb.transfer.audit import take_zeros_as_missing
-from xclimb.transfer.checks import check_data, check_levels, check_no_effect, material_frames, split_off_validation
+from xclimb.transfer.checks import (
+    check_data,
+    check_levels,
+    check_no_effect,
+    material_frames,
+    replay_frames,
+    split_off_validation,
+)
 from xclimb.transfer.cross_fitting import NO_PART, assign_folds, count_folds, cross_fit
 from xclimb.transfer.job import Job, OnEpoch
 from xclimb.transfer.run_job import run_job
@@ -68,7 +75,10 @@ def run_transfer(
         held_out = frames[fold != NO_PART]
     path = Path(out) if out is not None else Path("runs") / f"{config.method.name}-{config.seed}"
     said = tuple(filter(None, [chosen, *notes, *on_folds, *more]))
-    job = Job(config, frames, held_out, path, source, said, inputs, overwrite, resume, progress, on_epoch, tested, fold)
+    more_crystals = replay_frames(config)
+    job = Job(
+        config, frames, held_out, path, source, said, inputs, overwrite, resume, progress, on_epoch, tested, fold, more_crystals
+    )
     return run_job(job) if fold is None else cross_fit(job)
 
 

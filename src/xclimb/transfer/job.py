@@ -32,6 +32,7 @@ class Job:
         on_epoch: called with each line of metrics.jsonl as it is written.
         test: frames that neither training nor choice sees, checked; their errors end the run.
         fold: part of each training frame ``[S]``, see :mod:`xclimb.transfer.cross_fitting`; None for one network.
+        replay: structures for replay besides the training frames.
     """
 
     config: TransferConfig
@@ -47,8 +48,12 @@ class Job:
     on_epoch: OnEpoch | None = None
     test: Frames | None = None
     fold: np.ndarray | None = None
+    replay: Frames | None = None
 
     @property
     def sets(self) -> dict[str, Frames]:
-        """The frames by the name of their set; without ``"test"`` where there is none."""
-        return {"train": self.train, "val": self.val} | ({} if self.test is None else {"test": self.test})
+        """The frames by the name of their set; without ``"test"`` and ``"replay"`` where there are none."""
+        optional = {"test": self.test, "replay": self.replay}
+        return {"train": self.train, "val": self.val} | {
+            name: frames for name, frames in optional.items() if frames is not None
+        }

@@ -114,7 +114,7 @@ def go_on(job: Job, engine: Engine, folder: RunFolder | None, saved: Saved) -> t
         CheckpointError: if the state is not one of this run.
     """
     potential = load(job.path / "checkpoints" / "start", device=str(engine.device), dtype=job.config.dtype)
-    trainer = Trainer(job.config, potential, job.train, job.val, engine, get_method(job.config.method.name))
+    trainer = Trainer(job.config, potential, job.train, job.val, engine, get_method(job.config.method.name), job.replay)
     restore(trainer, saved.tensors, saved.card["trainer"])
     engine.barrier()  # before anything is written, all have read what is there
     if folder is None:

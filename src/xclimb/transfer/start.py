@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from xclimb.data.frames import Frames
+from xclimb.errors import counted
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.runs.folder import RunFolder, describe_data, versions
@@ -29,9 +30,12 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
     """
     config, method = job.config, get_method(job.config.method.name)
     source, potential = prepare(job, str(engine.device))
-    trainer = Trainer(config, potential, job.train, job.val, engine, method)
+    trainer = Trainer(config, potential, job.train, job.val, engine, method, job.replay)
     deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
     notes = [*start_notes(job, potential), *over_budget(trainer.train_data, config)]
+    if (replay := trainer.train_data.replay) is not None:
+        detail = f"{counted(replay.n_replay, 'crystal')} labelled by {source.name} itself"
+        notes.append(f"Replay: {100 * replay.fraction:g} % of the frames of an epoch are of {detail}.")
     if config.precision == "bf16" and engine.device.type == "cpu":
         notes.append("precision 'bf16' is made for accelerators: on this CPU steps take longer with it than with 'full'.")
     engine.barrier()  # before anything is written, all have read what is there

@@ -71,6 +71,12 @@ class CHGNet(Network):
         """The updates of atoms, bonds and angles: where nearly all of the arithmetic is."""
         return [*self.atom_convs, *self.bond_convs, *self.angle_updates]
 
+    @property
+    def energy_layer(self) -> nn.Linear:
+        """Last layer of the readout."""
+        layer: nn.Linear = self.readout[-1]
+        return layer
+
     def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) and magnetic moments (µB) as functions of the bond vectors."""
         line = line_graph(batch)

@@ -92,6 +92,22 @@ class Method:
         """
         return None
 
+    def make_penalty(
+        self, start: "Potential", train: "Frames", settings: MethodSettings, seed: int
+    ) -> "Callable[[Module], Tensor | None]":
+        """Build the extra loss as a function of the network in training, once, before the first step and when a run goes on.
+
+        By default it is :meth:`penalty`; a method whose penalty depends on the training frames overrides this one. The
+        same arguments must give the same function.
+
+        Args:
+            start: the potential of step 0.
+            train: training frames.
+            settings: of this method.
+            seed: of what is sampled.
+        """
+        return lambda network: self.penalty(network, start.model, settings, len(train))
+
     def penalty(self, network: "Module", start: "Module", settings: MethodSettings, n_train: int) -> "Tensor | None":
         """Compute a scalar that is added to the loss of each step; None adds nothing.
 
