@@ -9,8 +9,8 @@ from training.tiny import rock_salts, toy
 from transfer.disturbed import TRAIN, VAL, interrupted, outcome, train
 from xclimb.config import TransferConfig
 from xclimb.errors import ConfigError, DataError
+from xclimb.files import read_json
 from xclimb.references import fit_references
-from xclimb.runs.folder import read_json
 from xclimb.training.batches import BatchSource
 from xclimb.training.engine import run_on_devices
 from xclimb.training.replay import Replay, with_replay
