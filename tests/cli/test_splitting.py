@@ -63,6 +63,7 @@ def test_several_data_and_a_test_set(xclimb_cli, files):
         "group": "structure",
         "fraction": 0.2,
         "cover": True,
+        "folds": None,
         "gap": None,
     }
     assert record["inputs"]["data"] == ["md.parquet", "other.parquet"]

@@ -108,7 +108,7 @@ def test_matpes_json_and_parquet(tmp_path):
     with pytest.raises(TheoryError, match="states r2SCAN but PBE was given"):
         read(tmp_path / "m.json.gz", "PBE")
     write(tmp_path / "m.json.gz", [*many, matpes(matpes_id="c", functional="PBE")])
-    with pytest.raises(TheoryError, match="r2SCAN 1 file, PBE 1; make a store of each"):
+    with pytest.raises(TheoryError, match="r2SCAN 1 file, PBE 1; read one with only='r2SCAN', or make a store"):
         read(tmp_path / "m.json.gz")
 
 

@@ -177,7 +177,7 @@ def test_levels_of_theory(tmp_path):
     with pytest.raises(TheoryError, match="disagree: give one"):
         read(tmp_path / "a.extxyz", "PBE", theory=LevelOfTheory("r2SCAN"))
     write(tmp_path / "b.extxyz", labelled(functional="r2SCAN"))
-    with pytest.raises(TheoryError, match="PBE 1 file, r2SCAN 1; make a store of each"):
+    with pytest.raises(TheoryError, match="PBE 1 file, r2SCAN 1; read one with only='PBE', or make a store"):
         read(tmp_path)
 
 

@@ -138,3 +138,15 @@ def test_lines_keep_the_order_of_their_entries(tmp_path):
         (read,), cut = read_lines(tmp_path / name, line_schema(name), "xclimb transfer")
         assert json.dumps(read.model_dump(exclude_unset=True)) == json.dumps(line)
         assert not cut
+
+
+def test_a_diverged_run_and_elements_without_uncertainty_make_a_page(tmp_path):
+    folder = write_study(tmp_path, methods=("residual",), seeds=(0,))
+    file = folder / "runs" / "residual-0" / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[-1]["val"]["energy_mae"], lines[-1]["lr"] = 1e25, 1e30
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    content = json.loads((folder / "shift.json").read_text())
+    content["element_std"] = dict.fromkeys(content["element_std"])
+    (folder / "shift.json").write_text(json.dumps(content))
+    assert write_report(folder).exists()

@@ -19,7 +19,7 @@ def test_a_recipe_is_a_default_that_any_setting_replaces(tmp_path):
     recipe = METHODS["l2sp"].recipe
     config = TransferConfig()
     assert (config.method.name, config.ema_decay, config.loss.force) == ("l2sp", recipe["ema_decay"], recipe["loss"]["force"])
-    assert config.loss.stress == 0.1
+    assert config.loss.huber_delta == 0.1
     given = TransferConfig.build({"loss.force": 7, "ema_decay": None})
     assert (given.loss.force, given.loss.energy, given.ema_decay) == (7.0, recipe["loss"]["energy"], None)
     (tmp_path / "config.yaml").write_text(given.to_yaml())
@@ -84,7 +84,7 @@ def test_overrides_are_yaml():
         ({"plateau_patience": 2, "schedule": "constant"}, "plateau_patience has no effect with schedule 'constant'"),
         ({"optimizer": "schedulefree"}, "add schedule='constant'"),
         ({"optimizer": "schedulefree", "schedule": "constant", "ema_decay": 0.9}, "ema_decay has no effect"),
-        ({"warmup_epochs": 60.0}, "longer than the 50 epochs"),
+        ({"warmup_epochs": 60.0}, "longer than the 25 epochs"),
         ({"loss": {"kind": "mae", "huber_delta": 1.0}}, "loss.huber_delta has no effect with loss.kind 'mae'"),
         ({"loss": {"kind": "conditional_huber", "force": 0.0}}, "no effect with loss.force 0"),
         ({"loggers": ["csv", "mlflow"]}, "'csv', 'tensorboard' or 'wandb'"),

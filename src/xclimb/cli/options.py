@@ -308,7 +308,7 @@ def run_settings(config: Path | None, named: dict[str, Any], overrides: list[str
 
 def is_finished(folder: Path) -> bool:
     """Whether the run in a folder has come to its end."""
-    from xclimb.runs.folder import read_record
+    from xclimb.runs.schema.run import read_record
 
     return (folder / "run.json").is_file() and read_record(folder).state == "finished"
 
@@ -324,7 +324,7 @@ def resumed(folder: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> t
     Raises:
         ConfigError: if the folder holds no run.
     """
-    from xclimb.runs.folder import read_record
+    from xclimb.runs.schema.run import read_record
     from xclimb.settings import merge
     from xclimb.transfer.resume import former_settings
 

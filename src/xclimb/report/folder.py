@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from xclimb.comparison.shift_report import ShiftReport
 from xclimb.errors import DataError
 from xclimb.references import AtomRef
-from xclimb.runs.folder import WRITER, read_record
 from xclimb.runs.schema import (
     Epoch,
     Evaluation,
@@ -28,7 +27,7 @@ from xclimb.runs.schema import (
     read_results,
     read_shift,
 )
-from xclimb.runs.schema.run import BeforeAndAfter
+from xclimb.runs.schema.run import WRITER, BeforeAndAfter, read_record
 
 T = TypeVar("T", bound=BaseModel)
 _WANTED = "give the folder that xclimb transfer, xclimb study or xclimb shift --out wrote"

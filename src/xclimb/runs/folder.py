@@ -32,7 +32,8 @@ from xclimb.evaluation.metrics import Metrics
 from xclimb.files import remove_leftovers, restore, write_file, write_json
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
-from xclimb.runs.schema import Epoch, Evaluation, Predictions, RunRecord, line_schema, read_content, read_lines
+from xclimb.runs.schema import Epoch, Evaluation, Predictions, RunRecord, line_schema, read_lines
+from xclimb.runs.schema.run import WRITER, read_evaluation, read_record
 from xclimb.runs.states import States
 
 if sys.platform != "win32":
@@ -72,7 +73,6 @@ def describe_data(frames: Frames) -> dict[str, Any]:
 
 FILES = ("run.json", "config.yaml", "metrics.jsonl", "steps.jsonl", "events.jsonl", "metrics.csv", "references.json",
          "evaluation.json", "predictions.json")  # fmt: skip
-WRITER = "xclimb transfer"
 _STARTING = ".starting"  # there until run.json is
 
 
@@ -249,21 +249,6 @@ def write_evaluation(folder: Path, errors: dict[str, Any]) -> None:
     """Write evaluation.json: errors of each set, or those ``before`` and ``after``."""
     Evaluation.model_validate(errors)
     write_json(folder / "evaluation.json", errors)
-
-
-def read_record(folder: Path) -> RunRecord:
-    """Read run.json.
-
-    Raises:
-        CheckpointError: if there is none.
-        DataError: if it is damaged.
-    """
-    return read_content(folder / "run.json", RunRecord, WRITER)
-
-
-def read_evaluation(folder: Path) -> Evaluation:
-    """Read evaluation.json; errors as :func:`read_record`."""
-    return read_content(folder / "evaluation.json", Evaluation, WRITER)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ def _shift_figures(study: StudyFolder) -> dict[str, go.Figure]:
     if not study.shift:
         return {}
     low, high = _levels(study)
+    std = {symbol: value for symbol, value in study.shift["element_std"].items() if value is not None}
     drawn = {
-        "shift": figures.shift_table(study.shift["elements"], study.shift["element_std"], f"{high} − {low}"),
+        "shift": figures.shift_table(study.shift["elements"], std, f"{high} − {low}"),
         "energies": figures.energy_before_after(study.shift, low, high),
     }
     return _not_empty(drawn)

@@ -14,6 +14,7 @@ from xclimb.errors import CheckpointError, DataError
 
 LARGEST = 1e15  # no number of a file is larger, and counts stay exact as floats
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, strict=True)] | None
+Measured = Annotated[float, Field(allow_inf_nan=False, strict=True)] | None  # of a diverged run it may be any number
 Coordinate = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Count = Annotated[int, Field(ge=0, le=int(LARGEST), strict=True)]
 Text = Annotated[str, StringConstraints(strict=True)]

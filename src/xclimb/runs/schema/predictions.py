@@ -6,10 +6,10 @@ from typing import Any, Self
 import numpy as np
 from pydantic import RootModel, model_validator
 
-from xclimb.runs.schema.base import Count, Number, Part, Text
+from xclimb.runs.schema.base import Count, Measured, Part, Text
 from xclimb.runs.schema.shift import Crystal
 
-Numbers = list[Number]
+Numbers = list[Measured]
 STATES = ("before", "after")  # any step
 
 
@@ -50,9 +50,9 @@ class ElementErrors(Part):
 
     frames: float
     atoms: float
-    energy: float | None
-    forces: float | None
-    magmom: float | None
+    energy: Measured
+    forces: Measured
+    magmom: Measured
 
 
 class Worst(Part):

@@ -1,11 +1,14 @@
 """Models of the files of a run folder: run.json, the lines of metrics.jsonl, steps.jsonl and events.jsonl, evaluation.json."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import RootModel, model_validator
 
 from xclimb.evaluation.metrics import Metrics
-from xclimb.runs.schema.base import Count, DataRecord, Number, Part, Text, Theory
+from xclimb.runs.schema.base import Count, DataRecord, Measured, Part, Text, Theory, read_content
+
+WRITER = "xclimb transfer"
 
 
 class RunTheory(Part):
@@ -37,7 +40,7 @@ class RunRecord(Part):
     best_epoch: Count | None = None
     inputs: dict[str, Any] = {}
     notes: list[Text] = []
-    step_zero_deviation: Number = None
+    step_zero_deviation: Measured = None
     threads: Count | None = None
     audit: list[dict[str, Any]] = []
     guard: Guarded | None = None
@@ -57,11 +60,11 @@ class RunRecord(Part):
 class EpochErrors(Part):
     """Errors of an epoch, and the loss made of them."""
 
-    loss: Number
-    energy_mae: Number
-    forces_mae: Number
-    stress_mae: Number
-    magmom_mae: Number
+    loss: Measured
+    energy_mae: Measured
+    forces_mae: Measured
+    stress_mae: Measured
+    magmom_mae: Measured
 
 
 class Epoch(Part):
@@ -69,9 +72,9 @@ class Epoch(Part):
 
     epoch: Count
     step: Count
-    lr: Number
+    lr: Measured
     seconds: float
-    atoms_per_second: Number = None
+    atoms_per_second: Measured = None
     train: EpochErrors | None
     val: EpochErrors
 
@@ -81,9 +84,9 @@ class Step(Part):
 
     step: Count
     epoch: Count
-    lr: Number
-    loss: Number
-    norm: Number
+    lr: Measured
+    loss: Measured
+    norm: Measured
 
 
 class Event(Part):
@@ -92,9 +95,9 @@ class Event(Part):
     kind: Literal["nonfinite", "spike", "divergence"]
     step: Count
     epoch: Count
-    loss: Number = None
-    usual: Number = None
-    first: Number = None
+    loss: Measured = None
+    usual: Measured = None
+    first: Measured = None
     frames: list[Text] = []
 
 
@@ -109,16 +112,16 @@ def line_schema(name: str) -> type[Part]:
 class Errors(Part):
     """Errors of a potential on one set, as :meth:`xclimb.evaluation.metrics.Metrics.to_dict` writes them."""
 
-    energy_mae: Number
-    energy_rmse: Number
-    forces_mae: Number
-    forces_rmse: Number
-    stress_mae: Number
-    stress_rmse: Number
-    magmom_mae: Number
-    magmom_rmse: Number
-    energy_means_mae: Number = None
-    energy_within_mae: Number = None
+    energy_mae: Measured
+    energy_rmse: Measured
+    forces_mae: Measured
+    forces_rmse: Measured
+    stress_mae: Measured
+    stress_rmse: Measured
+    magmom_mae: Measured
+    magmom_rmse: Measured
+    energy_means_mae: Measured = None
+    energy_within_mae: Measured = None
     n_frames: Count
     n_atoms: Count
     n_energy: Count
@@ -151,3 +154,18 @@ class BeforeAndAfter(Part):
 
 class Evaluation(RootModel[dict[str, BeforeAndAfter]]):
     """Content of evaluation.json: errors by set."""
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read run.json.
+
+    Raises:
+        CheckpointError: if there is none.
+        DataError: if it is damaged.
+    """
+    return read_content(folder / "run.json", RunRecord, WRITER)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read evaluation.json; errors as :func:`read_record`."""
+    return read_content(folder / "evaluation.json", Evaluation, WRITER)

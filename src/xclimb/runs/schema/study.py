@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from xclimb.runs.schema.base import Count, DataRecord, Number, Part, Text, Theory, read_content
+from xclimb.runs.schema.base import Count, DataRecord, Measured, Part, Text, Theory, read_content
 from xclimb.runs.schema.predictions import Labels
 from xclimb.runs.schema.run import Errors
 
@@ -95,7 +95,7 @@ class Measurement(Part):
     labels: Literal["target", "source"] = "target"
     split: Literal["train", "val", "test"]
     metric: Text
-    value: Number
+    value: Measured
 
 
 class Note(Part):
