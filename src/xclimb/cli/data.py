@@ -114,7 +114,7 @@ def ingest(
 
     xclimb ingest --retry data/r2scan/rejects.csv --limit force=200
     """
-    from xclimb.cli.show import show_ingest
+    from xclimb.cli.show import show_ingest, show_passed
     from xclimb.data.theory import rung
     from xclimb.ingest import ingest as ingest_files
     from xclimb.ingest import ingest_by_theory
@@ -139,6 +139,7 @@ def ingest(
             if settings.pop("only") or append:
                 raise ConfigError("--by-theory makes a new store of each level: leave out --only and --append")
             stores = ingest_by_theory(list(paths), out, functional, **settings)
+            show_passed(console(), next(iter(stores.values())).passed)  # the same of all
             for level, made in stores.items():
                 console().print(level, style="bold")
                 show_ingest(console(), made)
@@ -147,6 +148,7 @@ def ingest(
                 console().print(f"how far two are apart (LOW HIGH): xclimb shift {low.path} {high.path}", soft_wrap=True)
             return
         summary = ingest_files(list(paths), out, functional, append=append, **settings)
+    show_passed(console(), summary.passed, summary.others)
     show_ingest(console(), summary)
 
 

@@ -1,6 +1,9 @@
 """Results as tables for the terminal."""
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xclimb.cli.shell import as_options
@@ -60,6 +63,18 @@ def _bars(counts: list[int], width: int) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(sums))] for n in sums)
 
 
+def show_passed(screen: "Console", passed: Sequence[Path], others: Mapping[str, int] | None = None) -> None:
+    """Files of folders that were passed over, each name once with its count; files at other levels of theory."""
+    if passed:
+        names = Counter(path.name for path in passed).most_common()
+        text = listed((name if n == 1 else f"{name} ({count(n)} times)" for name, n in names), 6)
+        screen.print(f"passed over {counted(len(passed), 'file')}: {text}", soft_wrap=True)
+    if others:
+        from xclimb.ingest.levels import listed as listed_levels
+
+        screen.print(f"passed over, at other levels of theory: {listed_levels(others)}", soft_wrap=True)
+
+
 def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
     """Counts in and out, and where the rejects are listed."""
     screen.print(
@@ -81,12 +96,6 @@ def show_ingest(screen: "Console", summary: "IngestSummary") -> None:
         screen.print(f"went on with an interrupted ingest: {count(summary.resumed)} pieces were there")
     if summary.n_rejected:
         screen.print(f"each by name: {summary.rejects_path}", soft_wrap=True)
-    if summary.passed:
-        screen.print(f"passed over {counted(len(summary.passed), 'file')}: {listed((path.name for path in summary.passed), 6)}")
-    if summary.others:
-        from xclimb.ingest.levels import listed as listed_levels
-
-        screen.print(f"passed over, at other levels of theory: {listed_levels(summary.others)}", soft_wrap=True)
     for sentence in summary.notes:
         screen.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     if summary.theory.functional is None:
