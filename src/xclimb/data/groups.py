@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xclimb.data.frames import Frames
+from xclimb.data.frames import MAX_Z, Frames
 from xclimb.data.same_crystal import SameCrystals, same_crystals
 from xclimb.errors import DataError, counted
 
@@ -59,6 +59,18 @@ def group_frames(frames: Frames, by: str, progress: bool = False) -> Groups:
         return Groups(formulas, formula, "composition")
     systems = np.array(["-".join(sorted(set(re.findall("[A-Z][a-z]?", name)))) for name in formulas.tolist()], dtype=np.str_)
     return Groups(*np.unique(systems[formula] if len(systems) else systems, return_inverse=True), "chemical system")
+
+
+def elements_of(frames: Frames, groups: Groups) -> np.ndarray:
+    """Whether each group holds each element ``[G, 119]``."""
+    holds = np.zeros((len(groups.names), MAX_Z + 1), dtype=bool)
+    holds[groups.group[frames.system], frames.numbers] = True
+    return holds
+
+
+def sole_holders(holds: np.ndarray) -> np.ndarray:
+    """Whether each group holds an element that no other group holds ``[G]``; ``holds`` is that of :func:`elements_of`."""
+    return np.any(holds[:, holds.sum(axis=0) == 1], axis=1)
 
 
 def crystal_notes(crystals: SameCrystals) -> tuple[str, ...]:

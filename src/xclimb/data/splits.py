@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 
 from xclimb.data.frame_blocks import LEFT_OUT, cut_blocks
-from xclimb.data.frames import MAX_Z, Frames
-from xclimb.data.groups import Groups, group_frames
+from xclimb.data.frames import Frames
+from xclimb.data.groups import Groups, elements_of, group_frames, sole_holders
 from xclimb.data.isolated import is_isolated_atom
 from xclimb.errors import DataError, XclimbWarning, counted
 from xclimb.files import read_json, write_json
@@ -258,7 +258,7 @@ def _split_groups(
     part = _parts(order, sizes, shares)
     moved: tuple[str, ...] = ()
     if cover:
-        covered = _covered(order, sizes, shares, _elements(frames, group, len(names)))
+        covered = _covered(order, sizes, shares, elements_of(frames, groups))
         moved = tuple(str(name) for name in names[(part != 0) & (covered == 0)])
         part = covered
     thin = _thin(np.bincount(part, minlength=3), shares, groups.noun)
@@ -293,13 +293,6 @@ def _checked_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
     return values
 
 
-def _elements(frames: Frames, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Whether each group holds each element ``[G, 119]``."""
-    holds = np.zeros((n_groups, MAX_Z + 1), dtype=bool)
-    holds[group[frames.system], frames.numbers] = True
-    return holds
-
-
 def _parts(order: np.ndarray, sizes: np.ndarray, shares: tuple[float, float, float]) -> np.ndarray:
     """Part (0 train, 1 val, 2 test) of each group: the order is cut where the running number of frames is nearest."""
     total = np.concatenate([[0], np.cumsum(sizes[order])])
@@ -321,7 +314,7 @@ def _parts(order: np.ndarray, sizes: np.ndarray, shares: tuple[float, float, flo
 
 def _covered(order: np.ndarray, sizes: np.ndarray, shares: tuple[float, float, float], holds: np.ndarray) -> np.ndarray:
     """As :func:`_parts`, with every element in train: groups with an element of their own stand first in the order."""
-    alone = np.any(holds[:, holds.sum(axis=0) == 1], axis=1)
+    alone = sole_holders(holds)
     order = np.concatenate([order[alone[order]], order[~alone[order]]])
     part = _parts(order, sizes, shares)
     part[alone] = 0
