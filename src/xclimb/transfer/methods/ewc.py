@@ -12,6 +12,7 @@ from pydantic import Field
 
 from xclimb.config import MethodSettings
 from xclimb.transfer.methods.base import Method, registered
+from xclimb.transfer.methods.l2sp import squared_distance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,24 +48,13 @@ class EWC(Method):
     ) -> "Callable[[Module], Tensor | None]":
         """Compute the Fisher information and close over it."""
         import numpy as np
-        import torch
 
         if not settings.strength:
             return lambda network: None
         generator = np.random.default_rng([seed, len(train)])
         sample = np.sort(generator.choice(len(train), min(len(train), settings.fisher_frames), replace=False))
         weights = fisher_information(start, train[sample], seed)
-        origin = dict(start.model.named_parameters())
-
-        def penalty(network: "Module") -> "Tensor":
-            moved = [
-                (weights[name] * (now - origin[name].detach()).square()).sum()
-                for name, now in network.named_parameters()
-                if now.requires_grad
-            ]
-            return settings.strength / len(train) * torch.stack(moved).sum()
-
-        return penalty
+        return lambda network: settings.strength / len(train) * squared_distance(network, start.model, weights)
 
 
 def fisher_information(potential: "Potential", frames: "Frames", seed: int) -> "dict[str, Tensor]":

@@ -44,8 +44,21 @@ class L2SP(Method):
 
     def penalty(self, network: "Module", start: "Module", settings: L2SPSettings, n_train: int) -> "Tensor | None":  # type: ignore[override]
         """Squared distance from the weights of step 0, over all of them."""
-        import torch
+        return settings.strength / n_train * squared_distance(network, start) if settings.strength else None
 
-        pairs = zip(network.parameters(), start.parameters(), strict=True)
-        moved = [(now - then.detach()).square().sum() for now, then in pairs if now.requires_grad]
-        return settings.strength / n_train * torch.stack(moved).sum() if settings.strength else None
+
+def squared_distance(network: "Module", start: "Module", weights: "dict[str, Tensor] | None" = None) -> "Tensor":
+    """Squared distance of the trained parameters of a network from those of step 0.
+
+    Args:
+        network: the network in training.
+        start: the network of step 0, with parameters of the same names.
+        weights: factors of the squares by name of the parameter, of its shape; None for 1.
+    """
+    import torch
+
+    origin = dict(start.named_parameters())
+    squares = {name: (now - origin[name].detach()).square() for name, now in network.named_parameters() if now.requires_grad}
+    if weights is not None:
+        squares = {name: weights[name] * square for name, square in squares.items()}
+    return torch.stack([square.sum() for square in squares.values()]).sum()
