@@ -14,8 +14,8 @@ from xclimb.cli.options import (
     Json,
     Overwrite,
     PairBy,
+    read_compared,
     read_ends,
-    read_sides,
     takes_data_options,
 )
 from xclimb.cli.shell import console, error_console
@@ -87,10 +87,10 @@ def shift(
 
     if out is not None and not overwrite and (out / "shift.json").exists():
         raise ConfigError(f"{out} holds a shift already: give another folder with --out, or --overwrite to replace it")
-    sides = read_sides(low, high, functional_low, functional_high, reading)
+    compared = read_compared(low, high, functional_low, functional_high, reading)
     of_low, of_high = reading.of_both()
     ends = read_ends(ends_low, functional_low, of_low), read_ends(ends_high, functional_high, of_high)
-    report = measure_shift(*sides, by, _potential(source), *ends, progress=error_console().is_terminal)
+    report = measure_shift(*compared, by, _potential(source), *ends, progress=error_console().is_terminal)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
     page = None
@@ -142,10 +142,10 @@ def stability(
     from xclimb.cli.show import show_stability
     from xclimb.comparison.stability import stability as measure_stability
 
-    sides = read_sides(low, high, functional_low, functional_high, reading)
+    compared = read_compared(low, high, functional_low, functional_high, reading)
     of_low, of_high = reading.of_both()
     ends = read_ends(ends_low, functional_low, of_low), read_ends(ends_high, functional_high, of_high)
-    report = measure_stability(*sides, *ends, by)
+    report = measure_stability(*compared, *ends, by)
     if json:
         write_whole(fresh_file(json, overwrite=True), to_json(report.to_dict()))
     show_stability(console(), report)

@@ -206,12 +206,12 @@ def read_ends(
     return energies
 
 
-def read_sides(
+def read_compared(
     low: str, high: str | None, functional_low: str | None, functional_high: str | None, reading: DataOptions | None = None
 ) -> "tuple[Any, Frames]":
-    """The two sides of a comparison: data or a potential, and data; one name for both if the second is left out.
+    """Read what is compared: data or a potential, and data; one name for both if the second is left out.
 
-    Of a folder that holds both, each side is the level of theory of its functional.
+    Of a folder that holds both, each is the level of theory of its functional.
 
     Raises:
         ConfigError: if it is not clear what is to be compared.

@@ -67,12 +67,12 @@ def _over_frames(model: str, other: str, metric: str, predictions: StudyPredicti
         return math.nan, math.nan
     column, factor = _COLUMNS[quantity]
     compared = (predictions.models[model], predictions.models[other], predictions.reference)
-    sides = [np.array(getattr(labels, column), dtype=float) for labels in compared]
+    columns = [np.array(getattr(labels, column), dtype=float) for labels in compared]
     frame = _frame_of(quantity, predictions)
-    if any(len(side) != len(frame) for side in sides) or not len(frame):
+    if any(len(values) != len(frame) for values in columns) or not len(frame):
         return math.nan, math.nan
     power = 2 if kind == "rmse" else 1
-    errors = [(factor * np.abs(side - sides[2])) ** power for side in sides[:2]]
+    errors = [(factor * np.abs(values - columns[2])) ** power for values in columns[:2]]
     known = np.isfinite(errors[0]) & np.isfinite(errors[1])
     # a root mean square changes by half the change of the mean square over itself
     scales = [1.0 if power == 1 else 0.5 / max(math.sqrt(float(error[known].mean())), 1e-12) for error in errors]
