@@ -13,8 +13,10 @@ from xclimb.config import TransferConfig
 from xclimb.errors import DataError
 from xclimb.evaluation.metrics import evaluate
 from xclimb.files import read_json
+from xclimb.runs.folder import RunFolder
 from xclimb.transfer import session
-from xclimb.transfer.cross_fitting import NO_PART, CrossFitted, assign_folds, average, count_folds, is_behind_barrier
+from xclimb.transfer.cross_fitting import NO_PART, CrossFitted, assign_folds, count_folds, is_behind_barrier
+from xclimb.transfer.weights import average
 
 
 def materials(count=8, frames=2, seed=0):
@@ -149,6 +151,22 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(run, tmp_path):
     assert in_fork(action) == -signal.SIGKILL
     assert {folder.name for folder in (path / "folds").iterdir()} == {"0", "1"}
     assert outcome(xclimb.transfer(toy(), train, test=test, out=path, resume=True, **THREE).path) == calm
+
+
+@pytest.mark.parametrize(
+    ("function", "count"), [("checkpoint", 1), ("clean_up", 4)]
+)  # its start, and its end after three others
+def test_a_run_that_is_killed_as_it_begins_or_ends_goes_on(function, count, run, tmp_path):
+    path = tmp_path / "run"
+    train, test = materials(), rock_salts(3, seed=5)
+
+    def action():
+        kill_at(RunFolder, function, count, signal.SIGKILL)
+        xclimb.transfer(toy(), train, test=test, out=path, **THREE)
+
+    assert in_fork(action) == -signal.SIGKILL
+    assert outcome(xclimb.transfer(toy(), train, test=test, out=path, resume=True, **THREE).path) == outcome(run.path)
+    assert {folder.name for folder in (path / "checkpoints").iterdir()} == {"best", "last"}
 
 
 def test_a_signal_leaves_a_run_that_reads_and_goes_on(run, tmp_path):

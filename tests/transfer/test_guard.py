@@ -8,7 +8,8 @@ import torch
 
 from training.tiny import rock_salts, toy
 from xclimb.references import AtomRef
-from xclimb.transfer.guard import Change, choose, interpolate
+from xclimb.transfer.guard import Change, choose
+from xclimb.transfer.weights import interpolate
 
 
 @pytest.fixture(scope="module")

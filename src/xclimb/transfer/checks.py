@@ -3,7 +3,6 @@
 import numpy as np
 
 from xclimb.config import TransferConfig
-from xclimb.data.convert import FramesLike, labelled_frames
 from xclimb.data.frames import COLUMNS, LABELS, Frames
 from xclimb.data.isolated import is_isolated_atom
 from xclimb.data.splits import SplitError, propose_split
@@ -16,14 +15,13 @@ SET_NAMES = {"train": "training", "val": "validation", "test": "test", "replay":
 _NAMED = 5  # how many names a message lists
 
 
-def material_frames(given: FramesLike, argument: str) -> tuple[Frames, list[str]]:
+def material_frames(frames: Frames, argument: str) -> tuple[Frames, list[str]]:
     """Frames of materials, isolated atoms left out, and a note where there were any.
 
     Raises:
         DataError: if nothing else is in the set.
     """
-    frames, name = labelled_frames(given, argument), SET_NAMES[argument]
-    alone = is_isolated_atom(frames)
+    name, alone = SET_NAMES[argument], is_isolated_atom(frames)
     if not alone.any():
         return frames, []
     if alone.all():

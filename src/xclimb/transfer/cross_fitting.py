@@ -5,31 +5,31 @@ material trains all networks but one and is judged by that one. The guard choose
 errors; what is handed over is the average of the networks' weights at this share (Wortsman et al., arXiv 2203.05482).
 """
 
-import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from xclimb.config import TransferConfig, ValidationSettings
 from xclimb.data.frames import Frames
-from xclimb.data.groups import group_frames
+from xclimb.data.groups import elements_of, group_frames, sole_holders
 from xclimb.errors import DataError, XclimbWarning, counted
 from xclimb.evaluation.metrics import evaluate
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
 from xclimb.runs.folder import Run, RunFolder, read_run
 from xclimb.training.engine import started_from_outside
-from xclimb.transfer.guard import choose, compare, interpolate
+from xclimb.transfer.guard import choose, compare
 from xclimb.transfer.job import Job
 from xclimb.transfer.methods import get_method
-from xclimb.transfer.predictions import describe_predictions
-from xclimb.transfer.resume import can_go_on, check_same_run
-from xclimb.transfer.run_job import run_job
+from xclimb.transfer.outcome import hand_over
+from xclimb.transfer.resume import can_go_on
+from xclimb.transfer.run_job import open_folder, run_job
+from xclimb.transfer.session import no_room
 from xclimb.transfer.start import begin_folder, prepare, start_notes
+from xclimb.transfer.weights import average, interpolate
 
 MOST_FRAMES = 1000  # with more, a tenth of the frames says enough
 EACH_PART = 2  # materials of a part, at least
@@ -95,9 +95,7 @@ def assign_folds(
         DataError: if there are fewer materials than parts that the settings ask for.
     """
     groups = group_frames(frames, config.validation.group, progress)
-    holds = np.zeros((len(groups.names), frames.numbers.max() + 1), dtype=bool)  # [G, Z]
-    holds[groups.group[frames.system], frames.numbers] = True
-    alone = np.any(holds[:, holds.sum(axis=0) == 1], axis=1) & config.validation.cover
+    alone = sole_holders(elements_of(frames, groups)) & config.validation.cover
     number, is_asked = int(np.count_nonzero(~alone)), config.validation.folds is not None
     if number < folds * (1 if is_asked else EACH_PART):
         if not is_asked:
@@ -118,92 +116,94 @@ def assign_folds(
     return part[groups.group], [*groups.notes, text]
 
 
-def cross_fit(job: Job) -> Run:
+def cross_fit(job: Job, fold: np.ndarray) -> Run:
     """Train a network for each part of the materials in ``folds/K`` of the run folder, and hand over their average.
+
+    Args:
+        job: the transfer; its validation frames are the training frames of all parts.
+        fold: part of each training frame ``[S]``, of :func:`assign_folds`.
 
     Raises:
         ConfigError, TrainingError: as :func:`xclimb.transfer.run_job.run_job`.
     """
-    folder = RunFolder(job.path, job.overwrite, job.resume)
-    if job.resume and not folder.was_cleaning_up:
-        check_same_run(folder, job)
+    config = job.config
+    folder = open_folder(job)
+    if folder is None:
+        return read_run(job.path, config.device, config.dtype)
     try:
+        source, start = prepare(job, config.device)
         if job.resume:
-            folder.go_on(job.config.to_yaml(), [], 0)
-            start = load(job.path / "checkpoints" / "start", device=job.config.device, dtype=job.config.dtype)
+            folder.go_on(config.to_yaml(), [], 0)
         else:
-            source, start = prepare(job, job.config.device)
             begin_folder(folder, job, source, start, start_notes(job, start))
-            folder.checkpoint("best", start)
+        folder.checkpoint("best", start)
+        members = [_member(job, fold, k) for k in range(fold.max() + 1)]
         runs: list[Run] = []
-        for k in range(_count(job)):
-            runs.append(_train_member(job, k))
+        for member in members:
+            runs.append(_train_member(member))
             if runs[-1].interrupted:
                 folder.stop({"val": evaluate(start, job.val).to_dict()}, 0)
                 break
         else:
-            _finish(job, folder, start, runs)
+            starts = [get_method(config.method.name).prepare(source, m.train, config.method, m.config.seed) for m in members]
+            _finish(job, folder, fold[fold != NO_PART], start, starts, runs)
+    except OSError as error:
+        raise no_room(error, job.path, 0) from error
     finally:
         folder.release()
-    return read_run(job.path, job.config.device, job.config.dtype)
+    return read_run(job.path, config.device, config.dtype)
 
 
-def _count(job: Job) -> int:
-    return int(job.fold.max()) + 1  # type: ignore[union-attr]
-
-
-def _train_member(job: Job, k: int) -> Run:
-    """The run of one part; one that is finished is read, one that was interrupted goes on."""
-    path = job.path / "folds" / str(k)
-    if (path / "run.json").exists() and RunFolder(path, resume=True).record.state == "finished":
-        return read_run(path, job.config.device, job.config.dtype)
+def _member(job: Job, fold: np.ndarray, k: int) -> Job:
+    """The transfer of the network that does not see part k."""
     config = job.config.model_copy(
         update={"validation": ValidationSettings(), "seed": job.config.seed + k, "guard": "sum", "audit_frames": 0}
     )
-    member = replace(
-        job,
-        config=config,
-        train=job.train[job.fold != k],
-        val=job.train[job.fold == k],
-        path=path,
-        notes=(),
-        test=None,
-        fold=None,
-    )
+    train, val, path = job.train[fold != k], job.train[fold == k], job.path / "folds" / str(k)
+    return replace(job, config=config, train=train, val=val, path=path, notes=(), test=None)
+
+
+def _train_member(member: Job) -> Run:
+    """The run of one part; one that is finished is read, one that was interrupted goes on."""
+    path = member.path
+    if (path / "run.json").exists() and RunFolder(path, resume=True).record.state == "finished":
+        return read_run(path, member.config.device, member.config.dtype)
     resume = can_go_on(member)
     return run_job(replace(member, resume=resume, overwrite=not resume))
 
 
-def _finish(job: Job, folder: RunFolder, start: Potential, runs: Sequence[Run]) -> None:
-    config, fold = job.config, job.fold[job.fold != NO_PART]  # type: ignore[index]
-    starts = CrossFitted([_step_zero(job, start, k) for k in range(len(runs))], fold)
-    last = len(runs[0].history) - 1
+def _finish(
+    job: Job, folder: RunFolder, fold: np.ndarray, start: Potential, starts: Sequence[Potential], runs: Sequence[Run]
+) -> None:
+    """Choose the share of the way by frames that each network has not seen, and hand over the average at this share.
+
+    Args:
+        job: the transfer.
+        folder: of the run.
+        fold: part of each validation frame ``[S]``.
+        start: step 0 with the references of all frames.
+        starts: step 0 of each network.
+        runs: of the networks.
+    """
+    config, before = job.config, CrossFitted(starts, fold)
     if config.guard == "sum":
         epoch, ends = round(float(np.mean([run.best_epoch for run in runs]))), [run.potential for run in runs]
     else:
-        epoch, ends = last, [load(run.path / "checkpoints" / "last", device=config.device, dtype=config.dtype) for run in runs]
+        epoch = len(runs[0].history) - 1
+        ends = [load(run.path / "checkpoints" / "last", device=config.device, dtype=config.dtype) for run in runs]
     candidate = (epoch, CrossFitted(ends, fold))
-    choice = choose(config.guard, starts, candidate, candidate, job.val, CrossFitted.towards)
+    choice = choose(config.guard, before, candidate, candidate, job.val, CrossFitted.towards)
     fixed = get_method(config.method.name).references_rate(config.method, config.learning_rate) is None
     mean = average(ends, start.references if fixed else None)
     best = interpolate(start, mean, choice.share) if choice.share else start
-    notes = list(choice.notes)
+    notes: tuple[str, ...] = ()
     if choice.share and is_behind_barrier(choice.potential, best, job.val):
-        notes.append("The average of the networks is worse than each of them (a barrier between them): step 0 is kept.")
-        choice, best = replace(choice, potential=starts, share=0.0, epoch=0), start
-    for line in _mean_lines(job, [run.history for run in runs]):
+        notes = ("The average of the networks is worse than each of them (a barrier between them): step 0 is kept.",)
+        choice, best = replace(choice, potential=before, share=0.0, epoch=0), start
+    for line in _mean_lines([run.history for run in runs], fold, job.val):
         folder.log(line)
-    metrics = evaluate(choice.potential, job.val)
-    errors: dict[str, Any] = {"val": replace(metrics, notes=(*metrics.notes, *notes)).to_dict()}
-    predictions = describe_predictions(starts, choice.potential, best.references, {"val": job.val}, config.seed)
-    if job.test is not None:
-        predictions |= describe_predictions(start, best, best.references, {"test": job.test}, config.seed)
-        errors["test"] = {when: evaluate(each, job.test).to_dict() for when, each in (("before", start), ("after", best))}
-    folder.predict(predictions)
-    folder.checkpoint("best", best)
     folder.checkpoint("last", mean)
-    folder.update(guard=choice.to_dict())
-    folder.finish(errors, choice.epoch)
+    hand_over(folder, job, choice, start, best, (before, choice.potential), notes)
 
 
 def is_behind_barrier(members: CrossFitted, mean: Potential, frames: Frames) -> bool:
@@ -211,38 +211,15 @@ def is_behind_barrier(members: CrossFitted, mean: Potential, frames: Frames) -> 
     return any(change.is_worse for change in compare(members, mean, frames))
 
 
-def _step_zero(job: Job, start: Potential, k: int) -> Potential:
-    """Step 0 of a member: as the whole's, with the references of its own training frames."""
-    member = replace(job, train=job.train[job.fold != k], config=job.config.model_copy(update={"seed": job.config.seed + k}))
-    return prepare(member, str(start.device))[1]
-
-
-def average(potentials: Sequence[Potential], references: Any = None) -> Potential:
-    """The potential whose weights are the means of those of others of one architecture and one origin.
+def _mean_lines(histories: Sequence[list[dict[str, Any]]], fold: np.ndarray, frames: Frames) -> list[dict[str, Any]]:
+    """The lines of each epoch that all networks have, averaged; validation errors by the number of labels behind them.
 
     Args:
-        potentials: at least one.
-        references: of the average; None for the mean of theirs.
+        histories: of the networks.
+        fold: part of each validation frame ``[S]``.
+        frames: validation frames.
     """
-    model = copy.deepcopy(potentials[0].model)
-    states = [potential.model.state_dict() for potential in potentials]
-    with torch.no_grad():
-        model.load_state_dict(
-            {
-                name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
-                for name, value in states[0].items()
-            }
-        )
-    first = potentials[0]
-    if references is None:
-        values = np.mean([potential.references.values for potential in potentials], axis=0)
-        references = replace(first.references, values=values)
-    return Potential(model, references, first.theory, first.name)
-
-
-def _mean_lines(job: Job, histories: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The lines of each epoch that all networks have, averaged; validation errors by the number of labels behind them."""
-    parts = [job.train[job.fold == k] for k in range(len(histories))]
+    parts = [frames[fold == k] for k in range(len(histories))]
     labels = {"energy_mae": "energy", "forces_mae": "forces", "stress_mae": "stress", "magmom_mae": "magmoms"}
     counts = {name: [int(np.isfinite(getattr(part, label)).sum()) for part in parts] for name, label in labels.items()}
     counts["loss"] = [len(part) for part in parts]

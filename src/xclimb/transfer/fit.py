@@ -68,56 +68,47 @@ def run_transfer(
     frames, notes = material_frames(train, "train")
     folds = 1 if val is not None else count_folds(config, frames)
     fold, on_folds = assign_folds(frames, config, folds, progress and first_process()) if folds > 1 else (None, [])
-    if fold is None:
-        frames, held_out, tested, more = _prepared(frames, val, test, config, source, progress and first_process())
-    else:
-        frames, tested, more = _prepared_folds(frames, test, fold, config, source)
-        held_out = frames[fold != NO_PART]
+    frames, held_out, tested, more = _prepared(frames, val, test, fold, config, source, progress and first_process())
     path = Path(out) if out is not None else Path("runs") / f"{config.method.name}-{config.seed}"
     said = tuple(filter(None, [chosen, *notes, *on_folds, *more]))
-    more_crystals = replay_frames(config)
-    job = Job(
-        config, frames, held_out, path, source, said, inputs, overwrite, resume, progress, on_epoch, tested, fold, more_crystals
-    )
-    return run_job(job) if fold is None else cross_fit(job)
+    crystals = replay_frames(config)
+    job = Job(config, frames, held_out, path, source, said, inputs, overwrite, resume, progress, on_epoch, tested, crystals)
+    return run_job(job) if fold is None else cross_fit(job, fold)
 
 
 def _prepared(
     frames: Frames,
-    val: FramesLike | None,
-    test: FramesLike | None,
+    val: Frames | None,
+    test: Frames | None,
+    fold: np.ndarray | None,
     config: TransferConfig,
     source: Potential | None,
     progress: bool,
 ) -> tuple[Frames, Frames, Frames | None, list[str]]:
-    """Checked training, validation and test frames, and notes on them."""
-    if val is None:
+    """Checked training, validation and test frames, and notes on them; with parts, validation frames are those of all parts."""
+    notes: list[str] = []
+    if fold is not None:
+        held_out = frames[:0]
+    elif val is None:
         frames, held_out, notes = split_off_validation(frames, config, progress)
     else:
         check_no_effect(config)
         held_out, notes = material_frames(val, "val")
     tested, on_test = (None, []) if test is None else material_frames(test, "test")
-    notes += on_test
-    checked = check_data(frames, held_out, tested)
+
+    def check() -> list[str]:
+        """Check the sets of one training; of parts, the first stands for validation frames."""
+        sets = (frames, held_out) if fold is None else (frames[fold != 0], frames[fold == 0])
+        return check_data(*sets, tested)
+
+    checked = check()
     if config.audit_frames:
         frames, held_out, zeros = _without_zeros(config, frames, held_out, source)
         if zeros:  # labels that are missing now
-            checked = [*zeros, *check_data(frames, held_out, tested)]
-    return frames, held_out, tested, [*checked, *notes]
-
-
-def _prepared_folds(
-    frames: Frames, test: FramesLike | None, fold: np.ndarray, config: TransferConfig, source: Potential | None
-) -> tuple[Frames, Frames | None, list[str]]:
-    """Checked frames of cross-fitting and test frames, and notes on them; the first part stands for validation frames."""
-    tested, notes = (None, []) if test is None else material_frames(test, "test")
-    checked = check_data(frames[fold != 0], frames[fold == 0], tested)
-    if config.audit_frames:
-        empty = frames[:0]
-        frames, _, zeros = _without_zeros(config, frames, empty, source)
-        if zeros:
-            checked = [*zeros, *check_data(frames[fold != 0], frames[fold == 0], tested)]
-    return frames, tested, [*checked, *notes]
+            checked = [*zeros, *check()]
+    if fold is not None:
+        held_out = frames[fold != NO_PART]
+    return frames, held_out, tested, [*checked, *notes, *on_test]
 
 
 def _without_zeros(

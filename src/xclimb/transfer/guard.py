@@ -6,7 +6,6 @@ absolute error excludes no change. The first candidate where nothing is worse is
 noise: the lowest of many errors on few materials is mostly luck.
 """
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from xclimb.comparison.intervals import paired_difference
 from xclimb.data.frames import Frames
 from xclimb.evaluation.absolute_errors import UNITS, absolute_errors, errors_by_frame, mean_error
 from xclimb.evaluation.metrics import HasLabels
-from xclimb.models.potential import Potential
+from xclimb.transfer.weights import interpolate
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from step 0
 NO_INTERVAL = 1.05  # ratio to step 0 that counts as worse where materials are too few for an interval
@@ -149,20 +148,6 @@ def choose(
 def compare(before: HasLabels, after: HasLabels, frames: Frames) -> tuple[Change, ...]:
     """Changes of the mean absolute errors of each labelled quantity between two potentials."""
     return _changes(_errors(before, frames), _errors(after, frames), frames)
-
-
-def interpolate(start: Potential, end: Potential, share: float) -> Potential:
-    """The potential on the straight line between two of one architecture: weights and references."""
-    if share == 1.0:
-        return end
-    model, origin = copy.deepcopy(end.model), start.model.state_dict()
-    line = {
-        name: origin[name] + share * (value - origin[name]) if value.is_floating_point() else value
-        for name, value in end.model.state_dict().items()
-    }
-    model.load_state_dict(line)
-    values = start.references.values + share * (end.references.values - start.references.values)
-    return Potential(model, replace(end.references, values=values), end.theory, end.name)
 
 
 def _errors(potential: HasLabels, frames: Frames) -> ByFrame:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.models.potential import Potential
@@ -31,7 +29,6 @@ class Job:
         progress: show a progress bar.
         on_epoch: called with each line of metrics.jsonl as it is written.
         test: frames that neither training nor choice sees, checked; their errors end the run.
-        fold: part of each training frame ``[S]``, see :mod:`xclimb.transfer.cross_fitting`; None for one network.
         replay: structures for replay besides the training frames.
     """
 
@@ -47,7 +44,6 @@ class Job:
     progress: bool = True
     on_epoch: OnEpoch | None = None
     test: Frames | None = None
-    fold: np.ndarray | None = None
     replay: Frames | None = None
 
     @property

@@ -16,15 +16,26 @@ def run_job(job: Job) -> Run:
         TrainingError: if a process is lost, memory is out, or the folder can no longer be written to.
     """
     config = job.config
-    if first_process():
-        folder = RunFolder(job.path, job.overwrite, job.resume)
-        if job.resume and folder.was_cleaning_up:
-            folder.clean_up()
-            return read_run(job.path, config.device, config.dtype)
-        if job.resume:
-            check_same_run(folder, job)
+    if first_process() and open_folder(job) is None:
+        return read_run(job.path, config.device, config.dtype)
     rank = run_on_devices(config, carry_out, job)
     return read_run(job.path, config.device, config.dtype, rank)
+
+
+def open_folder(job: Job) -> RunFolder | None:
+    """Open the folder of a transfer, not yet begun; None where its run is finished, and only its clean-up was left to do.
+
+    Raises:
+        ConfigError: if the folder is in use, or holds the run of other settings.
+        DataError: if it holds the run of other frames.
+    """
+    folder = RunFolder(job.path, job.overwrite, job.resume)
+    if job.resume and folder.was_cleaning_up:
+        folder.clean_up()
+        return None
+    if job.resume:
+        check_same_run(folder, job)
+    return folder
 
 
 def carry_out(engine: Engine, job: Job) -> int:

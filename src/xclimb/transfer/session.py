@@ -3,14 +3,12 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from xclimb.errors import DataError, TrainingError, XclimbError
-from xclimb.evaluation.metrics import evaluate
 from xclimb.runs.folder import RunFolder
 from xclimb.runs.loggers import open_logs
 from xclimb.runs.progress import EpochBar
@@ -20,7 +18,7 @@ from xclimb.training.stop import StopSignals
 from xclimb.training.trainer import NonFiniteLossError, Trainer
 from xclimb.transfer.guard import choose
 from xclimb.transfer.job import Job
-from xclimb.transfer.predictions import describe_predictions
+from xclimb.transfer.outcome import hand_over
 
 _NAMED = 16  # frames that a message lists
 
@@ -91,21 +89,11 @@ class Session:
     def _finish(self, stopped: bool) -> None:
         if self._folder is None:
             return
-        trainer, start, sets = self._trainer, self._trainer.start, {"val": self._job.val}
+        trainer, start = self._trainer, self._trainer.start
         ends = (trainer.epoch, trainer.last), (trainer.best_epoch, trainer.best)
         choice = choose(trainer.config.guard, start, *ends, self._job.val)
-        best, metrics = choice.potential, evaluate(choice.potential, self._job.val)
-        errors: dict[str, Any] = {"val": replace(metrics, notes=(*metrics.notes, *choice.notes)).to_dict()}
-        if self._job.test is not None and not stopped:  # once: whoever looks at it twice chooses by it
-            sets["test"] = self._job.test
-            errors["test"] = {
-                when: evaluate(potential, self._job.test).to_dict() for when, potential in (("before", start), ("after", best))
-            }
-        self._folder.predict(describe_predictions(start, best, best.references, sets, self._job.config.seed))
-        self._folder.checkpoint("best", best)
-        self._folder.update(guard=choice.to_dict())
-        close = self._folder.stop if stopped else self._folder.finish
-        close(errors, choice.epoch)
+        best = choice.potential
+        hand_over(self._folder, self._job, choice, start, best, (start, best), stopped=stopped)
 
     # -- what is written ------------------------------------------------------------------------------
 
