@@ -71,6 +71,11 @@ class ValidationSettings(Settings):
         description="frames left out between two blocks (by frame only); unset: as many as are correlated, by their energies",
     )
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Several parts are all validated on: nothing else is put aside."""
+        if self.folds is not None and self.folds > 1:
+            _refuse(self, ["by", "fraction", "gap"], "validation.folds", str(self.folds), "1", prefix="validation.")
+
 
 class ReplaySettings(Settings):
     """Training frames labelled by the source itself."""

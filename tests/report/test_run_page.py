@@ -158,6 +158,16 @@ def test_use_names_the_folder_and_the_functional(page):
     assert "xclimb evaluate mine test.extxyz --functional r2SCAN" in words(page)
 
 
+def test_a_cross_fitted_run_is_judged_by_networks_that_did_not_see_the_frames(tmp_path):
+    folder = write_run(tmp_path)
+    info = json.loads((folder / "run.json").read_text())
+    dump(folder / "run.json", info | {"folds": 4, "guard": {"epoch": 30, "share": 0.75}})
+    text = words(write_report(folder).read_text(encoding="utf-8"))
+    assert "judged by the one of 4 networks that was not trained on it" in text
+    assert "optimistic" not in text
+    assert re.search(r"to the best epoch \(\d+ of 30, 75 % of the way\)", text)
+
+
 def test_no_step_no_chart(tmp_path):
     folder = write_run(tmp_path, epochs=1)
     (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text().splitlines()[0] + "\n")

@@ -84,6 +84,7 @@ def test_overrides_are_yaml():
         ({"plateau_patience": 2, "schedule": "constant"}, "plateau_patience has no effect with schedule 'constant'"),
         ({"optimizer": "schedulefree"}, "add schedule='constant'"),
         ({"optimizer": "schedulefree", "schedule": "constant", "ema_decay": 0.9}, "ema_decay has no effect"),
+        ({"validation": {"folds": 3, "fraction": 0.2}}, "validation.fraction has no effect with validation.folds '3'"),
         ({"warmup_epochs": 60.0}, "longer than the 25 epochs"),
         ({"loss": {"kind": "mae", "huber_delta": 1.0}}, "loss.huber_delta has no effect with loss.kind 'mae'"),
         ({"loss": {"kind": "conditional_huber", "force": 0.0}}, "no effect with loss.force 0"),

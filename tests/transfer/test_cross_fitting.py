@@ -116,7 +116,7 @@ def test_a_run_keeps_each_network_and_their_average(run):
     for name, value in last.model.state_dict().items():
         torch.testing.assert_close(value, expected[name])
     record = read_json(run.path / "run.json")
-    assert record["state"] == "finished"
+    assert (record["state"], record["folds"]) == ("finished", 3)
     assert record["data"]["val"]["frames"] == record["data"]["train"]["frames"] == 16
     assert len(run.history) == 3
     assert run.share in (0, 0.25, 0.5, 0.75, 1.0)

@@ -111,15 +111,31 @@ def run_verdict(run: RunFolder) -> list[str]:
     if is_kept(run):
         return [*said, _kept(run), f"Its errors on the {SPLITS[split]} set: {_listed(changed)}."]
     epochs = run.epochs[-1].epoch if run.epochs else run.best_epoch
-    said.append(f"On the {SPLITS[split]} set, from step 0 to the best epoch ({run.best_epoch} of {epochs}):")
+    said.append(f"On the {SPLITS[split]} set, from step 0 to the best epoch ({run.best_epoch} of {epochs}{_way(run, ', ')}):")
     said.append(f"{'; '.join(map(_change_text, changed))}.")
     worse = [one for one in changed if one.after > one.before]
     if worse:
         names = " and ".join(_NAMES[one.quantity] for one in worse)
         said.append(f"Worse than before training: {names}{_doubt(worse)}.")
     if split == "val":
-        said.append("The best epoch was chosen on these frames, so that their errors are optimistic.")
+        said.append(validation_remark(run))
     return said
+
+
+def validation_remark(run: RunFolder) -> str:
+    """What a reader of the errors on the validation frames should know."""
+    if run.record.folds:
+        return (
+            f"Each material was judged by the one of {run.record.folds} networks that was not trained on it; their average, "
+            "which is handed over, has seen all of them."
+        )
+    return "The best epoch was chosen on the validation frames, so that their errors are optimistic."
+
+
+def _way(run: RunFolder, before: str = "") -> str:
+    """Share of the way from step 0 at which the kept weights lie; empty where it is all of it."""
+    share = run.record.guard.share if run.record.guard else 1.0
+    return f"{before}{100 * share:.0f} % of the way" if 0 < share < 1 else ""
 
 
 def _kept(run: RunFolder) -> str:
@@ -163,7 +179,8 @@ def run_tiles(run: RunFolder) -> list[Tile]:
         tiles.append(Tile(quantity.label, written(one.metric, one.after), quantity.unit, context))
     if run.best_epoch is None or not run.epochs:
         return tiles
-    return [*tiles, Tile("Best epoch", str(run.best_epoch), f"of {run.epochs[-1].epoch}", "0 is before any step")]
+    context = _way(run) or "0 is before any step"
+    return [*tiles, Tile("Best epoch", str(run.best_epoch), f"of {run.epochs[-1].epoch}", context)]
 
 
 # -- tables ----------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ def cross_fit(job: Job, fold: np.ndarray) -> Run:
             begin_folder(folder, job, source, start, start_notes(job, start))
         folder.checkpoint("best", start)
         members = [_member(job, fold, k) for k in range(fold.max() + 1)]
+        folder.update(folds=len(members))
         runs: list[Run] = []
         for member in members:
             runs.append(_train_member(member))

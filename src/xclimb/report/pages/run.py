@@ -16,6 +16,7 @@ from xclimb.report.run_summary import (
     main_split,
     run_tiles,
     run_verdict,
+    validation_remark,
     worst_table,
 )
 from xclimb.report.structures import scene
@@ -56,6 +57,7 @@ def _errors(run: RunFolder) -> dict[str, Any]:
         "changed": {SPLITS[name]: table for name in SPLITS if (table := change_table(run, name))},
         "intervals": any(one.supported is not None for name in SPLITS for one in changes(run, name)),
         "no_intervals": _no_intervals(run),
+        "remark": validation_remark(run),
         "evaluation": tables.evaluation({split: both.after for split, both in run.evaluation.items()}),
         "notes": sorted({note for both in run.evaluation.values() for note in both.after.notes}),
     }

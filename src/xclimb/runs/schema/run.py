@@ -38,6 +38,7 @@ class RunRecord(Part):
     versions: dict[str, Text]
     xclimb: Text
     best_epoch: Count | None = None
+    folds: Count | None = None  # of a cross-fitted transfer
     inputs: dict[str, Any] = {}
     notes: list[Text] = []
     step_zero_deviation: Measured = None
