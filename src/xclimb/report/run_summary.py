@@ -123,7 +123,7 @@ def run_verdict(run: RunFolder) -> list[str]:
 
 
 def validation_remark(run: RunFolder) -> str:
-    """What a reader of the errors on the validation frames should know."""
+    """Remark on the errors on the validation frames: how far they can be trusted."""
     if run.record.folds:
         return (
             f"Each material was judged by the one of {run.record.folds} networks that was not trained on it; their average, "
