@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from training.tiny import rock_salts
 from xclimb.data.frames import Frames
 from xclimb.data.parquet import to_parquet
 from xclimb.data.samples import load_sample
@@ -11,7 +12,7 @@ from xclimb.data.store import open_store
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, XclimbWarning
 from xclimb.ingest import ingest, read
-from xclimb.ingest.unit_evidence import suspects, undecided
+from xclimb.ingest.unit_evidence import incomparable, suspects, undecided
 from xclimb.models.zoo import load
 
 
@@ -214,3 +215,23 @@ def test_units_of_files_that_do_not_state_them(tmp_path):
     back = read(tmp_path / "a.parquet", energy_unit="Ha/atom", force_unit="-Ha/Bohr")
     np.testing.assert_allclose(back.energy, frames.energy, rtol=1e-6)
     np.testing.assert_allclose(back.forces, frames.forces, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("functional", ["PBE", "r2SCAN"])
+def test_one_wrong_energy_among_nine_is_named(tmp_path, functional):
+    frames = load_sample("dft_pairs", functional)
+    few = frames[np.flatnonzero(np.isin(frames.material_id, ["MgO-rs", "MnO-afm", "Na-bcc"]))[:9]]
+    energy = few.energy.copy()
+    energy[1] /= few.n_atoms[1]
+    for name, made in (("good", few), ("bad", few.replace(energy=energy))):
+        to_parquet(made, tmp_path / f"{name}.parquet")
+        summary = ingest(tmp_path / f"{name}.parquet", tmp_path / name, potential="chgnet-0.3.0")
+        assert summary.warned == ({} if name == "good" else {"too few frames to judge the energies": 1})
+    assert f"the energy of frame {few.frame_id[1]} does not fit the other 8" in (tmp_path / "bad" / "warnings.csv").read_text()
+
+
+def test_energies_that_nothing_can_be_compared_with():
+    one_each = rock_salts(3)
+    assert "3 energies are too few for their compositions" in incomparable(one_each, np.zeros(3))
+    assert incomparable(one_each[:1], np.zeros(1)) == ""
+    assert incomparable(rock_salts(30), np.zeros(30)) == ""  # outliers are searched for

@@ -13,7 +13,7 @@ from xclimb.errors import XclimbWarning
 from xclimb.ingest.audit import Limits
 from xclimb.ingest.label_units import states_units
 from xclimb.ingest.set_audit import ENOUGH, UNIT_CHECKS, ZERO_CHECKS, Findings, Group, WrongUnit, ZeroLabel, zero_rows
-from xclimb.ingest.unit_evidence import suspects, undecided
+from xclimb.ingest.unit_evidence import incomparable, misfit, suspects, undecided
 from xclimb.ingest.zero_labels import doubt
 from xclimb.models.potential import Potential
 from xclimb.models.zoo import load
@@ -72,7 +72,11 @@ class ModelAudit:
         for one in suspects(frames, predicted, interaction, potential.name):
             if one.label in wanted:
                 findings.units.append(WrongUnit(group, one.label, one.factor, one.per_atom, one.evidence))
-        if "energy" in wanted and (sentence := undecided(frames, predicted, interaction, potential.name)):
+        if "energy" not in wanted or any(one.label == "energy" for one in findings.units):
+            return
+        sentence = misfit(frames, interaction, potential.name)
+        sentence = sentence or undecided(frames, predicted, interaction, potential.name) or incomparable(frames, interaction)
+        if sentence:
             findings.doubts.append((group, sentence))
 
     def _sample(self, take: "Take", group: Group, n_groups: int, potential: Potential) -> np.ndarray:

@@ -23,6 +23,8 @@ _ENTRIES, _FRAMES = 30, 5
 _BETTER = 3.0  # times that another unit must leave less of the energies
 _SPARE = 10  # frames more than elements
 _OFF, _SURE, _FEWEST = 0.5, 5.0, 3  # of a few frames: eV/atom, times that another reading must be nearer, frames
+_LONE = 0.1  # eV/atom: a smaller spread hides no wrong energy of a few frames
+MANY = 16  # frames from which outliers are searched for by robust statistics
 _MAD_TO_SIGMA = 1.4826
 
 
@@ -241,3 +243,50 @@ def undecided(frames: Frames, predicted: Frames, interaction: np.ndarray, name: 
         f"energies of {count} frame{'' if count == 1 else 's'} are {off:.2g} eV/atom from what {name} says: too few to tell "
         "another level of theory from another unit, or from energies per atom given as total"
     )
+
+
+def misfit(frames: Frames, interaction: np.ndarray, name: str) -> str:
+    """A sentence about the one energy that does not fit the others of a set too small for a search of outliers; else empty.
+
+    Each frame is left out in turn: the others then agree much better with the potential, elemental references fitted.
+    """
+    some, target = _few_targets(frames, interaction)
+    spread, spare = _free_residual(some, target)
+    if spare <= _FEWEST or not spread > _LONE:
+        return ""
+    without = [_free_residual(some[rest], target[rest])[0] for rest in ~np.eye(len(some), dtype=bool)]
+    row = int(np.argmin(without))
+    if not without[row] * _SURE < spread:
+        return ""
+    return (
+        f"the energy of frame {some.frame_id[row]} does not fit the other {len(some) - 1}: they differ from {name} by "
+        f"{without[row]:.2g} eV/atom without it, by {spread:.2g} with it, elemental references fitted; too few to be sure, so "
+        "it is kept: is it an energy per atom given as total?"
+    )
+
+
+def incomparable(frames: Frames, interaction: np.ndarray) -> str:
+    """A sentence about energies of a set too small for a search of outliers that cannot be compared with each other either."""
+    some, target = _few_targets(frames, interaction)
+    spread, spare = _free_residual(some, target)
+    if len(some) < 2 or spare > _FEWEST or spread <= _LONE:
+        return ""
+    return f"{len(some)} energies are too few for their compositions to judge each by the others: a wrong one stays unseen"
+
+
+def _few_targets(frames: Frames, interaction: np.ndarray) -> tuple[Frames, np.ndarray]:
+    """Frames with energies and these without the interaction, eV/atom; none where there are enough for robust statistics."""
+    known = _known(frames, interaction)
+    known &= known.sum() < MANY
+    some = frames[known]
+    return some, (some.energy - interaction[known]) / some.n_atoms
+
+
+def _free_residual(frames: Frames, target: np.ndarray) -> tuple[float, int]:
+    """Spread of residuals of free elemental references, eV/atom, and the number of frames more than directions."""
+    if not len(frames):
+        return float("nan"), 0
+    design = design_of(frames)
+    spare = len(frames) - design.determined[0].shape[1]
+    residuals = least_squares(design, target)[1]
+    return (float(np.sqrt((residuals**2).sum() / spare)) if spare > 0 else float("nan")), spare

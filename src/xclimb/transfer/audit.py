@@ -8,7 +8,7 @@ from xclimb.data.frames import Frames
 from xclimb.errors import counted
 from xclimb.ingest.label_units import OPTIONS
 from xclimb.ingest.set_audit import ZeroLabel, without_labels, zero_rows
-from xclimb.ingest.unit_evidence import suspects
+from xclimb.ingest.unit_evidence import incomparable, misfit, suspects
 from xclimb.ingest.zero_labels import doubt
 from xclimb.models.potential import Potential
 from xclimb.references import AtomRef
@@ -72,14 +72,19 @@ def audit_labels(
 
 
 def _unit_notes(start: Potential, frames: Frames, predicted: Frames, source: AtomRef) -> list[str]:
-    """A note for each label that looks like being in another unit, or energies per atom."""
+    """Notes on labels that look like being in another unit, or energies per atom, and on energies that nothing is known of."""
     interaction = predicted.energy - start.references.energy(frames)
     of_source = np.bincount(frames.system, source.values[frames.numbers], len(frames))  # NaN for an element without
     as_source = predicted.replace(energy=interaction + of_source)
-    return [
+    wrong = suspects(frames, as_source, interaction, start.name)
+    notes = [
         f"The units of the training labels are in doubt: {one.evidence}. Read them with {OPTIONS[one.label]}=... if that is so."
-        for one in suspects(frames, as_source, interaction, start.name)
+        for one in wrong
     ]
+    if any(one.label == "energy" for one in wrong):
+        return notes
+    sentence = misfit(frames, interaction, start.name) or incomparable(frames, interaction)
+    return [*notes, f"{sentence[0].upper()}{sentence[1:]}."] if sentence else notes
 
 
 def _largest(errors: np.ndarray, frames: Frames) -> np.ndarray:
