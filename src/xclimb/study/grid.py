@@ -5,11 +5,13 @@ with the process that waits for them.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,28 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _sigterm_for_workers() -> Iterator[None]:
+    """Pass SIGTERM on to the workers, which save their states, and end as after Ctrl-C, which reaches them by itself.
+
+    Outside the main thread, where Python handles no signals, nothing changes.
+    """
+
+    def end(*_: object) -> None:
+        for worker in active_children():
+            worker.terminate()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run_in_processes(
     trials: Sequence[Trial],
     sets: Sets,
@@ -172,19 +196,22 @@ def _run_in_processes(
     threads = share_of_cores(workers)
     # spawn: a forked copy of a process that has used torch's thread pool may hang
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
+    left, waiting, seen = list(trials), dict[Future, Trial](), dict[str, int]()
     try:
-        waiting: dict[Future, Trial] = {pool.submit(run_trial, trial, sets, folder, source, threads): trial for trial in trials}
-        seen: dict[str, int] = {}
-        while waiting:
-            ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            if watch:
-                _report(waiting.values(), folder, seen, watch)
-            for future in ended:
-                trial = waiting.pop(future)
-                if future.result():  # an error of the trial is raised here
-                    raise KeyboardInterrupt
-                if done:
-                    done(trial.name)
+        with _sigterm_for_workers():
+            while left or waiting:
+                while left and len(waiting) < workers:  # no more: what waits in the pool would begin after an interrupt
+                    trial = left.pop(0)
+                    waiting[pool.submit(run_trial, trial, sets, folder, source, threads)] = trial
+                ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                if watch:
+                    _report(waiting.values(), folder, seen, watch)
+                for future in ended:
+                    trial = waiting.pop(future)
+                    if future.result():  # an error of the trial is raised here
+                        raise KeyboardInterrupt
+                    if done:
+                        done(trial.name)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
