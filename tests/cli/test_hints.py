@@ -1,6 +1,7 @@
 """Hints and counts on the screen, which lead from one command to the next."""
 
 from data.made import crystals
+from ingest.corpus.mace import ALONE
 from ingest.test_vasp import MOMENTS, run
 from training.tiny import rock_salts, toy
 from xclimb.data.export import export
@@ -34,6 +35,15 @@ def test_the_hints_of_an_ingest_are_commands_that_work(xclimb_cli, tmp_path):
     assert hints == [["inspect", "store"], ["split", "store"]]
     assert "12 frames" in xclimb_cli(*hints[0]).out
     assert "store:train" in xclimb_cli(*hints[1], "--group", "ids", "--no-cover").out
+
+
+def test_inspect_counts_isolated_atoms_apart(xclimb_cli, tmp_path):
+    export(rock_salts(6, functional=None), tmp_path / "data.extxyz")
+    with (tmp_path / "data.extxyz").open("a") as file:
+        file.write(ALONE)
+    said = xclimb_cli("inspect", "data.extxyz", "-f", "r2SCAN").out
+    assert " of 3 materials (3 formulas)" in said
+    assert "and 1 isolated atom, counted as frames below, not as materials" in said
 
 
 def test_epochs_that_gained_nothing_are_named(xclimb_cli, tmp_path):
