@@ -228,7 +228,7 @@ def test_references_lr_goes_to_the_method_that_has_it(data):
     low, high, ids = data
     settings = {"references_lr": 0.1}
     names = ("frozen", "trainable")
-    plan = make_plan(METHODS_STUDY, high, ids, low, names, (0,), "chgnet-0.3.0", 1, None, None, None, settings)
+    plan = make_plan(METHODS_STUDY, high, ids, low, names, (0,), epochs=1, **settings)
     assert [trial.config.method.model_dump() for trial in METHODS_STUDY.trials(plan)] == [
         {"name": "frozen"},
         {"name": "trainable", "references_lr": 0.1},

@@ -17,6 +17,7 @@ from xclimb.errors import ConfigError, TrainingError
 if TYPE_CHECKING:
     from xclimb.data.frames import Frames
     from xclimb.study import Study
+    from xclimb.study.base import Plan, Trial
     from xclimb.study.run import StudyResult
 
 
@@ -155,6 +156,13 @@ def _command(study: "Study") -> Callable[..., None]:
             ),
         ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Run again what is finished.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Only list the trials, with a forecast of their cost by a measured speed.")
+        ] = False,
+        prepare: Annotated[
+            bool,
+            typer.Option("--prepare", help="Only write the folder whose trials 'xclimb study trial FOLDER K' runs."),
+        ] = False,
         *,
         reading: DataOptions,
         options: dict[str, Any],
@@ -167,12 +175,17 @@ def _command(study: "Study") -> Callable[..., None]:
         low, high = _study_data(study, data or [], sample, functional_low, functional_high, split, reading)
         parts = _sample_split(sample) if sample is not None else study_split(split, high, val_fraction, how)
 
-        from xclimb.study.run import run_study
+        from xclimb.study.run import make_plan, run_plan
 
-        screen = console()
         named = None if methods is None else [name.strip() for name in methods.split(",")]
-        how = {"options": options, "sample": sample, "workers": workers, "overwrite": overwrite, "say": screen.print}
-        result = run_study(study.name, high, parts, out, low, named, chosen, source, epochs, **how, **settings)
+        plan = make_plan(study, high, parts, low, named, chosen, source, epochs, options, None, sample, **settings)
+        if dry_run:
+            _show_forecast(study.trials(plan), plan, workers)
+            return
+        if prepare:
+            _write_trials(study.trials(plan), plan, out, workers, overwrite)
+            return
+        result = run_plan(study, plan, out, None, workers, overwrite, say=console().print)
         what = "frames" if getattr(parts, "by", "material") == "frame" else "materials"
         show_study(result, f"Test set: {what} that no training saw", functional_low)
         if result.failed:
@@ -180,6 +193,55 @@ def _command(study: "Study") -> Callable[..., None]:
             raise TrainingError(f"of the trials, {failed} failed (see above): the same command runs them again")
 
     return run
+
+
+def _show_forecast(trials: "list[Trial]", plan: "Plan", workers: int) -> None:
+    """Print the trials of a study, and what they cost."""
+    from xclimb.cli.tables import count, make_table
+    from xclimb.study.batch import forecast
+
+    table = make_table("trial", "frames", "epochs")
+    for trial in trials:
+        table.add_row(trial.name, count(len(plan.sets.of(trial).train)), str(trial.config.epochs))
+    console().print(table)
+    cost = forecast(trials, plan)
+    speed = f"at {count(round(cost.rate))} atoms/s, measured here on a short training"
+    console().print(
+        f"{count(cost.trials)} trials, about {count(cost.steps)} steps: about {cost.hours:.2g} hours with one worker, "
+        f"{cost.hours / workers:.2g} with {workers} if each has cores of its own ({speed})",
+        soft_wrap=True,
+    )
+
+
+def _write_trials(trials: "list[Trial]", plan: "Plan", out: Path, workers: int, overwrite: bool) -> None:
+    """Write the folder of a study whose trials are run one by one."""
+    from xclimb.study.batch import write_trials
+    from xclimb.study.run import make_folder
+
+    write_trials(trials, plan, make_folder(out, overwrite), workers)
+    last = len(trials) - 1
+    text = f"run each:   xclimb study trial {out} K      for K from 0 to {last}, in any order and number at a time"
+    console().print(f"{text}\nthen table: the same command without --prepare", soft_wrap=True)
+
+
+@study_app.command("trial")
+def run_one(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Study folder written with --prepare.", show_default=False)],
+    number: Annotated[int, typer.Argument(metavar="K", help="Number of the trial, from 0.", show_default=False)],
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of torch.", show_default="those of --prepare --workers")
+    ] = None,
+) -> None:
+    """Run one trial of a study, or go on with it: one job of a batch system.
+
+    [bold]Example:[/bold] xclimb study scaling r2scan.extxyz --prepare --out s; xclimb study trial s 0
+    """
+    from xclimb.study.batch import run_listed
+
+    name, interrupted = run_listed(folder, number, threads)
+    if interrupted:
+        raise KeyboardInterrupt
+    console().print(f"{name}: finished")
 
 
 def _sample_split(name: str) -> Any:

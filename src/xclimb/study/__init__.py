@@ -6,25 +6,12 @@ The registry is filled by every module of this folder; importing it imports no t
 from importlib import import_module
 from pkgutil import iter_modules
 
-from xclimb.errors import ConfigError
-from xclimb.settings import near_miss
-from xclimb.study.base import STUDIES, Study, StudyContent, register
+from xclimb.study.base import STUDIES, Study, StudyContent, get_study, register
 
 __all__ = ["STUDIES", "Study", "StudyContent", "get_study", "register", "verdict_of"]
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
-
-
-def get_study(name: str) -> Study:
-    """Look up a kind of study by name.
-
-    Raises:
-        ConfigError: on an unknown name, with the nearest and the list.
-    """
-    if name not in STUDIES:
-        raise ConfigError(f"unknown study {name!r}: {near_miss(name, STUDIES)}")
-    return STUDIES[name]
 
 
 def verdict_of(content: StudyContent) -> list[str]:

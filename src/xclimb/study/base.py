@@ -1,4 +1,4 @@
-"""The interface of a study, its registry, and what it takes and leaves: data, trials, models without training, its folder."""
+"""The interface of a study, and the registry; its data, trials, models without training and folder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError
 from xclimb.runs.schema import ResultsTable, StudyPredictions, StudyRecord
-from xclimb.settings import Settings
+from xclimb.settings import Settings, near_miss
 from xclimb.transfer.methods import METHODS, get_method
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class StudyContent:
-    """What the folder of a study says.
+    """Content of the folder of a study.
 
     Args:
         path: the folder.
@@ -233,6 +233,17 @@ def register(study: Study) -> Study:
         raise ValueError(f"there is a study {study.name!r} already: give the new one another name")
     STUDIES[study.name] = study
     return study
+
+
+def get_study(name: str) -> Study:
+    """Look up a kind of study by name.
+
+    Raises:
+        ConfigError: on an unknown name, with the nearest and the list.
+    """
+    if name not in STUDIES:
+        raise ConfigError(f"unknown study {name!r}: {near_miss(name, STUDIES)}")
+    return STUDIES[name]
 
 
 def methods_of(study: Study, names: Sequence[str] | None) -> list[str]:

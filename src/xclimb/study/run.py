@@ -1,4 +1,4 @@
-"""What is the same for every study: its folder, the models without training, the trials, and the one long table."""
+"""The run of a study of any kind: its folder, the models without training, the trials, and the one long table."""
 
 import shutil
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from xclimb.errors import ConfigError, DataError
 from xclimb.files import write_json
 from xclimb.runs.schema import Errors, ResultsTable, StudyPredictions, StudyRecord
 from xclimb.settings import nest
-from xclimb.study.base import STUDIES, Plan, Say, Sets, Study, StudyContent, Trial, methods_of
+from xclimb.study.base import Plan, Say, Sets, Study, StudyContent, Trial, get_study, methods_of
 from xclimb.study.grid import Failed, Grid, is_finished, run_grid, share_of_cores, torch_threads
 from xclimb.study.summary import summary_table
 from xclimb.units import ev_a3_to_gpa
@@ -82,22 +82,35 @@ def run_study(
         ConfigError, DataError, TheoryError: as :func:`xclimb.transfer`, before anything is run.
         KeyboardInterrupt: after Ctrl-C; repeat the call to continue.
     """
+    study = get_study(kind)
+    plan = make_plan(study, high, split, low, methods, seeds, source, epochs, options, title, sample, **settings)
+    given = None if isinstance(source, str | Path) else source
+    return run_plan(study, plan, out, given, workers, overwrite, progress, say)
+
+
+def run_plan(
+    study: Study,
+    plan: Plan,
+    out: str | Path,
+    given: "Potential | None" = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Say | None = None,
+) -> StudyResult:
+    """Run a study that is checked; ``given`` replaces loading its source, other arguments are those of :func:`run_study`."""
     from xclimb.models.zoo import load
     from xclimb.study.progress import GridBar
 
     say = say or (lambda sentence: None)
-    study = STUDIES[kind]
-    if study.needs_low and low is None:
-        raise ConfigError(f"a study of {kind} needs frames at the functional of the source too: give low=...")
-    plan = make_plan(study, high, split, low, methods, seeds, _name(source), epochs, options, title, sample, settings)
     trials = study.trials(plan)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     folder = make_folder(Path(out), overwrite)
     for trial in trials:  # a finished run of other settings is an error before anything is written
         is_finished(folder / "runs" / trial.name, trial, plan.sets)
-    potential = load(source)
-    record = describe(study, plan)
+    potential = given or load(plan.source)
+    record = describe(study, plan, potential)
     write_json(folder / "study.json", record.model_dump())
     results = Results(plan)
     study.prepare(plan, potential, folder, say)
@@ -111,7 +124,6 @@ def run_study(
                 if not bar.shown:
                     say(f"{trial}: finished")
 
-            given = source if not isinstance(source, str | Path) else None
             failed = run_grid(trials, Grid(plan.sets, folder / "runs", given, bar.show, done), workers)
         _add_runs(results, trials, folder, failed)
     study.finish(StudyContent(folder, record, results.table))
@@ -122,23 +134,25 @@ def make_plan(
     study: Study,
     high: Frames,
     split: Split | Sequence,
-    low: Frames | None,
-    methods: Sequence[str] | None,
-    seeds: Sequence[int],
-    source: str,
-    epochs: int,
-    options: dict[str, Any] | None,
-    title: str | None,
-    sample: str | None,
-    settings: dict[str, Any],
+    low: Frames | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    source: "str | Path | Potential" = "chgnet-0.3.0",
+    epochs: int = 50,
+    options: dict[str, Any] | None = None,
+    title: str | None = None,
+    sample: str | None = None,
+    **settings: Any,
 ) -> Plan:
     """Check what a study is asked for; arguments and errors are those of :func:`run_study`."""
+    if study.needs_low and low is None:
+        raise ConfigError(f"a study of {study.name} needs frames at the functional of the source too: give low=...")
     return Plan(
         high=high,
         sets=_sets(high, split, strict=True),
         low=low,
         low_sets=None if low is None else _sets(low, split, strict=False),
-        source=source,
+        source=str(source) if isinstance(source, str | Path) else source.name,
         methods=methods_of(study, methods),
         seeds=list(seeds),
         epochs=epochs,
@@ -147,10 +161,6 @@ def make_plan(
         title=title,
         sample=sample,
     )
-
-
-def _name(source: "str | Path | Potential") -> str:
-    return str(source) if isinstance(source, str | Path) else source.name
 
 
 def _sets(frames: Frames, split: Split | Sequence, strict: bool) -> Sets:
@@ -192,13 +202,12 @@ def make_folder(path: Path, overwrite: bool) -> Path:
     return path
 
 
-def describe(study: Study, plan: Plan) -> StudyRecord:
+def describe(study: Study, plan: Plan, source: "Potential") -> StudyRecord:
     """Build the content of study.json."""
-    from xclimb.models.zoo import load
     from xclimb.runs.folder import describe_data, versions
 
     config = plan.configure(plan.methods[0], plan.seeds[0])
-    theory = load(plan.source).theory if plan.low is None else plan.low.theory
+    theory = source.theory if plan.low is None else plan.low.theory
     content = {
         "kind": study.name,
         "title": plan.title or study.title(plan),
