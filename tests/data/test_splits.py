@@ -133,7 +133,8 @@ def test_parts_are_made_of_what_training_can_spare():
     for seed in range(20):
         split = split_frames(groups_of([2] * 10, elements), (0.6, 0.2, 0.2), "material", seed, group="ids")
         frames = groups_of([2] * 10, elements)
-        assert len(split.val) and len(split.test)
+        assert len(split.val)
+        assert len(split.test)
         assert set(frames[split.train].numbers.tolist()) == set(elements)
 
 

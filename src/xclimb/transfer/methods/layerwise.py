@@ -59,7 +59,7 @@ def decaying_rates(network: "Module", decay: float, frozen: Container[int] = ())
     """
     from xclimb.training.adaptation import ParameterGroup
 
-    by_distance: "dict[int, list[Parameter]]" = {}
+    by_distance: dict[int, list[Parameter]] = {}
     for name, parameter in network.named_parameters():
         if id(parameter) not in frozen:
             by_distance.setdefault(distance_from_readout(network, name), []).append(parameter)
