@@ -48,7 +48,7 @@ def test_theory():
 @pytest.mark.parametrize(("robust", "kind"), [(50.0, "residual"), (46.0, "residual"), (40.0, "robust")])
 def test_references(robust, kind):
     found = advice.references(replace(base(), reference_depth=depth(robust=robust)))
-    assert f"kind='{kind}'" in found["sentence"]
+    assert f"pairs {kind} leaves" in found["sentence"]
     assert found["numbers"]["robust"] == robust
     assert ("within a tenth" in found["sentence"]) == (robust == 46.0)
     assert advice.references(replace(base(), reference_depth={})) is None

@@ -9,6 +9,7 @@ from xclimb.data.label_keys import LabelKeys
 from xclimb.data.parquet import frames_from_table, label_columns, to_parquet, to_table
 from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError, TheoryError
+from xclimb.ingest import read
 
 
 def back(table, **kwargs):
@@ -81,6 +82,13 @@ def test_each_label_under_a_key_of_its_own():
 def test_choosing_labels(kwargs, error, told):
     with pytest.raises(error, match=told):
         back(two_functionals(), **kwargs)
+
+
+def test_structures_alone_need_no_choice(tmp_path):
+    pq.write_table(two_functionals(), tmp_path / "both.parquet")
+    frames = read(tmp_path / "both.parquet", labels="ignored")
+    np.testing.assert_array_equal(frames.positions, crystals().positions)
+    assert not frames.has("energy")
 
 
 def test_one_functional_needs_no_choice():

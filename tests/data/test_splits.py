@@ -126,6 +126,18 @@ def test_nothing_left_outside_train_is_an_error():
         split_frames(frames)
 
 
+@pytest.mark.usefixtures("quiet")
+def test_parts_are_made_of_what_training_can_spare():
+    """Elements 1 and 2 have three materials each, which one shuffle or another all puts outside of train."""
+    elements = [1, 1, 1, 2, 2, 2, 3, 4, 5, 6]
+    for seed in range(20):
+        split = split_frames(groups_of([2] * 10, elements), (0.6, 0.2, 0.2), "material", seed, group="ids")
+        frames = groups_of([2] * 10, elements)
+        assert len(split.val)
+        assert len(split.test)
+        assert set(frames[split.train].numbers.tolist()) == set(elements)
+
+
 def test_few_groups_warn():
     with pytest.warns(XclimbWarning, match=r"few materials in a part of the split \(val 1, test 1\)"):
         split_frames(groups_of([3] * 8), cover=False, group="ids")

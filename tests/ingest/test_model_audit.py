@@ -79,6 +79,19 @@ def test_stress_of_a_few_frames_or_noise_tell_nothing(predicted):
     assert told(offset, predicted) == []
 
 
+def test_a_trajectory_under_another_pressure_passes(predicted):
+    """Frames at the volume of one functional, where the other sees a constant pressure, ten times the label's."""
+    frames = load_sample("dft_pairs", "PBE")[:60]
+    frames = frames.replace(material_id=np.full(60, "MgO"))
+    prediction, interaction = predicted[0][:60], predicted[1][:60]
+    moves = np.random.default_rng(0).normal(scale=0.004, size=(60, 3, 3))
+    moves = moves + moves.swapaxes(1, 2) + 0.004 * (1 - np.eye(3))  # a sheared cell too
+    made, seen = frames.replace(stress=moves - 0.004 * np.eye(3)), prediction.replace(stress=moves - 0.045 * np.eye(3))
+    assert told(made, (seen, interaction)) == []
+    [one] = told(made.replace(stress=10 * seen.stress), (seen, interaction))
+    assert "kbar read as GPa" in one.evidence
+
+
 def few_frames(functional: str, seed: int, size: int):
     frames = load_sample("dft_pairs", functional)
     large = np.flatnonzero(frames.n_atoms > 1)

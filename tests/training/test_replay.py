@@ -13,7 +13,7 @@ from xclimb.files import read_json
 from xclimb.references import fit_references
 from xclimb.training.batches import BatchSource
 from xclimb.training.engine import run_on_devices
-from xclimb.training.replay import Replay, with_replay
+from xclimb.training.replay import Mixture, with_replay
 from xclimb.training.trainer import Trainer
 from xclimb.transfer.methods import get_method
 
@@ -24,7 +24,7 @@ def crystals(path, count=12, seed=7):
 
 
 def test_an_epoch_has_every_training_frame_and_its_share_of_replay():
-    replay = Replay(n_train=40, n_replay=7, fraction=0.2)
+    replay = Mixture(sizes=(40, 7), drawn=(10,))
     orders = [replay.order(seed=3, epoch=epoch) for epoch in range(7)]
     for order in orders:
         assert sorted(order[order < 40].tolist()) == list(range(40))

@@ -40,6 +40,14 @@ def test_a_point_beyond_the_optimum_is_taken_back(frames):
         torch.testing.assert_close(value, wanted[name], rtol=1e-3, atol=1e-5)
 
 
+def test_first_keeps_the_whole_way_where_nothing_is_worse(frames):
+    start, far = toy(), moved(1.3)
+    assert choose("each", start, (7, far), (7, far), frames).share < 1
+    assert choose("first", start, (7, far), (7, far), frames).share == 1.0
+    broken = moved(1.3, magmom=40.0)
+    assert choose("first", start, (7, broken), (7, broken), frames).share < 1
+
+
 def test_what_got_worse_is_named_and_not_kept(frames):
     start, broken = toy(), moved(1.0, magmom=40.0)
     each = choose("each", start, (5, broken), (5, broken), frames)

@@ -17,6 +17,7 @@ from torch import nn
 from xclimb.errors import ConfigError, XclimbWarning
 from xclimb.graph.batch import Batch
 from xclimb.models.base import Backend, NetworkSum, Output, architecture_of
+from xclimb.models.multifidelity import MultiFidelity
 
 _LOG = logging.getLogger(__name__)
 _SLOWER = "it is computed by the eager path, which is slower"
@@ -35,6 +36,8 @@ def select(network: nn.Module) -> Backend:
         return _eager("XCLIMB_BACKEND")
     if isinstance(network, NetworkSum):
         return Backend(select(network.parts[-1]).name, _sum_predict, _sum_forward)
+    if isinstance(network, MultiFidelity):
+        return Backend(select(network.base).name, _level_predict, _level_forward)
     modules = architecture_of(network).backends
     if not modules:
         return _eager(f"no faster backend for {type(network).__name__}")
@@ -95,6 +98,16 @@ def _added(outputs: list[Output]) -> Output:
     computed = {name: [getattr(output, name) for output in outputs] for name in ("site_energies", "energy", "forces", "stress")}
     sums = {name: None if values[0] is None else torch.stack(values).sum(dim=0) for name, values in computed.items()}
     return Output(**sums, magmoms=outputs[-1].magmoms)
+
+
+def _level_predict(network: MultiFidelity, batch: Batch, derivatives: bool = True) -> Output:
+    with network.at_level(batch.level) as at_level:
+        return select(at_level).predict(at_level, batch, derivatives)
+
+
+def _level_forward(network: MultiFidelity, batch: Batch, derivatives: bool = True) -> Output:
+    with network.at_level(batch.level) as at_level:
+        return select(at_level).forward(at_level, batch, derivatives)
 
 
 @cache

@@ -29,13 +29,14 @@ class Calculator(AseCalculator):
         device: ``"cpu"``, ``"cuda"``, ...; None: the CPU, or where a given Potential is.
         dtype: ``"float32"`` or ``"float64"``; None: float32, or that of a given Potential. Choose float64 for finite
             differences (phonons, elastic constants) and tight relaxations.
+        functional: one of those of a potential for several (``Potential.functionals``); None: the one it is made for.
         skin: Å; while no atom has moved by half of it and the cell stays, bonds come from a list of pairs that is kept, and
             are exactly those of a new search. 0 searches at every step.
         **kwargs: passed on to ASE (``atoms``, ``label``, ``directory``).
 
     Raises:
         CheckpointError: on an unknown name or an unreadable folder.
-        ConfigError: on an unknown device or dtype, or a negative skin.
+        ConfigError: on an unknown device or dtype, a functional that the potential has not, or a negative skin.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress", "magmoms"]
@@ -50,6 +51,7 @@ class Calculator(AseCalculator):
         device: str | None = None,
         dtype: str | None = None,
         skin: float = 0.5,
+        functional: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -59,6 +61,8 @@ class Calculator(AseCalculator):
             potential = load(potential, device or "cpu", dtype or "float32")
         elif device is not None or dtype is not None:
             potential = potential.to(device, dtype)
+        if functional is not None or potential.others:
+            potential = potential.at(functional or potential.functionals[0])
         self.potential = potential
         self.search = VerletList(skin) if skin else find_bonds
         # what a trajectory file keeps of the calculator (todict): text

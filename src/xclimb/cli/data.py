@@ -217,6 +217,7 @@ def split(
 
     xclimb split md.extxyz -f r2SCAN; xclimb transfer md.extxyz -f r2SCAN --split md.split.json
     """
+    from xclimb.comparison.intervals import FEWEST
     from xclimb.data.store import is_store, open_store
     from xclimb.data.stored_split import shares_of, split_data, split_store
     from xclimb.ingest.levels import check_wanted
@@ -228,9 +229,9 @@ def split(
     if in_store:
         check_wanted(open_store(data[0]).theory, reading.only, functional, data[0])
         parts = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
-        named, more = f"{data[0]}:", f"{data[0]}:train" + (f" --test {data[0]}:test" if "test" in parts.parts else "")
-        if open_store(data[0]).theory.functional is None and functional is None:
-            more += " -f FUNCTIONAL"
+        level = " -f FUNCTIONAL" if open_store(data[0]).theory.functional is None and functional is None else ""
+        test = f" --test {data[0]}:test" if "test" in parts.parts else ""
+        named, whole, more = f"{data[0]}:", f"{data[0]}{level}", f"{data[0]}:train{test}{level}"
     else:
         if sizes:
             raise ConfigError("--subsets are parts of a store: make one with xclimb ingest, and split that")
@@ -238,7 +239,8 @@ def split(
         frames = read_joined(data, functional, reading)
         parts = split_data(frames, file, shares, (), seed, overwrite=overwrite, **how)
         level = ("" if functional is None else f" -f {shlex.quote(functional)}") + reading.words()
-        named, more = "", f"{shlex.join(data)}{level} --split {shlex.quote(str(file))}"
+        named, whole = "", f"{shlex.join(data)}{level}"
+        more = f"{whole} --split {shlex.quote(str(file))}"
     table = make_table("part", "frames", "materials")
     for name, index in parts.parts.items():
         table.add_row(f"{named}{name}", count(len(index)), count(parts.materials[name]))
@@ -248,6 +250,8 @@ def split(
     if not in_store:
         console().print(f"split:    {file}", soft_wrap=True)
     console().print(f"train:    xclimb transfer {more}", soft_wrap=True)
+    if parts.split.by == "material" and "val" in parts.parts and parts.materials["val"] < FEWEST:
+        console().print(f"or, as val has too few materials to judge by, on all: xclimb transfer {whole}", soft_wrap=True)
 
 
 def _numbers(text: str, between: str, option: str) -> list[float]:

@@ -55,6 +55,8 @@ def evaluate(
 ) -> None:
     """Errors of potentials on labelled frames: energy (meV/atom), forces (meV/Å), stress (GPa), magnetic moments (µB).
 
+    A potential for several functionals is taken at that of the labels.
+
     [bold]Example:[/bold] xclimb evaluate chgnet-0.3.0 runs/residual-0 test.extxyz --functional r2SCAN --out errors
     """
     if len(names) < 2:
@@ -65,6 +67,8 @@ def evaluate(
     *potentials, data = names
     loaded = [load(name, device, dtype) for name in potentials]
     frames = read_data(data, functional, reading)
+    level = frames.theory.functional
+    loaded = [one.at(level) if level in one.functionals else one for one in loaded]
     many = [frame_errors(one, frames, fit_references=fit_references) for one in loaded]
     named = _distinct(potentials, many)
     if json:

@@ -165,7 +165,10 @@ def read_data(data: str, functional: str | None = None, reading: DataOptions | N
     if data.startswith(SAMPLE):
         from xclimb.data.samples import load_sample
 
-        return load_sample(data.removeprefix(SAMPLE), reading.only or functional)
+        sample, level = data.removeprefix(SAMPLE), reading.only or functional
+        if level is None and settings.get("labels") == "ignored":
+            return load_sample(sample)
+        return load_sample(sample, level)
     from xclimb.data.store import is_store, iter_store, open_store
     from xclimb.data.stored_split import named_part
     from xclimb.ingest import read

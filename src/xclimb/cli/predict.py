@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xclimb.cli.options import DataOptions, Device, Dtype, Functional, Overwrite, read_data, takes_data_options
+from xclimb.cli.options import DataOptions, Device, Dtype, Overwrite, read_data, takes_data_options
 from xclimb.cli.shell import console
 from xclimb.cli.tables import fresh_file, make_table, number, to_json, write_whole
 from xclimb.errors import ConfigError
@@ -46,7 +46,16 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    functional: Functional = None,
+    functional: Annotated[
+        str | None,
+        typer.Option(
+            "--functional",
+            "-f",
+            metavar="NAME",
+            help="Functional of the prediction, of a potential for several; left out: the one it is made for.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
@@ -55,7 +64,9 @@ def predict(
 ) -> None:
     """Energy, forces, stress and magnetic moments of structures.
 
-    [bold]Example:[/bold] xclimb predict chgnet-0.3.0 POSCAR other.cif --out predicted.extxyz
+    [bold]Examples:[/bold] xclimb predict chgnet-0.3.0 POSCAR other.cif --out predicted.extxyz
+
+    xclimb predict runs/multifidelity-0 POSCAR --functional PBE
     """
     if out is not None:
         if out.suffix not in _FORMATS:
@@ -65,7 +76,9 @@ def predict(
     from xclimb.models.zoo import load
 
     loaded = load(potential, device, dtype)
-    labelled = loaded.label(_structures(files, functional, reading))
+    if functional is not None:
+        loaded = loaded.at(functional)
+    labelled = loaded.label(_structures(files, reading))
     table = make_table(
         "structure",
         "formula",
@@ -86,7 +99,7 @@ def predict(
         console().print(f"written: {out}", soft_wrap=True)
 
 
-def _structures(files: list[str], functional: str | None, reading: DataOptions) -> "Frames":
+def _structures(files: list[str], reading: DataOptions) -> "Frames":
     """The structures of all files, without their labels."""
     import numpy as np
 
@@ -96,7 +109,7 @@ def _structures(files: list[str], functional: str | None, reading: DataOptions) 
 
     files = [str(path) for name in files for path in expanded(name)]
     bare: dict[str, Any] = dict.fromkeys(LABELS) | {"theory": LevelOfTheory(), "extras": {}}
-    parts = [read_data(name, functional, reading, labels="ignored").replace(**bare) for name in files]
+    parts = [read_data(name, None, reading, labels="ignored").replace(**bare) for name in files]
     names = [np.array([name] if len(part) == 1 else part.frame_id) for name, part in zip(files, parts, strict=True)]
     return Frames.concatenate([part.replace(frame_id=ids) for part, ids in zip(parts, names, strict=True)])
 

@@ -56,8 +56,9 @@ def references(report: "ShiftReport") -> dict | None:
     beside += f"; raw references under the same network leave {refit:.0f}" if math.isfinite(refit) else ""
     return _advice(
         "references",
-        f"Fit references with kind='{kind}': on materials held out {best} leaves {errors[best]:.0f} meV/atom, {other} "
-        f"{errors[other]:.0f}{beside}; references alone, without the low side, leave {raw:.0f}.",
+        "Fit references to the residuals of a potential, as the default kind, informed, does: of linear fits to these pairs "
+        f"{best} leaves {errors[best]:.0f} meV/atom on materials held out, {other} {errors[other]:.0f}{beside}; references "
+        f"alone, without the low side, leave {raw:.0f}.",
         residual=residual, robust=robust, raw=raw, refit=refit,
     )  # fmt: skip
 

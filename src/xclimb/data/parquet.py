@@ -97,6 +97,11 @@ def label_columns(
     return _under(prefix, _state(stored, only), every, given)
 
 
+def first_functional(schema: pa.Schema) -> str | None:
+    """The first functional with label columns under its name; None in a table without such columns."""
+    return next((functional_name(prefix.rstrip("_")) for prefix in _prefixes(schema.names) if prefix), None)
+
+
 def _prefixes(names: list[str]) -> list[str]:
     """Prefix of ``energy``, where it is a functional's name or forces / stress / magmoms stand beside it."""
     prefixes = [name.removesuffix("energy") for name in names if name == "energy" or name.endswith("_energy")]

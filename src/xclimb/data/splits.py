@@ -324,6 +324,21 @@ def _covered(order: np.ndarray, sizes: np.ndarray, shares: tuple[float, float, f
             break
         if holds[group, missing].any():
             part[group] = 0
+    lacks = [share > 0 and not (part == k).any() for k, share in enumerate(shares)]
+    return _spared(order, sizes, shares, holds) if any(lacks) else part
+
+
+def _spared(order: np.ndarray, sizes: np.ndarray, shares: tuple[float, float, float], holds: np.ndarray) -> np.ndarray:
+    """Groups that train can spare, one after another into the part that lacks the most frames; the others are in train."""
+    part, copies = np.zeros(len(order), dtype=np.int64), holds.sum(axis=0)
+    lacking = np.array(shares[1:]) * sizes.sum()
+    for group in order:
+        k = int(np.argmax(lacking))
+        is_empty = not (part == k + 1).any()
+        wanted = lacking[k] > 0 if is_empty else lacking[k] >= 0.5 * sizes[group]
+        if wanted and (copies[holds[group]] > 1).all():
+            part[group], copies = k + 1, copies - holds[group]
+            lacking[k] -= sizes[group]
     return part
 
 
@@ -337,7 +352,7 @@ def _thin(counts: np.ndarray, shares: tuple[float, float, float], noun: str) -> 
     thin = [f"{name} {count}" for name, count, share in zip(PARTS, counts, shares, strict=True) if share > 0 and 0 < count < 3]
     if empty:
         raise SplitError(
-            f"no {noun} is left for {' and '.join(empty)}: each holds an element of its own and is needed in train",
+            f"no {noun} is left for {' and '.join(empty)}: each holds an element that no other training {noun} would hold",
             "; give more data, fewer parts, or cover=False to let them be in val or test alone",
         )
     text = f"few {noun}s in a part of the split ({', '.join(thin)}): errors measured on them say little about others"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xclimb.data.parquet import LabelColumns, frames_from_table, label_columns
+from xclimb.data.parquet import LabelColumns, first_functional, frames_from_table, label_columns
 from xclimb.errors import DataError
 from xclimb.formats.base import EV_UNITS, Format, Part, ReadOptions, Source, first_line, register
 
@@ -43,7 +43,10 @@ def iter_parquet(source: Source, options: ReadOptions) -> Iterator[Part]:
     """
     path, first = source.path, 0
     with opened(path) as file:
-        labels = label_columns(file.schema_arrow, options.only or options.functional, options.keys, str(path))
+        functional = options.only or options.functional
+        if functional is None and options.labels == "ignored":
+            functional = first_functional(file.schema_arrow)
+        labels = label_columns(file.schema_arrow, functional, options.keys, str(path))
         wanted = [name for name in file.schema_arrow.names if not _is_foreign(name, labels)]
         for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
             yield Part(frames_from_table(batch, labels, str(path), source.stem, first), first)

@@ -57,6 +57,7 @@ class Batch:
     n_short: int  # bonds [0, n_short) take part in angles
     first: Int[Tensor, "angles"]  # short directed edges (0 .. 2 n_short) that form each angle
     second: Int[Tensor, "angles"]
+    level: int = 0  # functional of all crystals, of a network that has weights for several
     close: str = ""  # a sentence about atoms closer than half the sum of their covalent radii, if there are any
 
     @property

@@ -85,6 +85,16 @@ class Network(nn.Module):
         """Last layer before the site energies and of nothing else: with zero weights they are zero; None if there is none."""
         return None
 
+    @property
+    def n_levels(self) -> int:
+        """Number of functionals that it has weights for."""
+        return 1
+
+    @property
+    def composed_of(self) -> "tuple[str, Network] | None":
+        """Key of :data:`COMPOSITES` and a network inside, of a network that is made of others; None for any other."""
+        return None
+
     def sites(self, batch: Batch, vectors: Float[Tensor, "bonds 3"]) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms"]]:
         """Site energies (eV) without references, and magnetic moments (µB), as functions of the bond vectors (Å)."""
         raise NotImplementedError
@@ -115,6 +125,11 @@ class NetworkSum(Network):
         self.config = config
         each = self.part_config(**{known.name: getattr(config, known.name) for known in fields(self.part_config)})
         self.parts = nn.ModuleList(self.part_class(each) for _ in range(config.n_parts))
+
+    @property
+    def composed_of(self) -> tuple[str, Network]:
+        """The first part."""
+        return _SUM, self.parts[0]
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -194,6 +209,8 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
+# prefix of the kind of a network made of others -> its architecture out of theirs
+COMPOSITES: dict[str, Callable[[Architecture], Architecture]] = {}
 
 
 def register(architecture: Architecture) -> Architecture:
@@ -215,10 +232,12 @@ def get_architecture(kind: str) -> Architecture:
     Raises:
         ConfigError: on an unknown kind.
     """
-    name = kind.removeprefix(_SUM)
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"unknown architecture {kind!r}: {near_miss(name, ARCHITECTURES)}")
-    return ARCHITECTURES[name] if name == kind else sum_of(ARCHITECTURES[name])
+    for prefix, compose in COMPOSITES.items():
+        if kind.startswith(prefix):
+            return compose(get_architecture(kind.removeprefix(prefix)))
+    if kind not in ARCHITECTURES:
+        raise ConfigError(f"unknown architecture {kind!r}: {near_miss(kind, ARCHITECTURES)}")
+    return ARCHITECTURES[kind]
 
 
 def architecture_of(network: nn.Module) -> Architecture:
@@ -227,8 +246,8 @@ def architecture_of(network: nn.Module) -> Architecture:
     Raises:
         ConfigError: if its class was not registered.
     """
-    if isinstance(network, NetworkSum):
-        return sum_of(architecture_of(network.parts[0]))
+    if isinstance(network, Network) and (inside := network.composed_of) is not None:
+        return COMPOSITES[inside[0]](architecture_of(inside[1]))
     for architecture in ARCHITECTURES.values():
         if isinstance(network, architecture.network):
             return architecture
@@ -251,6 +270,9 @@ def sum_of(architecture: Architecture) -> Architecture:
         largest={"n_parts": 100, **architecture.largest},
         packages=architecture.packages,
     )
+
+
+COMPOSITES[_SUM] = sum_of
 
 
 @cache

@@ -14,6 +14,7 @@ from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import CheckpointError, ConfigError, XclimbError
 from xclimb.files import read_json, to_json, write_folder
 from xclimb.models.base import ARCHITECTURES, Architecture, get_architecture
+from xclimb.models.multifidelity import Level
 from xclimb.references import AtomRef
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def save_potential(potential: "Potential", folder: Path) -> Path:
         "network": {"kind": potential.architecture.kind, **asdict(potential.model.config)},
         "theory": potential.theory.to_dict(),
         "references": potential.references.to_dict(),
+        "others": [{"theory": one.theory.to_dict(), "references": one.references.to_dict()} for one in potential.others],
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     if folder.exists() and not (folder / _CARD).exists():
@@ -63,7 +65,11 @@ def load_potential(folder: Path) -> "Potential":
         _check_sizes(architecture, network, state)
         model = architecture.network.from_state(architecture.config(**network), state)
         references, theory = AtomRef.from_dict(card["references"]), LevelOfTheory.from_dict(card["theory"])
-        return Potential(model, references, theory, str(card["name"]))
+        others = [
+            Level(AtomRef.from_dict(one["references"]), LevelOfTheory.from_dict(one["theory"]))
+            for one in card.get("others", [])
+        ]
+        return Potential(model, references, theory, str(card["name"]), others)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(f"{folder / _CARD} does not describe a potential ({reason}): restore it from a copy") from None

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import torch
 from ase.data import chemical_symbols
 
 from xclimb.data.frames import Frames
-from xclimb.data.theory import LevelOfTheory
+from xclimb.data.theory import LevelOfTheory, functional_name
 from xclimb.errors import ConfigError, DataError, XclimbWarning
 from xclimb.graph.batch import GraphSpec, build_batch
 from xclimb.graph.neighbours import Search, find_bonds
 from xclimb.models.base import Architecture, Network, Output, architecture_of, backend_of
+from xclimb.models.multifidelity import Level, MultiFidelity
 from xclimb.references import AtomRef
 from xclimb.units import ev_a3_to_gpa
 
@@ -65,10 +66,23 @@ class Potential:
         references: elemental reference energies, added to what the network gives.
         theory: the level of theory of the predictions.
         name: for reports and files.
+        others: references and levels of theory of the other functionals that the network has weights for, see :meth:`at`.
+
+    Raises:
+        ValueError: if the network has weights for more or fewer functionals.
     """
 
-    def __init__(self, model: Network, references: AtomRef, theory: LevelOfTheory, name: str = "potential"):
-        self.model = model.eval().requires_grad_(False)
+    def __init__(
+        self,
+        model: Network,
+        references: AtomRef,
+        theory: LevelOfTheory,
+        name: str = "potential",
+        others: Sequence[Level] = (),
+    ):
+        if model.n_levels != 1 + len(others):
+            raise ValueError(f"{1 + len(others)} levels of theory for a network with weights for {model.n_levels}")
+        self.model, self.others = model.eval().requires_grad_(False), tuple(others)
         self.references = references
         self.theory = theory
         self.name = name
@@ -95,6 +109,12 @@ class Potential:
     def graph(self) -> GraphSpec:
         """Graph that the network needs."""
         return self.architecture.graph(self.model.config)
+
+    @property
+    def functionals(self) -> tuple[str, ...]:
+        """Functionals that :meth:`at` takes, the one of the predictions first; none if that is not known."""
+        names = (self.theory.functional, *(level.theory.functional for level in self.others))
+        return tuple(name for name in names if name is not None)
 
     def knows(self, frames: Frames) -> np.ndarray:
         """Whether each frame has only elements that the network has parameters for, bool ``[S]``."""
@@ -201,6 +221,27 @@ class Potential:
 
     # -- new potentials from this one ---------------------------------------------------------------
 
+    def at(self, functional: str) -> "Potential":
+        """The potential at one of its functionals: an ordinary network with the references and level of theory of that one.
+
+        Raises:
+            ConfigError: on a functional that it has not, with those that it has.
+        """
+        levels = (Level(self.references, self.theory), *self.others)
+        wanted = {level.theory.functional: k for k, level in enumerate(levels)}.get(functional_name(functional))
+        if wanted is None:
+            has = ", ".join(self.functionals) or "an unknown functional"
+            raise ConfigError(f"{self.name} has no functional {functional!r}: it predicts {has}")
+        if not isinstance(self.model, MultiFidelity):
+            return self
+        level = levels[wanted]
+        return Potential(self.model.fold(wanted), level.references, level.theory, f"{self.name}, at {level.theory.functional}")
+
+    def replace(self, **parts: Any) -> "Potential":
+        """A potential with some of ``model``, ``references``, ``theory``, ``name``, ``others`` exchanged; nothing is copied."""
+        own = {name: getattr(self, name) for name in ("model", "references", "theory", "name", "others")}
+        return Potential(**own | parts)
+
     def with_references(self, references: AtomRef, theory: LevelOfTheory | None = None) -> "Potential":
         """A new potential with other elemental references; this one is untouched.
 
@@ -211,11 +252,11 @@ class Potential:
             theory: level of theory of the new potential; the one of the references by default.
         """
         merged = references.merged_over(self.references)
-        return Potential(copy.deepcopy(self.model), merged, theory or references.theory, self.name)
+        return self.replace(model=copy.deepcopy(self.model), references=merged, theory=theory or references.theory)
 
     def copy(self) -> "Potential":
         """An independent copy, weights included."""
-        return Potential(copy.deepcopy(self.model), self.references, self.theory, self.name)
+        return self.replace(model=copy.deepcopy(self.model))
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "Potential":
         """A copy on another device or in another precision.
@@ -239,6 +280,7 @@ class Potential:
             "dtype": str(self.dtype).removeprefix("torch."),
             "backend": backend_of(self.model).name,
             "uncovered": list(self.references.uncovered),
+            "functionals": list(self.functionals),
         }
 
     # -- files ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizat
 from xclimb.data.frames import Frames
 from xclimb.errors import ConfigError
 from xclimb.models.potential import Potential
+
+if TYPE_CHECKING:
+    from xclimb.training.batches import BatchSource
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -46,6 +49,9 @@ class Adaptation(Protocol):
 
     def references_rate(self, settings: Any, learning_rate: float) -> float | None:
         """Give the learning rate of the references; None keeps them fixed."""
+
+    def add_frames(self, data: "BatchSource", start: Potential, settings: Any) -> "BatchSource":
+        """Add frames of other functionals to the training frames."""
 
     def make_penalty(self, start: Potential, train: Frames, settings: Any, seed: int) -> Callable[[nn.Module], Tensor | None]:
         """Build the scalar that is added to the loss of each step, as a function of the network in training."""

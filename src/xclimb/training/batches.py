@@ -7,7 +7,7 @@ stays where it is.
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from xclimb.errors import counted
 from xclimb.graph.batch import Batch, GraphSpec, build_batch
 from xclimb.models.potential import atom_batches
 from xclimb.training.objective import TERMS, Targets
-from xclimb.training.replay import Replay
+from xclimb.training.replay import Mixture
 from xclimb.units import ev_a3_to_gpa
 
 Item = TypeVar("Item")
@@ -97,7 +97,8 @@ class BatchSource:
         dtype, device: of the tensors.
         elements: atomic numbers whose references are trained ``[K]``; None where the references are fixed.
         weights: of each frame in the loss ``[S]``; None where all count alike.
-        replay: place of the replay frames among them; None where there are none.
+        mixture: kinds of frames among them; None where all are of the target.
+        levels: functional of each frame as a number ``[S]``, of a network for several; None where all are of the first.
         rank, world: number of this process, and of how many that share every batch.
     """
 
@@ -108,7 +109,8 @@ class BatchSource:
     device: torch.device | str = "cpu"
     elements: np.ndarray | None = None
     weights: np.ndarray | None = None
-    replay: Replay | None = None
+    mixture: Mixture | None = None
+    levels: np.ndarray | None = None
     rank: int = 0
     world: int = 1
 
@@ -122,8 +124,8 @@ class BatchSource:
         counted = self.graph_sizes if len(bounded) > 1 else {"atoms": self.frames.n_atoms}
         sizes = np.stack([counted[name] for name in bounded], axis=1)  # [S, K]
         limits = np.array([budgets[name] for name in bounded])  # [K]
-        if self.replay is not None and epoch is not None:
-            return plan_batches(sizes, limits, config.batch_size, order=self.replay.order(config.seed, epoch))
+        if self.mixture is not None and epoch is not None:
+            return plan_batches(sizes, limits, config.batch_size, order=self.mixture.order(config.seed, epoch))
         return plan_batches(sizes, limits, config.batch_size, None if epoch is None else config.seed, epoch or 0)
 
     @cached_property
@@ -162,15 +164,25 @@ class BatchSource:
         return share(index, self.graph_sizes["bonds"][index], self.rank, self.world)
 
     def batches(self, plan: Iterable[np.ndarray]) -> Iterator[TrainingBatch]:
-        """This process's share of the batches of a plan, each built when it is asked for; empty ones are left out."""
-        return (self.batch(mine) for index in plan if len(mine := self.share(index)))
+        """This process's share of the batches of a plan, each built when it is asked for; empty ones are left out.
+
+        A batch with frames of several functionals comes in one part for each.
+        """
+        return (self.batch(part) for index in plan if len(mine := self.share(index)) for part in self._by_level(mine))
+
+    def _by_level(self, index: np.ndarray) -> list[np.ndarray]:
+        if self.levels is None:
+            return [index]
+        return [index[self.levels[index] == level] for level in np.unique(self.levels[index])]
 
     def batch(self, index: np.ndarray) -> TrainingBatch:
-        """The batch of the frames with these indices."""
+        """The batch of the frames with these indices, which are of one functional."""
         frames = self.frames[index]
         graph = build_batch(frames, self.spec, dtype=self.dtype, device=self.device)
+        if self.levels is not None:
+            graph = replace(graph, level=int(self.levels[index[0]]))
         weights = None if self.weights is None else self.weights[index]
-        shifted = None if self.replay is None else index < self.replay.n_train
+        shifted = None if self.mixture is None else index < self.mixture.n_train
         return TrainingBatch(graph, self._targets(frames, self.reference_energy[index], weights, shifted), frames.frame_id)
 
     def _targets(

@@ -5,6 +5,7 @@ functional are needed. Energies are interaction energies, without any references
 compared without the references of the target: each kind of frame has its own table, and no energy shift is learned.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,32 +21,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Replay:
-    """Place of the replay frames in a training set, and how many an epoch has.
+class Mixture:
+    """Kinds of frames in a training set, one after another, and how many of each an epoch has.
 
     Args:
-        n_train: frames before them.
-        n_replay: their number.
-        fraction: of the frames of an epoch that are replay frames.
+        sizes: number of frames of each kind; the first are those of the target.
+        drawn: number of frames of each further kind in an epoch, which has every frame of the first.
     """
 
-    n_train: int
-    n_replay: int
-    fraction: float
+    sizes: tuple[int, ...]
+    drawn: tuple[int, ...]
+
+    @property
+    def n_train(self) -> int:
+        """Number of frames of the target, which come first."""
+        return self.sizes[0]
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Indices of the frames of an epoch: every training frame once, replay frames spread evenly between them.
+        """Indices of the frames of an epoch: every frame of the target once, those of other kinds spread evenly between them.
 
-        The replay frames of successive epochs follow one another through shuffled passes over all of them.
+        Those of successive epochs follow one another through shuffled passes over all of their kind.
         """
-        train = np.random.default_rng([seed, epoch]).permutation(self.n_train)
-        count = max(1, round(self.n_train * self.fraction / (1 - self.fraction)))
-        places = np.arange(epoch * count, (epoch + 1) * count)
-        rounds, place = np.divmod(places, self.n_replay)
-        passes = {int(r): np.random.default_rng([seed, int(r), 1]).permutation(self.n_replay) for r in np.unique(rounds)}
-        chosen = self.n_train + np.array([passes[int(r)][p] for r, p in zip(rounds, place, strict=True)])
-        when = np.concatenate([(np.arange(self.n_train) + 0.5) / self.n_train, (np.arange(count) + 0.5) / count])
-        return np.concatenate([train, chosen])[np.argsort(when, kind="stable")]
+        kinds, begin = [np.random.default_rng([seed, epoch]).permutation(self.n_train)], self.n_train
+        for kind, (size, count) in enumerate(zip(self.sizes[1:], self.drawn, strict=True), start=1):
+            rounds, place = np.divmod(np.arange(epoch * count, (epoch + 1) * count), size)
+            passes = {int(r): np.random.default_rng([seed, int(r), kind]).permutation(size) for r in np.unique(rounds)}
+            kinds.append(begin + np.array([passes[int(r)][p] for r, p in zip(rounds, place, strict=True)]))
+            begin += size
+        when = np.concatenate([(np.arange(len(kind)) + 0.5) / len(kind) for kind in kinds])
+        return np.concatenate(kinds)[np.argsort(when, kind="stable")]
 
 
 def with_replay(source: "BatchSource", start: Potential, crystals: Frames | None, fraction: float) -> "BatchSource":
@@ -59,16 +63,27 @@ def with_replay(source: "BatchSource", start: Potential, crystals: Frames | None
     """
     given = [source.frames] if crystals is None else [source.frames, crystals]
     labelled = Frames.concatenate([_interaction_labels(start, frames) for frames in given])
-    labelled = labelled.replace(theory=source.frames.theory, extras={})
-    weights = source.weights
+    return with_others(source, [(labelled, np.zeros(len(labelled)))], fraction / (1 - fraction))
+
+
+def with_others(source: "BatchSource", others: Sequence[tuple[Frames, np.ndarray]], share: float) -> "BatchSource":
+    """Add other kinds of frames to a training set; in the loss each has the mean weight of the training frames.
+
+    Args:
+        source: the training frames.
+        others: frames of each kind, and the energies of their references, eV ``[S]``.
+        share: frames of each kind in an epoch, of the number of training frames.
+    """
+    theory, weights = source.frames.theory, source.weights
+    added = [frames.replace(theory=theory, extras={}) for frames, _ in others]
     if weights is not None:
-        weights = np.concatenate([weights, np.full(len(labelled), weights.mean())])
+        weights = np.concatenate([weights, np.full(sum(map(len, added)), weights.mean())])
     return replace(
         source,
-        frames=Frames.concatenate([source.frames, labelled]),
-        reference_energy=np.concatenate([source.reference_energy, np.zeros(len(labelled))]),
+        frames=Frames.concatenate([source.frames, *added]),
+        reference_energy=np.concatenate([source.reference_energy, *(energy for _, energy in others)]),
         weights=weights,
-        replay=Replay(len(source), len(labelled), fraction),
+        mixture=Mixture((len(source), *map(len, added)), (max(1, round(len(source) * share)),) * len(added)),
     )
 
 
@@ -76,5 +91,5 @@ def _interaction_labels(start: Potential, frames: Frames) -> Frames:
     """Frames with the predictions of the network as labels, energies without references."""
     zeros = np.zeros_like(start.references.values)
     nothing = AtomRef(values=zeros, covered=np.ones(len(zeros), dtype=bool))
-    labelled = Potential(start.model, nothing, LevelOfTheory(), start.name).label(frames)
+    labelled = start.replace(references=nothing, theory=LevelOfTheory()).label(frames)
     return labelled.replace(frame_id=np.array([f"replay of {name}" for name in frames.frame_id.tolist()]))

@@ -95,6 +95,7 @@ class Trainer:
         self.train_data, self.val_data = self._data(train, config.frame_weights), self._data(val, None)
         if config.replay.fraction:
             self.train_data = with_replay(self.train_data, start, crystals, config.replay.fraction)
+        self.train_data = method.add_frames(self.train_data, start, config.method)
         if not (config.loss.magmom and train.has("magmoms")):
             network.magmom.requires_grad_(False)  # a head that nothing teaches is not to decay either
         self.trained = Trained(network, shift)
@@ -279,7 +280,7 @@ class Trainer:
         references = self.start.references
         if self.elements is not None:
             references = shifted(references, self.elements, weights["shift"].double().cpu().numpy())
-        return Potential(self.method.export(network), references, self.start.theory, self.start.name)
+        return self.start.replace(model=self.method.export(network), references=references)
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

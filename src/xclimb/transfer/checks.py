@@ -9,19 +9,24 @@ from xclimb.data.splits import SplitError, propose_split
 from xclimb.errors import ConfigError, DataError, TheoryError, counted
 from xclimb.ingest.reading import read
 from xclimb.models.potential import Potential
-from xclimb.transfer.methods import get_method
+from xclimb.transfer.methods import OtherFrames, get_method
 
 SET_NAMES = {"train": "training", "val": "validation", "test": "test", "replay": "replay"}  # argument -> set
 _NAMED = 5  # how many names a message lists
 
 
-def material_frames(frames: Frames, argument: str) -> tuple[Frames, list[str]]:
+def material_frames(frames: Frames, argument: str, described: str | None = None) -> tuple[Frames, list[str]]:
     """Frames of materials, isolated atoms left out, and a note where there were any.
+
+    Args:
+        frames: any.
+        argument: name of the set in :data:`SET_NAMES`.
+        described: name of the set for messages, if it is another.
 
     Raises:
         DataError: if nothing else is in the set.
     """
-    name, alone = SET_NAMES[argument], is_isolated_atom(frames)
+    name, alone = described or SET_NAMES[argument], is_isolated_atom(frames)
     if not alone.any():
         return frames, []
     if alone.all():
@@ -90,6 +95,36 @@ def replay_frames(config: TransferConfig) -> Frames | None:
     if not len(frames):
         raise DataError(f"replay.structures {config.replay.structures} holds no structure: give others, or leave it out")
     return frames
+
+
+def check_others(others: OtherFrames, train: Frames, val: Frames | None, test: Frames | None) -> tuple[OtherFrames, list[str]]:
+    """Frames of other functionals without isolated atoms, checked, and notes on them.
+
+    Raises:
+        ConfigError: if they are of the functional of the training frames.
+        DataError: as :func:`check_data`.
+    """
+    notes: list[str] = []
+    kept: dict[str, dict[str, Frames]] = {}
+    for part, name in (("train", "training"), ("val", "validation")):
+        kept[part] = {}
+        for functional, frames in getattr(others, part).items():
+            described = f"{functional} {name}"
+            if functional == train.theory.functional:
+                raise ConfigError(f"the {described} frames are of the functional of the training frames: give them as such")
+            _check_present(frames, described)
+            _check_atoms(frames, described)
+            _check_labels(frames, described)
+            kept[part][functional], more = material_frames(frames, part, described)
+            notes += more
+    for functional, frames in kept["train"].items():
+        if functional in kept["val"]:
+            _check_leak(frames, kept["val"][functional], f"{functional} training", f"{functional} validation")
+        for name, held in (("validation", val), ("test", test)):
+            same = 0 if held is None else len(np.intersect1d(frames.material_id, held.material_id))
+            if same:
+                notes.append(f"{counted(same, 'material')} of the {name} set in the {functional} training set, at its labels.")
+    return OtherFrames(kept["train"], kept["val"]), notes
 
 
 def check_data(train: Frames, val: Frames, test: Frames | None = None) -> list[str]:

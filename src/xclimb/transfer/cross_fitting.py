@@ -8,7 +8,7 @@ errors; what is handed over is the average of the networks' weights at this shar
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -193,7 +193,8 @@ def _finish(
         epoch = len(runs[0].history) - 1
         ends = [load(run.path / "checkpoints" / "last", device=config.device, dtype=config.dtype) for run in runs]
     candidate = (epoch, CrossFitted(ends, fold))
-    choice = choose(config.guard, before, candidate, candidate, job.val, CrossFitted.towards)
+    rule: Literal["first", "sum"] = "first" if config.guard == "each" else "sum"
+    choice = choose(rule, before, candidate, candidate, job.val, CrossFitted.towards)
     fixed = get_method(config.method.name).references_rate(config.method, config.learning_rate) is None
     mean = average(ends, start.references if fixed else None)
     best = interpolate(start, mean, choice.share) if choice.share else start

@@ -20,12 +20,14 @@ from xclimb.transfer.checks import (
     check_data,
     check_levels,
     check_no_effect,
+    check_others,
     material_frames,
     replay_frames,
     split_off_validation,
 )
 from xclimb.transfer.cross_fitting import NO_PART, assign_folds, count_folds, cross_fit
 from xclimb.transfer.job import Job, OnEpoch
+from xclimb.transfer.methods import get_method
 from xclimb.transfer.run_job import run_job
 from xclimb.transfer.sources import AUTO, rank_sources
 
@@ -66,13 +68,16 @@ def run_transfer(
         ranking = rank_sources(train, seed=config.seed, device=config.device)
         config, chosen = config.model_copy(update={"source": ranking.chosen}), ranking.reason
     frames, notes = material_frames(train, "train")
+    others, on_others = check_others(get_method(config.method.name).other_frames(config.method), train, val, test)
     folds = 1 if val is not None else count_folds(config, frames)
     fold, on_folds = assign_folds(frames, config, folds, progress and first_process()) if folds > 1 else (None, [])
     frames, held_out, tested, more = _prepared(frames, val, test, fold, config, source, progress and first_process())
     path = Path(out) if out is not None else Path("runs") / f"{config.method.name}-{config.seed}"
-    said = tuple(filter(None, [chosen, *notes, *on_folds, *more]))
+    said = tuple(filter(None, [chosen, *notes, *on_folds, *more, *on_others]))
     crystals = replay_frames(config)
-    job = Job(config, frames, held_out, path, source, said, inputs, overwrite, resume, progress, on_epoch, tested, crystals)
+    job = Job(
+        config, frames, held_out, path, source, said, inputs, overwrite, resume, progress, on_epoch, tested, crystals, others
+    )
     return run_job(job) if fold is None else cross_fit(job, fold)
 
 

@@ -1,13 +1,14 @@
 """One transfer: the frames, settings and folder that every process of it is given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
 from xclimb.models.potential import Potential
+from xclimb.transfer.methods import OtherFrames
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -30,6 +31,7 @@ class Job:
         on_epoch: called with each line of metrics.jsonl as it is written.
         test: frames that neither training nor choice sees, checked; their errors end the run.
         replay: structures for replay besides the training frames.
+        others: frames of other functionals, checked.
     """
 
     config: TransferConfig
@@ -45,11 +47,14 @@ class Job:
     on_epoch: OnEpoch | None = None
     test: Frames | None = None
     replay: Frames | None = None
+    others: OtherFrames = field(default_factory=OtherFrames)
 
     @property
     def sets(self) -> dict[str, Frames]:
-        """The frames by the name of their set; without ``"test"`` and ``"replay"`` where there are none."""
+        """The frames by the name of their set; without ``"test"``, ``"replay"`` and other functionals where there are none."""
         optional = {"test": self.test, "replay": self.replay}
+        optional |= {f"train {functional}": frames for functional, frames in self.others.train.items()}
+        optional |= {f"val {functional}": frames for functional, frames in self.others.val.items()}
         return {"train": self.train, "val": self.val} | {
             name: frames for name, frames in optional.items() if frames is not None
         }

@@ -33,15 +33,28 @@ def start(job: Job, engine: Engine, folder: RunFolder | None) -> tuple[Trainer, 
     trainer = Trainer(config, potential, job.train, job.val, engine, method, job.replay)
     deviation = None if method.new_weights else check_step_zero(source, trainer, job.val)
     notes = [*start_notes(job, potential), *over_budget(trainer.train_data, config)]
-    if (replay := trainer.train_data.replay) is not None:
-        detail = f"{counted(replay.n_replay, 'crystal')} labelled by {source.name} itself"
-        notes.append(f"Replay: {100 * replay.fraction:g} % of the frames of an epoch are of {detail}.")
+    notes += mixture_notes(job, source, trainer)
     if config.precision == "bf16" and engine.device.type == "cpu":
         notes.append("precision 'bf16' is made for accelerators: on this CPU steps take longer with it than with 'full'.")
     engine.barrier()  # before anything is written, all have read what is there
     if folder is not None:
         notes += begin_folder(folder, job, source, potential, notes, deviation)
     return trainer, notes
+
+
+def mixture_notes(job: Job, source: Potential, trainer: Trainer) -> list[str]:
+    """Notes on the frames of an epoch that are not of the target."""
+    mixture, functionals = trainer.train_data.mixture, trainer.start.functionals
+    if mixture is None:
+        return []
+    if fraction := job.config.replay.fraction:
+        detail = f"{counted(mixture.sizes[1], 'crystal')} labelled by {source.name} itself"
+        return [f"Replay: {100 * fraction:g} % of the frames of an epoch are of {detail}."]
+    of_others = [
+        f"{count} of {functional} (out of {size})"
+        for functional, count, size in zip(functionals[1:], mixture.drawn, mixture.sizes[1:], strict=True)
+    ]
+    return [f"An epoch has {mixture.n_train} frames of {functionals[0]}, all, and beside them {', '.join(of_others)}."]
 
 
 def prepare(job: Job, device: str) -> tuple[Potential, Potential]:
@@ -53,8 +66,10 @@ def prepare(job: Job, device: str) -> tuple[Potential, Potential]:
     """
     config = job.config
     source = load(job.source or config.source, device=device, dtype=config.dtype)
+    if source.others:
+        source = source.at(source.functionals[0])
     for name, frames in job.sets.items():
-        check_elements(source, frames, SET_NAMES[name])
+        check_elements(source, frames, SET_NAMES.get(name, name))
     return source, get_method(config.method.name).prepare(source, job.train, config.method, config.seed)
 
 

@@ -46,4 +46,4 @@ def average(potentials: Sequence[Potential], references: AtomRef | None = None) 
 def _with_weights(potential: Potential, state: dict[str, Tensor], references: AtomRef) -> Potential:
     model = copy.deepcopy(potential.model)
     model.load_state_dict(state)
-    return Potential(model, references, potential.theory, potential.name)
+    return potential.replace(model=model, references=references)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import xclimb
+from training.tiny import rock_salts
 from transfer.disturbed import TRAIN, VAL, interrupted, outcome, train
 from xclimb.backends.select import select
 from xclimb.config import TransferConfig
@@ -15,6 +16,7 @@ SETTINGS = {
     "ewc": {"fisher_frames": 4},
     "delta": {},
     "layerwise": {"rate_decay": 0.5, "freeze": ["atom_embedding"]},
+    "multifidelity": {"low": {"HSE06": rock_salts(6, seed=5, functional="HSE06")}},
 }
 
 

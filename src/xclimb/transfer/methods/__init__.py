@@ -11,9 +11,19 @@ from typing import Any
 from xclimb.config import MethodSettings, TransferConfig
 from xclimb.errors import ConfigError
 from xclimb.settings import near_miss
-from xclimb.transfer.methods.base import METHODS, Method, register, registered
+from xclimb.transfer.methods.base import METHODS, Method, OtherFrames, register, registered
 
-__all__ = ["METHODS", "Method", "get_method", "recipe_of", "register", "registered", "settings_of", "settings_rows"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "OtherFrames",
+    "get_method",
+    "recipe_of",
+    "register",
+    "registered",
+    "settings_of",
+    "settings_rows",
+]
 
 DEFAULT: str = TransferConfig.model_fields["method"].default
 

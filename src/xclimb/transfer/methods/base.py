@@ -15,8 +15,22 @@ if TYPE_CHECKING:
     from xclimb.data.frames import Frames
     from xclimb.models.potential import Potential
     from xclimb.training.adaptation import ParameterGroup
+    from xclimb.training.batches import BatchSource
 
 METHODS: dict[str, "Method"] = {}
+
+
+@dataclass(frozen=True)
+class OtherFrames:
+    """Frames of other functionals than that of the training frames, by functional.
+
+    Args:
+        train: trained on, beside the training frames.
+        val: never trained on; errors on them are reported.
+    """
+
+    train: Mapping[str, "Frames"] = field(default_factory=dict)
+    val: Mapping[str, "Frames"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,20 @@ class Method:
             learning_rate: first learning rate of the network.
         """
         return None
+
+    def other_frames(self, settings: MethodSettings) -> "OtherFrames":
+        """Give the frames of other functionals that the settings name; none by default."""
+        return OtherFrames()
+
+    def add_frames(self, data: "BatchSource", start: "Potential", settings: MethodSettings) -> "BatchSource":
+        """Add frames of other functionals to the training frames; by default there are none.
+
+        Args:
+            data: the training frames, with the energies of the references taken off.
+            start: the potential of step 0.
+            settings: of this method.
+        """
+        return data
 
     def make_penalty(
         self, start: "Potential", train: "Frames", settings: MethodSettings, seed: int

@@ -1,7 +1,9 @@
-"""Transfer towards few data: informed references, averaged weights and a pull to the pre-trained ones.
+"""Transfer towards few data: informed references, averaged weights, a pull to the pre-trained ones, slow lower layers.
 
 The penalty is L2-SP (Li, Grandvalet and Davoine, arXiv 1802.01483): a Gaussian prior of the weights around the
 pre-trained ones. Against the mean loss of N frames it counts ``strength / N``, so that it fades as data come.
+Few crystals bend what the lower layers say of environments that none of them has; with learning rates that fall towards the
+embedding (Howard and Ruder, arXiv 1801.06146) the upper ones learn the most.
 """
 
 from typing import TYPE_CHECKING
@@ -10,10 +12,13 @@ from pydantic import Field
 
 from xclimb.config import MethodSettings
 from xclimb.transfer.methods.base import Method, registered
+from xclimb.transfer.methods.layerwise import decaying_rates
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+    from xclimb.training.adaptation import ParameterGroup
 
 
 class L2SPSettings(MethodSettings):
@@ -23,6 +28,12 @@ class L2SPSettings(MethodSettings):
         default=0.1,
         ge=0,
         description="pull to the start: strength / number of training frames times the squared distance of the weights",
+    )
+    rate_decay: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="learning rate of a block over that of the block above it; the readout has all of it",
     )
 
 
@@ -40,7 +51,11 @@ class L2SPSettings(MethodSettings):
     },
 )
 class L2SP(Method):
-    """Trains all weights with a penalty on their distance from the start."""
+    """Trains all weights, the deeper the slower, with a penalty on their distance from the start."""
+
+    def adapt(self, network: "Module", settings: L2SPSettings) -> "list[ParameterGroup]":  # type: ignore[override]
+        """Group the parameters by their distance from the readout."""
+        return decaying_rates(network, settings.rate_decay)
 
     def penalty(self, network: "Module", start: "Module", settings: L2SPSettings, n_train: int) -> "Tensor | None":  # type: ignore[override]
         """Squared distance from the weights of step 0, over all of them."""

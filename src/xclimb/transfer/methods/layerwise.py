@@ -2,6 +2,7 @@
 geometrically, and layers chosen by name are frozen.
 """
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from xclimb.config import MethodSettings
 from xclimb.transfer.methods.base import Method, registered
 
 if TYPE_CHECKING:
-    from torch.nn import Module
+    from torch.nn import Module, Parameter
 
     from xclimb.training.adaptation import ParameterGroup
 
@@ -38,18 +39,31 @@ class Layerwise(Method):
     """Trains all layers but those that match ``freeze``, the deeper the slower."""
 
     def adapt(self, network: "Module", settings: LayerwiseSettings) -> "list[ParameterGroup]":  # type: ignore[override]
-        """Group the parameters by their distance from the readout, that of the readout first."""
-        from torch import nn
+        """All parameters but those of the frozen layers, grouped by :func:`decaying_rates`."""
+        from torch.nn import Module
 
-        from xclimb.training.adaptation import ParameterGroup, matching_layers
+        from xclimb.training.adaptation import matching_layers
 
-        layers = matching_layers(network, settings.freeze, nn.Module, "method.freeze")
+        layers = matching_layers(network, settings.freeze, Module, "method.freeze")
         frozen = {id(parameter) for layer in layers.values() for parameter in layer.parameters()}
-        by_distance: dict[int, list[nn.Parameter]] = {}
-        for name, parameter in network.named_parameters():
-            if id(parameter) not in frozen:
-                by_distance.setdefault(distance_from_readout(network, name), []).append(parameter)
-        return [ParameterGroup(by_distance[d], rate=settings.rate_decay**d) for d in sorted(by_distance)]
+        return decaying_rates(network, settings.rate_decay, frozen)
+
+
+def decaying_rates(network: "Module", decay: float, frozen: Container[int] = ()) -> "list[ParameterGroup]":
+    """Group parameters by their distance from the readout, those of the readout first.
+
+    Args:
+        network: the network in training.
+        decay: learning rate of a block over that of the block above it.
+        frozen: ``id`` of the parameters that are not trained.
+    """
+    from xclimb.training.adaptation import ParameterGroup
+
+    by_distance: dict[int, list[Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if id(parameter) not in frozen:
+            by_distance.setdefault(distance_from_readout(network, name), []).append(parameter)
+    return [ParameterGroup(by_distance[d], rate=decay**d) for d in sorted(by_distance)]
 
 
 def distance_from_readout(network: "Module", name: str) -> int:
