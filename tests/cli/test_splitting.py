@@ -123,7 +123,7 @@ def test_the_recipe_of_the_default_method_is_not_that_of_another(tmp_path):
     assert TransferConfig.build(settings).model_dump() == TransferConfig(method="residual", epochs=3).model_dump()
     assert TransferConfig.build(run_settings(tmp_path / "own.yaml", {}, [])).ema_decay is not None
     frames = rock_salts(3)
-    study, ids = get_study("methods"), frames.frame_id[:, None]
+    study, ids = get_study("methods"), frames.frame_id[:, None].tolist()
     plan = make_plan(study, frames, ids, frames, ["frozen"], [0], "toy", 2, batch_size=8)
     (trial,) = study.trials(plan)
     assert trial.config == TransferConfig(source="toy", method="frozen", epochs=2, batch_size=8)
