@@ -39,9 +39,8 @@ def study_table() -> str:
     Bold, among the test errors: the smallest and those that do not differ from it significantly.
     """
     from xclimb.report import read_folder
-    from xclimb.report.comparisons import leading
-    from xclimb.report.summary import by_model
-    from xclimb.study.methods import summary_table
+    from xclimb.study.comparisons import leading
+    from xclimb.study.summary import by_model, summary_table
 
     study = read_folder(STUDY)
     marked = {name: leading(by_model(study.results.rows), name, study.predictions) for name, _ in COLUMNS}

@@ -17,7 +17,7 @@ from xclimb.errors import ConfigError
 
 if TYPE_CHECKING:
     from xclimb.references import AtomRef
-    from xclimb.study.methods import Study
+    from xclimb.study.run import StudyResult
 
 SAMPLE, LOW, HIGH, SOURCE = "dft_pairs", "PBE", "r2SCAN", "chgnet-0.3.0"
 MARK = "demo.json"  # says that a folder is a demo's own
@@ -82,7 +82,7 @@ def fit_residual(high: Frames) -> "AtomRef":
 
 def transfer_all(
     plan: Plan, low: Frames, high: Frames, overwrite: bool = False, say: Callable[[str], None] | None = None
-) -> "Study":
+) -> "StudyResult":
     """Transfer the source by every method; a repeated call goes on where the last one ended."""
     from xclimb.study.methods import study_methods
 

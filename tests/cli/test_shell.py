@@ -29,7 +29,7 @@ COMMANDS = (
     "report",
     "study",
 )
-SUBCOMMANDS = ("references fit", "references show", "references compare", "study methods")
+SUBCOMMANDS = ("references fit", "references show", "references compare", "study methods", "study scaling", "study trial")
 PROGRAM = [sys.executable, "-m", "xclimb"]
 PLAIN = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
 

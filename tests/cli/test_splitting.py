@@ -13,7 +13,8 @@ from xclimb.data.parquet import to_parquet
 from xclimb.data.store_writer import write_store
 from xclimb.files import read_json
 from xclimb.runs.folder import read_run
-from xclimb.study.methods import _trials
+from xclimb.study import get_study
+from xclimb.study.run import make_plan
 
 SMALL = ("-s", "toy", "--set", "batch_size=8", "--set", "audit_frames=0", "--epochs")
 
@@ -121,5 +122,8 @@ def test_the_recipe_of_the_default_method_is_not_that_of_another(tmp_path):
     settings = run_settings(tmp_path / "own.yaml", {"method": "residual"}, [])
     assert TransferConfig.build(settings).model_dump() == TransferConfig(method="residual", epochs=3).model_dump()
     assert TransferConfig.build(run_settings(tmp_path / "own.yaml", {}, [])).ema_decay is not None
-    (trial,) = _trials("toy", ["frozen"], [0], 2, {"batch_size": 8})
+    frames = rock_salts(3)
+    study, ids = get_study("methods"), frames.frame_id[:, None]
+    plan = make_plan(study, frames, ids, frames, ["frozen"], [0], "toy", 2, batch_size=8)
+    (trial,) = study.trials(plan)
     assert trial.config == TransferConfig(source="toy", method="frozen", epochs=2, batch_size=8)

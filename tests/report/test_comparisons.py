@@ -6,10 +6,11 @@ import pytest
 from report.synthetic import dump, write_study
 from report.test_report import words
 from xclimb.report import read_folder, write_report
-from xclimb.report.comparisons import difference, is_supported, leading
-from xclimb.report.study_summary import study_tiles, study_verdict
-from xclimb.report.summary import by_model
+from xclimb.report.pages.study import _tiles
 from xclimb.runs.schema import Measurement, StudyPredictions, read_results
+from xclimb.study import verdict_of
+from xclimb.study.comparisons import difference, is_supported, leading
+from xclimb.study.summary import by_model
 
 ALONE = "chgnet-0.3.0 + residual references"
 
@@ -62,13 +63,13 @@ def test_verdict_and_tile_state_the_gain_over_references_alone(tmp_path):
     study = read_folder(folder)
     found = {model.model: model for model in by_model(study.results.rows)}
     change, ends = difference(found["residual"], found[ALONE], "energy_mae", study.predictions)
-    tile = next(tile for tile in study_tiles(study) if tile.label == "Training, in energy")
+    tile = next(tile for tile in _tiles(study) if tile.label == "Training, in energy")
     assert tile.value == f"−{-change:.1f}"
     assert f"{-ends[0]:.1f}" in tile.context
-    text = " ".join(study_verdict(study))
+    text = " ".join(verdict_of(study))
     assert "does the rest" not in text
     assert "the energy zero" in text
-    assert not any("×" in tile.value for tile in study_tiles(study))
+    assert not any("×" in tile.value for tile in _tiles(study))
 
 
 def test_a_gain_that_is_noise_is_called_so(tmp_path):

@@ -14,7 +14,7 @@ from xclimb.data.theory import LevelOfTheory
 from xclimb.errors import DataError
 from xclimb.report import StudyFolder, read_folder, write_report
 from xclimb.runs.schema import RunRecord, line_schema, read_lines
-from xclimb.study.methods import summary_table
+from xclimb.study.summary import summary_table
 
 
 @cache

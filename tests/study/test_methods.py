@@ -11,7 +11,10 @@ from xclimb.errors import CheckpointError, ConfigError, DataError
 from xclimb.files import read_json
 from xclimb.runs.schema import read_results
 from xclimb.study import grid
-from xclimb.study.methods import retention, study_methods, summary_table
+from xclimb.study.base import Sets, Trial
+from xclimb.study.methods import METHODS_STUDY, study_methods
+from xclimb.study.run import make_plan, retention
+from xclimb.study.summary import summary_table
 
 METHODS = ("frozen", "residual")
 SETTINGS = {"methods": METHODS, "seeds": (0, 1), "epochs": 1, "batch_size": 8, "progress": False}
@@ -145,9 +148,9 @@ def test_finished_runs_are_not_repeated_and_unfinished_ones_are(folder, data, mo
 
 def test_an_interrupted_cell_goes_on_in_the_middle(folder, data, tmp_path):
     _, high, ids = data
-    sets = grid.Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
-    trial = grid.Trial("residual-0", TransferConfig(epochs=2, batch_size=8))
-    grid.run_grid([trial], sets, tmp_path / "calm")
+    sets = Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
+    trial = Trial("residual-0", TransferConfig(epochs=2, batch_size=8))
+    grid.run_grid([trial], grid.Grid(sets, tmp_path / "calm"))
     epochs = []
 
     def press(name, line):
@@ -156,8 +159,8 @@ def test_an_interrupted_cell_goes_on_in_the_middle(folder, data, tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        grid.run_grid([trial], sets, tmp_path / "stopped", watch=press)
-    grid.run_grid([trial], sets, tmp_path / "stopped", watch=press)
+        grid.run_grid([trial], grid.Grid(sets, tmp_path / "stopped", watch=press))
+    grid.run_grid([trial], grid.Grid(sets, tmp_path / "stopped", watch=press))
     assert epochs == [0, 1, 2]  # no epoch twice
     for name in ("best", "last"):
         weights = [
@@ -177,10 +180,11 @@ def test_other_settings_are_refused(folder, data):
 
 def test_processes_give_the_same_numbers(folder, data, tmp_path):
     _, high, ids = data
-    sets = grid.Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
-    trials = [grid.Trial(f"{name}-0", TransferConfig(method=name, epochs=1, batch_size=8)) for name in METHODS]
+    sets = Sets(*(high[np.isin(high.frame_id, part)] for part in ids))
+    trials = [Trial(f"{name}-0", TransferConfig(method=name, epochs=1, batch_size=8)) for name in METHODS]
     watched, done = [], []
-    grid.run_grid(trials, sets, tmp_path, workers=2, watch=lambda name, line: watched.append(name), done=done.append)
+    running = grid.Grid(sets, tmp_path, watch=lambda name, line: watched.append(name), done=done.append)
+    assert grid.run_grid(trials, running, workers=2) == {}
     assert sorted(done) == ["frozen-0", "residual-0"]
     assert set(watched) <= set(done)
     for name in done:
@@ -221,10 +225,11 @@ def test_a_foreign_folder_is_not_touched(tmp_path, data):
 
 
 def test_references_lr_goes_to_the_method_that_has_it(data):
-    from xclimb.study.methods import _trials
-
-    trials = _trials("chgnet-0.3.0", ("frozen", "trainable"), (0,), 1, {"references_lr": 0.1})
-    assert [trial.config.method.model_dump() for trial in trials] == [
+    low, high, ids = data
+    settings = {"references_lr": 0.1}
+    names = ("frozen", "trainable")
+    plan = make_plan(METHODS_STUDY, high, ids, low, names, (0,), epochs=1, **settings)
+    assert [trial.config.method.model_dump() for trial in METHODS_STUDY.trials(plan)] == [
         {"name": "frozen"},
         {"name": "trainable", "references_lr": 0.1},
     ]

@@ -18,7 +18,8 @@ from xclimb.cli.predict import predict
 from xclimb.cli.references import references_app
 from xclimb.cli.shell import Shell
 from xclimb.cli.sources import sources
-from xclimb.cli.studies import demo, report, study_app
+from xclimb.cli.studies import demo, report
+from xclimb.cli.study import study_app
 
 __all__ = ["app", "main"]
 

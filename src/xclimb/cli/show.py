@@ -281,10 +281,11 @@ _STUDY = (
 
 
 def show_results(screen: "Console", rows: list[dict[str, Any]], title: str, low: str) -> None:
-    """The table of a study: one row a model, mean and spread over seeds; the smallest error of each column in bold."""
+    """The table of a study: one row a model and number of training frames, mean and spread over seeds; the smallest bold."""
     from rich.text import Text
 
     seeds = {row["seeds"] for row in rows if row["kind"] == "method"}
+    sizes = len({row["n_train"] for row in rows})
     over = f", mean ± spread of {seeds.pop()} seeds" if len(seeds) == 1 and seeds != {1} else ""
     screen.print(f"{title}; mean absolute errors{over}", style="bold", soft_wrap=True)
     table = make_table("model", *(header.format(low=low) for _, header, _ in _STUDY))
@@ -298,6 +299,9 @@ def show_results(screen: "Console", rows: list[dict[str, Any]], title: str, low:
             cells.append(Text(text, style="bold green" if best else ""))
         unlike = f" ({row['seeds']} seeds)" if row["kind"] == "method" and len(seeds) > 1 else ""
         last = place + 1 < len(rows) and rows[place + 1]["kind"] != row["kind"]
-        table.add_row(f"{row['model']}{unlike}", *cells, end_section=last)
+        size = f", N = {row['n_train']}" if sizes > 1 else ""
+        table.add_row(f"{row['model']}{size}{unlike}", *cells, end_section=last)
     screen.print(table)
-    screen.print(f"on {low}: energy error on {low} labels, residual references refitted for every model alike", soft_wrap=True)
+    if known["retention_energy_mae"]:
+        text = f"on {low}: energy error on {low} labels, residual references refitted for every model alike"
+        screen.print(text, soft_wrap=True)

@@ -29,8 +29,8 @@ from xclimb.report.style import (
     shares,
     words_on,
 )
-from xclimb.report.summary import QUANTITIES, ModelErrors, by_model, written
 from xclimb.runs.schema import Measurement
+from xclimb.study.summary import QUANTITIES, ModelErrors, by_model, written
 
 TABLE_WIDTH = 860  # px of a periodic table on a narrow screen, where it scrolls: values must not lie on each other
 MAX_POINTS = 1500  # a panel; more are thinned evenly, so that the page stays small

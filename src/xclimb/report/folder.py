@@ -4,7 +4,7 @@ A file that is missing leaves its field empty and its name in ``missing``; a fil
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from xclimb.runs.schema import (
     read_shift,
 )
 from xclimb.runs.schema.run import WRITER, BeforeAndAfter, read_record
+from xclimb.study import StudyContent
 
 T = TypeVar("T", bound=BaseModel)
 _WANTED = "give the folder that xclimb transfer, xclimb study or xclimb shift --out wrote"
@@ -72,28 +73,20 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class StudyFolder:
+class StudyFolder(StudyContent):
     """A study folder: several transfers, compared.
 
     Args:
-        path: the folder.
-        record: study.json.
         shift: shift.json, the dictionary of a ShiftReport; None if missing.
         runs: the run folders under ``runs/``, sorted by name.
-        results: results.json; empty if missing.
-        predictions: predictions.json; None if missing.
         references: kind -> references, from ``references/``.
         missing: names of the files that are not there.
     """
 
-    path: Path
-    record: StudyRecord
-    shift: dict[str, Any] | None
-    runs: tuple[RunFolder, ...]
-    results: ResultsTable
-    predictions: StudyPredictions | None
-    references: dict[str, AtomRef]
-    missing: tuple[str, ...]
+    shift: dict[str, Any] | None = None
+    runs: tuple[RunFolder, ...] = ()
+    references: dict[str, AtomRef] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:

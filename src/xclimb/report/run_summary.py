@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from xclimb.comparison.intervals import paired_difference
 from xclimb.report.folder import RunFolder, number
-from xclimb.report.summary import MISSING, QUANTITIES, Tile, written
-from xclimb.report.tables import Cell, Table
+from xclimb.report.tables import Cell, Table, Tile
 from xclimb.runs.schema import Predicted, ResultsTable
 from xclimb.runs.schema.predictions import ElementErrors
+from xclimb.study.summary import MISSING, QUANTITIES, written
 
 SPLITS = {"test": "test", "val": "validation"}  # the first that there is counts
 _NAMES = {"energy": "energy", "forces": "forces", "stress": "stress", "magmom": "magnetic moments"}

@@ -7,8 +7,8 @@ import numpy as np
 
 from xclimb.comparison.outliers import MOST
 from xclimb.report.folder import number
-from xclimb.report.summary import MISSING
 from xclimb.report.tables import Cell, Table
+from xclimb.study.summary import MISSING
 
 # field of the report: what it is, unit, digits, whether signed
 NUMBERS = {

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
 from xclimb.references import AtomRef
-from xclimb.report.comparisons import leading
 from xclimb.report.folder import RunFolder, number
-from xclimb.report.summary import MISSING, QUANTITIES, ModelErrors, by_model, duration, signed, with_spread, written
 from xclimb.runs.schema import Errors, Measurement, StudyPredictions
+from xclimb.study.comparisons import leading
+from xclimb.study.summary import MISSING, QUANTITIES, ModelErrors, by_model, signed, with_spread, written
 from xclimb.transfer.methods import METHODS
 
 
@@ -36,6 +36,16 @@ class Table:
 
     columns: list[tuple[str, str]]
     rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A key figure: what, value, unit, and a line of context."""
+
+    label: str
+    value: str
+    unit: str
+    context: str
 
 
 _SHOWN = (
@@ -222,6 +232,17 @@ def runs(folders: Sequence[RunFolder]) -> Table | None:
             Cell(_count(epoch), epoch), Cell(duration(seconds), seconds),
         ])  # fmt: skip
     return Table([(title, "") for title in ("Method", "Seed", "State", "Best epoch", "Last epoch", "Last epoch took")], body)
+
+
+def duration(seconds: float) -> str:
+    """``"6 min 53 s"``; an em dash if unknown."""
+    if not math.isfinite(seconds):
+        return MISSING
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 # -- settings, data, levels of theory --------------------------------------------------------------------

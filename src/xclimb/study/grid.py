@@ -1,101 +1,103 @@
 """A grid of trials, each a transfer in its run folder. Finished trials are not repeated, interrupted ones continue.
 
 Trials are independent of each other, so they may run in processes of their own; the folder is the only thing they share
-with the process that waits for them.
+with the process that waits for them. One that fails is named, and the others go on.
 """
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from xclimb.config import TransferConfig
 from xclimb.data.frames import Frames
-from xclimb.errors import CheckpointError, ConfigError, DataError
-from xclimb.evaluation.metrics import compare_labels
-from xclimb.ingest.executor import end_with_parent
-from xclimb.models.potential import Potential
-from xclimb.runs.folder import describe_data, read_evaluation, read_history, read_record, read_run, write_evaluation
-from xclimb.transfer.fit import run_transfer
-from xclimb.transfer.job import Job
-from xclimb.transfer.resume import can_go_on
+from xclimb.errors import CheckpointError, ConfigError, DataError, TrainingError
+from xclimb.study.base import Sets, Trial
+
+if TYPE_CHECKING:
+    from xclimb.models.potential import Potential
 
 Watch = Callable[[str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One transfer of a study: the name of its folder and all its settings."""
-
-    name: str
-    config: TransferConfig
+Failed = dict[str, Exception]
 
 
 @dataclass(frozen=True, eq=False)
-class Sets:
-    """The frames of a study at the target's level of theory."""
+class Grid:
+    """Trials, and how they are run.
 
-    train: Frames
-    val: Frames
-    test: Frames
+    Args:
+        sets: the frames; ``test`` is only evaluated, after the training.
+        folder: where the run folders go.
+        source: potential to use instead of loading ``config.source``.
+        watch: called with the name of a trial and a line of its metrics.jsonl when there is a new one.
+        done: called with the name of each trial that is finished, at once for those that were before.
+    """
 
-    def items(self) -> list[tuple[str, Frames]]:
-        """(name, frames) of the three sets."""
-        return [("train", self.train), ("val", self.val), ("test", self.test)]
+    sets: Sets
+    folder: Path
+    source: "Potential | None" = None
+    watch: Watch | None = None
+    done: Callable[[str], None] | None = None
+
+    def finish(self, trial: Trial) -> None:
+        """Report a finished trial."""
+        if self.done:
+            self.done(trial.name)
 
 
-def run_grid(
-    trials: Sequence[Trial],
-    sets: Sets,
-    folder: Path,
-    source: Potential | None = None,
-    workers: int = 1,
-    watch: Watch | None = None,
-    done: Callable[[str], None] | None = None,
-) -> None:
+def run_grid(trials: Sequence[Trial], grid: Grid, workers: int = 1) -> Failed:
     """Run every trial that is not finished; each leaves ``folder/<name>``.
 
     Args:
         trials: transfers to run, in this order.
-        sets: the frames; ``test`` is only evaluated, after the training.
-        folder: where the run folders go.
-        source: potential to use instead of loading ``config.source``.
+        grid: data, folder and callbacks.
         workers: processes; 1 runs the trials here. Each takes its share of the cores.
-        watch: called with the name of a trial and a line of its metrics.jsonl when there is a new one.
-        done: called with the name of each trial that is finished, at once for those that were before.
+
+    Returns:
+        Name -> error of each trial that failed.
 
     Raises:
         ConfigError: if a folder holds a finished run with other settings or data.
         KeyboardInterrupt: after Ctrl-C; finished trials stay finished.
+        Exception: the first error, if every trial failed.
     """
-    left = [trial for trial in trials if not is_finished(folder / trial.name, trial.config, sets)]
+    left = [trial for trial in trials if not is_finished(grid.folder / trial.name, trial, grid.sets)]
     for trial in trials:
-        if trial not in left and done:
-            done(trial.name)
-    if min(workers, len(left)) > 1:
-        _run_in_processes(left, sets, folder, source, min(workers, len(left)), watch, done)
-        return
-    for trial in left:
-        interrupted = run_trial(trial, sets, folder, source, watch=watch)
+        if not any(trial is other for other in left):
+            grid.finish(trial)
+    workers = min(workers, len(left))
+    failed = _run_in_processes(left, grid, workers) if workers > 1 else _run_here(left, grid)
+    if failed and len(failed) == len(trials):
+        raise next(iter(failed.values()))
+    return failed
+
+
+def _run_here(trials: Sequence[Trial], grid: Grid) -> Failed:
+    failed: Failed = {}
+    for trial in trials:
+        try:
+            interrupted = run_trial(trial, grid.sets, grid.folder, grid.source, watch=grid.watch)
+        except Exception as error:
+            failed[trial.name] = error
+            continue
         if interrupted:
             raise KeyboardInterrupt
-        if done:
-            done(trial.name)
+        grid.finish(trial)
+    return failed
 
 
 def run_trial(
     trial: Trial,
     sets: Sets,
     folder: Path,
-    source: Potential | None = None,
+    source: "Potential | None" = None,
     threads: int | None = None,
     watch: Watch | None = None,
 ) -> bool:
@@ -103,10 +105,17 @@ def run_trial(
 
     One that was interrupted before goes on from its last saved state; one of other settings or frames is replaced.
     """
+    from xclimb.evaluation.metrics import compare_labels
+    from xclimb.runs.folder import read_run, write_evaluation
+    from xclimb.transfer.fit import run_transfer
+    from xclimb.transfer.job import Job
+    from xclimb.transfer.resume import can_go_on
+
+    sets = sets.of(trial)
     notify = (lambda line: watch(trial.name, line)) if watch else None
     path = folder / trial.name
-    with torch_threads(threads or torch.get_num_threads()):
-        if _is_trained(path, trial.config, sets):
+    with torch_threads(threads):
+        if _is_trained(path, trial.config, sets.train):
             run = read_run(path, trial.config.device, trial.config.dtype)
         else:
             resume = can_go_on(Job(trial.config, sets.train, sets.val, path))
@@ -119,16 +128,20 @@ def run_trial(
     return False
 
 
-def is_finished(path: Path, config: TransferConfig, sets: Sets) -> bool:
-    """Whether the folder holds the finished, evaluated run of these settings and data, weights included.
+def is_finished(path: Path, trial: Trial, sets: Sets) -> bool:
+    """Whether the folder holds the finished, evaluated run of this trial, weights included.
 
     Raises:
-        ConfigError: if it holds a finished run of others.
+        ConfigError: if it holds a finished run of other settings or data.
     """
-    return _is_trained(path, config, sets) and "test" in read_evaluation(path).root
+    from xclimb.runs.folder import read_evaluation
+
+    return _is_trained(path, trial.config, sets.of(trial).train) and "test" in read_evaluation(path).root
 
 
-def _is_trained(path: Path, config: TransferConfig, sets: Sets) -> bool:
+def _is_trained(path: Path, config: TransferConfig, train: Frames) -> bool:
+    from xclimb.runs.folder import describe_data, read_evaluation, read_record
+
     try:
         record = read_record(path)
         read_evaluation(path)
@@ -139,7 +152,7 @@ def _is_trained(path: Path, config: TransferConfig, sets: Sets) -> bool:
     # a setting that an older xclimb did not know had, in effect, its default
     former = TransferConfig.build(record.settings, str(path / "run.json")).model_dump(mode="json")
     other = [name for name, value in config.model_dump(mode="json").items() if former[name] != value]
-    if other or record.data["train"].sha256 != describe_data(sets.train)["sha256"]:
+    if other or record.data["train"].sha256 != describe_data(train)["sha256"]:
         what = f"with another {other[0]}" if other else "on other training frames"
         raise ConfigError(f"{path} holds a finished run {what}: give the study another folder, or overwrite=True")
     return True
@@ -152,10 +165,15 @@ def share_of_cores(workers: int) -> int:
 
 
 @contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """A number of torch threads for a while. More threads than free cores cost small crystals far more than they gain."""
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Set the number of torch threads for a while, None for no change.
+
+    More threads than free cores cost small crystals far more than they gain.
+    """
+    import torch
+
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:
@@ -184,40 +202,71 @@ def _sigterm_for_workers() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run_in_processes(
-    trials: Sequence[Trial],
-    sets: Sets,
-    folder: Path,
-    source: Potential | None,
-    workers: int,
-    watch: Watch | None,
-    done: Callable[[str], None] | None,
-) -> None:
-    threads = share_of_cores(workers)
+def _run_in_processes(trials: Sequence[Trial], grid: Grid, workers: int) -> Failed:
+    left, killed, failed, threads = list(trials), list[Trial](), Failed(), share_of_cores(workers)
+    with _sigterm_for_workers():
+        while left:
+            killed += _run_in_pool(left, grid, workers, threads, failed)
+        for trial in killed:  # alone, so that it is known whose process is killed
+            if _run_in_pool([trial], grid, 1, threads, failed):
+                reason = "its process was killed twice, by lack of memory as a rule: run the same again with fewer workers"
+                failed[trial.name] = TrainingError(reason)
+    return failed
+
+
+def _run_in_pool(left: list[Trial], grid: Grid, workers: int, threads: int, failed: Failed) -> list[Trial]:
+    """Run trials until none is left or a process is killed, which ends its pool.
+
+    Args:
+        left: trials to run; those that were begun are removed.
+        grid: data, folder and callbacks.
+        workers: processes.
+        threads: of each process.
+        failed: errors by name, added to.
+
+    Returns:
+        Trials that were running when the process was killed.
+    """
     # spawn: a forked copy of a process that has used torch's thread pool may hang
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
-    left, waiting, seen = list(trials), dict[Future, Trial](), dict[str, int]()
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
+    waiting, killed, seen = dict[Future, Trial](), list[Trial](), dict[str, int]()
     try:
-        with _sigterm_for_workers():
-            while left or waiting:
-                while left and len(waiting) < workers:  # no more: what waits in the pool would begin after an interrupt
-                    trial = left.pop(0)
-                    waiting[pool.submit(run_trial, trial, sets, folder, source, threads)] = trial
-                ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                if watch:
-                    _report(waiting.values(), folder, seen, watch)
-                for future in ended:
-                    trial = waiting.pop(future)
-                    if future.result():  # an error of the trial is raised here
-                        raise KeyboardInterrupt
-                    if done:
-                        done(trial.name)
+        while waiting or (left and not killed):
+            while left and not killed and len(waiting) < workers:  # no more: what waits in the pool begins after an interrupt
+                trial = left.pop(0)
+                waiting[pool.submit(run_trial, trial, grid.sets, grid.folder, grid.source, threads)] = trial
+            ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            if grid.watch:
+                _report(waiting.values(), grid.folder, seen, grid.watch)
+            for future in ended:
+                trial = waiting.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    killed.append(trial)
+                elif isinstance(error, Exception):
+                    failed[trial.name] = error
+                elif future.result():
+                    raise KeyboardInterrupt
+                else:
+                    grid.finish(trial)
+    except BrokenProcessPool:  # between two trials: the one that could not be begun
+        return [*killed, trial, *waiting.values()]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    return killed
 
 
-def _report(trials, folder: Path, seen: dict[str, int], watch: Watch) -> None:
+def _begin() -> None:
+    """Prepare a worker process."""
+    from xclimb.ingest.executor import end_with_parent
+
+    end_with_parent()
+
+
+def _report(trials: Iterable[Trial], folder: Path, seen: dict[str, int], watch: Watch) -> None:
     """Call ``watch`` for the lines that other processes added to their metrics.jsonl."""
+    from xclimb.runs.folder import read_history
+
     for trial in trials:
         path = folder / trial.name
         if not (path / "metrics.jsonl").exists():

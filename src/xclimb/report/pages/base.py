@@ -8,8 +8,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from xclimb.report.html import figures_json, json_for_html, parts, render, render_block, script
-from xclimb.report.summary import Tile
-from xclimb.report.tables import Table
+from xclimb.report.tables import Table, Tile
 
 Figures = dict[str, go.Figure]
 

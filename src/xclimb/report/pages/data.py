@@ -9,8 +9,7 @@ from xclimb.report import tables
 from xclimb.report.figures import count_table
 from xclimb.report.pages.base import Page, Section, assemble, register
 from xclimb.report.style import COLOURS, axis, figure
-from xclimb.report.summary import Tile
-from xclimb.report.tables import Cell, Table
+from xclimb.report.tables import Cell, Table, Tile
 
 _TILES = (("frames", "Frames"), ("materials", "Materials"), ("formulas", "Formulas"), ("atoms", "Atoms"))
 

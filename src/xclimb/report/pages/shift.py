@@ -22,12 +22,13 @@ from xclimb.report.shift_tables import (
 )
 from xclimb.report.stability_figures import changed_table, stability_caption, stability_figures
 from xclimb.report.structures import scenes
-from xclimb.report.summary import Tile, functional
+from xclimb.report.tables import Tile
 
 
 def _levels(shift: dict) -> tuple[str, str]:
     """Names of the low and the high functional."""
-    return functional(shift["theory_low"], "low"), functional(shift["theory_high"], "high")
+    low, high = (str((shift[f"theory_{name}"] or {}).get("functional") or name) for name in ("low", "high"))
+    return low, high
 
 
 def _common(shift: dict) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 from xclimb.report import figures, tables
-from xclimb.report.folder import StudyFolder, number
+from xclimb.report.folder import RunFolder, StudyFolder, number
 from xclimb.report.pages.base import Page, Section, register
-from xclimb.report.study_summary import study_tiles, study_verdict
-from xclimb.report.summary import best_of, by_model, duration, label_origin
+from xclimb.report.tables import Tile, duration
 from xclimb.runs.schema import Measurement
+from xclimb.study import STUDIES, verdict_of
+from xclimb.study.comparisons import difference
+from xclimb.study.summary import QUANTITIES, ModelErrors, best_of, by_model, label_origin, signed, written
+from xclimb.study.verdict import references_alone
 
 
 def _levels(study: StudyFolder) -> tuple[str, str]:
@@ -24,9 +27,37 @@ def _common(study: StudyFolder) -> dict[str, Any]:
     return {"study": study, "low": low, "high": high}
 
 
+def _sizes(study: StudyFolder) -> list[int]:
+    """Numbers of training frames of the trials, ascending."""
+    return sorted({row.n_train for row in study.results.rows if row.kind == "method" and row.n_train})
+
+
 def _rows(study: StudyFolder) -> list[Measurement]:
-    """Rows of the table: baselines first, the untouched source at their head; then the methods as the study lists them."""
-    return sorted(study.results.rows, key=lambda row: (row.model != study.source, row.kind == "method"))
+    """Rows of the table: baselines first, the untouched source at their head; then the methods as the study lists them.
+
+    Of trials with several numbers of training frames, those with the most.
+    """
+    largest = max(_sizes(study), default=None)
+    rows = [row for row in study.results.rows if row.kind == "baseline" or row.n_train in (None, largest)]
+    return sorted(rows, key=lambda row: (row.model != study.source, row.kind == "method"))
+
+
+def _errors_title(study: StudyFolder) -> str:
+    sizes = _sizes(study)
+    return "Errors on the test set" + (f", {sizes[-1]:,} training structures" if len(sizes) > 1 else "")
+
+
+def _runs(study: StudyFolder) -> list[RunFolder]:
+    """Runs with the most training frames, where there are several numbers of them."""
+    counts = [run.record.data["train"].frames if "train" in run.record.data else 0 for run in study.runs]
+    several = len(_sizes(study)) > 1
+    return [run for run, count in zip(study.runs, counts, strict=True) if not several or count == max(counts)]
+
+
+def _shows_shift(study: StudyFolder) -> bool:
+    """Whether the study measures a shift, or should have."""
+    kind = STUDIES.get(study.record.kind)
+    return bool(study.shift) or kind is None or kind.needs_low
 
 
 def _shift_figures(study: StudyFolder) -> dict[str, go.Figure]:
@@ -57,7 +88,7 @@ def _shift(study: StudyFolder) -> dict[str, Any]:
 
 
 def _training_figures(study: StudyFolder) -> dict[str, go.Figure]:
-    return _not_empty({"training": figures.training_curves(study.runs)}) if any(run.epochs for run in study.runs) else {}
+    return _not_empty({"training": figures.training_curves(_runs(study))}) if any(run.epochs for run in study.runs) else {}
 
 
 def _models(study: StudyFolder) -> list[str]:
@@ -155,18 +186,60 @@ def _facts(study: StudyFolder) -> list[tuple[str, str]]:
     ]
 
 
+def _tiles(study: StudyFolder) -> list[Tile]:
+    """The key figures of a study; those without data are left out."""
+    tiles = []
+    errors = by_model(_rows(study))
+    best = best_of([model for model in errors if model.kind == "method"], "energy_mae")
+    if best:
+        shown = (("energy_mae", "Energy error, best method"), ("forces_mae", "Force error, same method"))
+        tiles += [
+            Tile(label, written(metric, best.mean.get(metric, math.nan)), QUANTITIES[metric].unit, f"{best.model}, test set")
+            for metric, label in shown
+        ]
+        tiles += _gain(study, best, {model.model: model for model in errors if model.kind != "method"})
+    if study.shift:
+        mean, std, raw, referenced = (
+            number(study.shift[name]) for name in ("mean", "std", "pearson_raw", "pearson_referenced")
+        )
+        tiles.append(
+            Tile(
+                "Shift between functionals",
+                f"{mean:+.2f}".replace("-", "−"),
+                "eV/atom",
+                f"± {std:.2f} over {study.shift['n_pairs']} pairs",
+            )
+        )
+        tiles.append(Tile("Correlation, referenced", f"{referenced:.3f}", "Pearson r", f"from {raw:.3f} raw"))
+    return tiles
+
+
+def _gain(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[Tile]:
+    """Gain of training over exchanging the references; a factor over the untouched source would be its energy zero."""
+    alone = references_alone(study, baselines)
+    if alone is None:
+        return []
+    change, interval = difference(best, alone, "energy_mae", study.predictions)
+    text = "over new references alone"
+    if math.isfinite(interval[0]):
+        text = f"over new references alone; 95 % {signed('energy_mae', interval[0])} to {signed('energy_mae', interval[1])}"
+    return [Tile("Training, in energy", signed("energy_mae", change), "meV/atom", text)]
+
+
 register(
-    Page("study", "Study report", lambda study: study.record.title, study_verdict,
-         study_tiles, _common),
-    Section("study", "shift", lambda study: "The shift between {} and {}".format(*_levels(study)), "Shift",
+    Page("study", "Study report", lambda study: study.record.title, verdict_of,
+         _tiles, _common),
+    Section("study", "shift", lambda study: "The shift between {} and {}".format(*_levels(study)), "Shift", needs=_shows_shift,
             figures=_shift_figures, block="shift", values=_shift),
     Section("study", "references", "Elemental references", "References", block="references",
+            needs=lambda study: study.references or _shows_shift(study),
             values=lambda study: {"references": tables.references(study.references)}),
     Section("study", "training", "Training", figures=_training_figures, block="training",
             values=lambda study: {"runs": tables.runs(study.runs)}),
     Section("study", "parity", "Predicted against computed", "Parity", figures=_parities, block="parity", values=_parity),
-    Section("study", "errors", "Errors on the test set", "Errors", figures=_error_figures, block="errors", values=_errors),
-    Section("study", "retention", lambda study: f"What was lost on {_levels(study)[0]}", "Retention", block="retention",
+    Section("study", "errors", _errors_title, "Errors", figures=_error_figures, block="errors", values=_errors),
+    Section("study", "retention", lambda study: f"What was lost on {_levels(study)[0]}", "Retention",
+            needs=lambda study: _shows_shift(study) or study.results.select(labels="source").rows, block="retention",
             values=_retention),
     Section("study", "provenance", "Settings, data and versions", "Settings and data", block="provenance",
             values=_provenance),

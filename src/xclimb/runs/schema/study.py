@@ -35,6 +35,7 @@ class StudyRecord(Part):
         methods: their names.
         seeds: of the transfers.
         settings: common to all transfers.
+        options: settings of the study itself.
         versions: of the packages.
         theory: of the labels.
         data: counts of each set.
@@ -48,6 +49,7 @@ class StudyRecord(Part):
     methods: list[Text]
     seeds: list[Count]
     settings: dict[str, Any]
+    options: dict[str, Any] = {}
     versions: dict[str, Text]
     theory: StudyTheory
     data: dict[str, DataRecord]
@@ -110,10 +112,11 @@ class Note(Part):
 
 
 class ResultsTable(Part):
-    """Content of results.json: one long table of all trials, and remarks."""
+    """Content of results.json: one long table of all trials, remarks, and the reason of each trial that failed."""
 
     rows: list[Measurement] = []
     notes: list[Note] = []
+    failed: dict[Text, Text] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -152,7 +155,7 @@ class ResultsTable(Part):
         )
 
     def __add__(self, other: "ResultsTable") -> "ResultsTable":
-        return ResultsTable(rows=self.rows + other.rows, notes=self.notes + other.notes)
+        return ResultsTable(rows=self.rows + other.rows, notes=self.notes + other.notes, failed=self.failed | other.failed)
 
 
 def read_results(folder: Path) -> ResultsTable:

@@ -4,9 +4,11 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from xclimb.report.folder import StudyFolder
-from xclimb.runs.schema import Measurement
+from xclimb.runs.schema import Measurement, read_results
+from xclimb.study.base import StudyContent
 
 MISSING = "—"
 
@@ -128,35 +130,48 @@ def compared(value: float, other: float) -> str:
 # -- what the labels are ---------------------------------------------------------------------------
 
 
-def functional(theory: dict | None, fallback: str) -> str:
-    """Name of the functional of a level of theory given as a dictionary."""
-    return str((theory or {}).get("functional") or fallback)
-
-
 _ORIGINS = {"DFT": "DFT labels", "potential": "teacher labels (computed by a trained potential, not by DFT)"}
 
 
-def label_origin(study: StudyFolder) -> str:
+def label_origin(study: StudyContent) -> str:
     """Origin of the labels, as far as the folder states it."""
     return _ORIGINS.get(study.record.labels or "", "labels")
 
 
-def duration(seconds: float) -> str:
-    """``"6 min 53 s"``; an em dash if unknown."""
-    if not math.isfinite(seconds):
-        return MISSING
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+ERRORS = ("energy_mae", "forces_mae", "stress_mae", "magmom_mae")
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A key figure: what, value, unit, and a line of context."""
+def summary_table(folder: str | Path, split: str = "test") -> list[dict[str, Any]]:
+    """The table of a study: one row a model and number of training frames, mean and standard deviation over its seeds.
 
-    label: str
-    value: str
-    unit: str
-    context: str
+    Args:
+        folder: a study folder.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+
+    Returns:
+        Rows ``{model, kind, n_train, seeds, energy_mae, energy_mae_std, forces_mae, ..., retention_energy_mae, ...}``:
+        meV/atom, meV/Å, GPa, µB; None where there is no number (no labels, or one seed only for a deviation). Baselines come
+        first.
+
+    Raises:
+        CheckpointError: if the folder is no study folder.
+    """
+    table = read_results(Path(folder))
+    target = table.select(split=split, labels="target")
+    rows = []
+    for model, n_train in dict.fromkeys((row.model, row.n_train) for row in target.rows):
+        errors, kept = (table.select(model=model, n_train=n_train, labels=labels) for labels in ("target", "source"))
+        errors = errors.select(split=split)
+        seeds = {(row.fold, row.seed) for row in errors.rows}
+        row: dict[str, Any] = {"model": model, "kind": errors.rows[0].kind, "n_train": n_train, "seeds": len(seeds)}
+        for prefix, part in (("", errors), ("retention_", kept)):
+            for error in ERRORS:
+                row |= _spread(prefix + error, [other.value for other in part.rows if other.metric == error])
+        rows.append(row)
+    return rows
+
+
+def _spread(name: str, values: list[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    mean, std = statistics.mean, statistics.stdev
+    return {name: mean(known) if known else None, f"{name}_std": std(known) if len(known) > 1 else None}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from xclimb.comparison.intervals import half_width, material_interval
-from xclimb.report.summary import ModelErrors, best_of
 from xclimb.runs.schema import StudyPredictions
+from xclimb.study.summary import ModelErrors, best_of
 
 _COLUMNS = {"energy": ("energy_per_atom", 1000.0), "forces": ("forces", 1000.0), "stress": ("stress", 1.0)}
 Interval = tuple[float, float]

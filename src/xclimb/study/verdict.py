@@ -1,14 +1,13 @@
-"""A study in words and key figures; what the intervals do not support is not claimed."""
+"""A study of methods in words; what the intervals do not support is not claimed."""
 
 import math
 from collections.abc import Sequence
 
-from xclimb.report.comparisons import Interval, difference, is_supported, leading
-from xclimb.report.folder import StudyFolder, number
-from xclimb.report.summary import (
+from xclimb.study.base import StudyContent
+from xclimb.study.comparisons import Interval, difference, is_supported, leading
+from xclimb.study.summary import (
     QUANTITIES,
     ModelErrors,
-    Tile,
     best_of,
     by_model,
     compared,
@@ -19,7 +18,7 @@ from xclimb.report.summary import (
 )
 
 
-def study_verdict(study: StudyFolder) -> list[str]:
+def methods_verdict(study: StudyContent) -> list[str]:
     """The study in a few sentences, honest if nothing was gained; every number comes from the folder."""
     errors = by_model(study.results.rows)
     methods = [model for model in errors if model.kind == "method"]
@@ -41,26 +40,26 @@ def study_verdict(study: StudyFolder) -> list[str]:
     return (
         said
         + _against_rivals(study, best, methods, baselines)
-        + _against_references_alone(study, best, baselines)
-        + _derivatives(study, best, baselines.get(study.source))
+        + _against_references(study, best, baselines)
+        + _derivatives(study, best, baselines.get(study.record.source))
         + _better_baselines(study, best, baselines)
         + _lost(study, best, low)
     )
 
 
-def _beside(study: StudyFolder, best: ModelErrors, methods: Sequence[ModelErrors]) -> str:
+def _beside(study: StudyContent, best: ModelErrors, methods: Sequence[ModelErrors]) -> str:
     """The methods whose interval of the difference from the best contains 0."""
     others = sorted(leading(methods, "energy_mae", study.predictions) - {best.model})
     return f", not significantly below {' and '.join(others)}" if others else ""
 
 
 def _against_rivals(
-    study: StudyFolder, best: ModelErrors, methods: Sequence[ModelErrors], baselines: dict[str, ModelErrors]
+    study: StudyContent, best: ModelErrors, methods: Sequence[ModelErrors], baselines: dict[str, ModelErrors]
 ) -> list[str]:
     frozen = next((model for model in methods if model.model == "frozen" and model is not best), None)
     rivals = [
         (frozen, "the frozen transfer", ""),
-        (baselines.get(study.source), f"the untouched {study.source}", _zero(study, baselines)),
+        (baselines.get(study.record.source), f"the untouched {study.record.source}", _zero(study, baselines)),
     ]
     text = [
         f"{compared(best.mean['energy_mae'], rival.mean['energy_mae'])} {name} "
@@ -71,22 +70,23 @@ def _against_rivals(
     return [f"That is {' and '.join(text)}."] if text else []
 
 
-def _zero(study: StudyFolder, baselines: dict[str, ModelErrors]) -> str:
+def _zero(study: StudyContent, baselines: dict[str, ModelErrors]) -> str:
     """Share of the source's error that new references remove: its energy zero."""
-    alone, source = _references_alone(study, baselines), baselines.get(study.source)
+    alone, source = references_alone(study, baselines), baselines.get(study.record.source)
     if alone is None or source is None or not alone.mean["energy_mae"] < source.mean["energy_mae"]:
         return ""
     return f", all but {written('energy_mae', alone.mean['energy_mae'])} of it the energy zero"
 
 
-def _references_alone(study: StudyFolder, baselines: dict[str, ModelErrors]) -> ModelErrors | None:
-    alone = baselines.get(f"{study.source} + residual references")
+def references_alone(study: StudyContent, baselines: dict[str, ModelErrors]) -> ModelErrors | None:
+    """Errors of the source with new references and no training; None if they are not known."""
+    alone = baselines.get(f"{study.record.source} + residual references")
     return alone if alone and math.isfinite(alone.mean.get("energy_mae", math.nan)) else None
 
 
-def _against_references_alone(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
+def _against_references(study: StudyContent, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
     """Compare training with exchanging the references."""
-    alone = _references_alone(study, baselines)
+    alone = references_alone(study, baselines)
     if alone is None:
         return []
     value = written("energy_mae", alone.mean["energy_mae"])
@@ -103,9 +103,9 @@ def _against_references_alone(study: StudyFolder, best: ModelErrors, baselines: 
     return [f"{already}: what training adds in energy, {size}, is not significant."]
 
 
-def _better_baselines(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
+def _better_baselines(study: StudyContent, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[str]:
     """Another model, not trained here, that is better in energy than all that were is named, with its forces."""
-    others = [model for name, model in baselines.items() if not name.startswith(study.source)]
+    others = [model for name, model in baselines.items() if not name.startswith(study.record.source)]
     better = [model for model in others if model.mean.get("energy_mae", math.inf) < best.mean["energy_mae"]]
     lowest = best_of(better, "energy_mae")
     if lowest is None:
@@ -119,7 +119,7 @@ def _better_baselines(study: StudyFolder, best: ModelErrors, baselines: dict[str
     return [text + (f", with a force error of {written('forces_mae', forces)} meV/Å." if math.isfinite(forces) else ".")]
 
 
-def _derivatives(study: StudyFolder, best: ModelErrors, source: ModelErrors | None) -> list[str]:
+def _derivatives(study: StudyContent, best: ModelErrors, source: ModelErrors | None) -> list[str]:
     """Forces and stress of the best method against those of the source."""
     said = []
     for metric, name in (("forces_mae", "force"), ("stress_mae", "stress")):
@@ -135,10 +135,10 @@ def _derivatives(study: StudyFolder, best: ModelErrors, source: ModelErrors | No
     return said
 
 
-def _lost(study: StudyFolder, best: ModelErrors, low: str) -> list[str]:
+def _lost(study: StudyContent, best: ModelErrors, low: str) -> list[str]:
     kept = {model.model: model for model in by_model(study.results.rows, labels="source")}
     before, after = (
-        kept[name].mean.get("energy_mae", math.nan) if name in kept else math.nan for name in (study.source, best.model)
+        kept[name].mean.get("energy_mae", math.nan) if name in kept else math.nan for name in (study.record.source, best.model)
     )
     if not (math.isfinite(before) and math.isfinite(after)):
         return []
@@ -161,46 +161,3 @@ def _in_words(interval: Interval, metric: str, before: str = ", ") -> str:
     if not math.isfinite(interval[0]):
         return ""
     return f"{before}95 % {signed(metric, interval[0])} to {signed(metric, interval[1])}"
-
-
-# -- key figures ---------------------------------------------------------------------------------------
-
-
-def study_tiles(study: StudyFolder) -> list[Tile]:
-    """The key figures of a study; those without data are left out."""
-    tiles = []
-    errors = by_model(study.results.rows)
-    best = best_of([model for model in errors if model.kind == "method"], "energy_mae")
-    if best:
-        shown = (("energy_mae", "Energy error, best method"), ("forces_mae", "Force error, same method"))
-        tiles += [
-            Tile(label, written(metric, best.mean.get(metric, math.nan)), QUANTITIES[metric].unit, f"{best.model}, test set")
-            for metric, label in shown
-        ]
-        tiles += _gain(study, best, {model.model: model for model in errors if model.kind != "method"})
-    if study.shift:
-        mean, std, raw, referenced = (
-            number(study.shift[name]) for name in ("mean", "std", "pearson_raw", "pearson_referenced")
-        )
-        tiles.append(
-            Tile(
-                "Shift between functionals",
-                f"{mean:+.2f}".replace("-", "−"),
-                "eV/atom",
-                f"± {std:.2f} over {study.shift['n_pairs']} pairs",
-            )
-        )
-        tiles.append(Tile("Correlation, referenced", f"{referenced:.3f}", "Pearson r", f"from {raw:.3f} raw"))
-    return tiles
-
-
-def _gain(study: StudyFolder, best: ModelErrors, baselines: dict[str, ModelErrors]) -> list[Tile]:
-    """Gain of training over exchanging the references; a factor over the untouched source would be its energy zero."""
-    alone = _references_alone(study, baselines)
-    if alone is None:
-        return []
-    change, interval = difference(best, alone, "energy_mae", study.predictions)
-    text = "over new references alone"
-    if math.isfinite(interval[0]):
-        text = f"over new references alone; 95 % {signed('energy_mae', interval[0])} to {signed('energy_mae', interval[1])}"
-    return [Tile("Training, in energy", signed("energy_mae", change), "meV/atom", text)]
