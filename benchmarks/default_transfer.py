@@ -101,6 +101,8 @@ def main():
                         run = xclimb.transfer(
                             source, train, method=method, seed=seed, out=Path(folder) / "run", progress=False, **settings
                         )
+                    if run.interrupted:
+                        raise SystemExit(f"{key}: interrupted, not kept")
                     errors = {"before": errors_of(start, held), "after": errors_of(run.potential, held)}
                     runs[key] = errors | {"epoch": run.best_epoch, "share": run.share, "n_train": len(train)}
                     OUT.write_text(json.dumps(runs) + "\n")

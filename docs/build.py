@@ -264,7 +264,30 @@ def few_table() -> str:
     return "\n".join([*lines, "", took])
 
 
+def default_table() -> str:
+    """Markdown table of the default transfer on materials left out, from what ``benchmarks/default_transfer.py`` measured."""
+    sys.path.insert(0, str(BENCH.parents[1]))
+    from default_transfer import OUT, QUANTITIES, ratio
+
+    rows: dict[str, list[dict]] = {}
+    for key, run in json.loads(OUT.read_text()).items():
+        _, _, fold, _, method, _ = key.split(", ")
+        rows.setdefault(method, []).append(run | {"fold": fold})
+    titles = ("energy", "within materials", "forces", "stress", "moments")
+    lines = [f"| method | folds | {' | '.join(titles)} |", f"|---|---|{'---|' * len(titles)}"]
+    for method, runs in rows.items():
+        cells = ["{:.2f} ({:.2f} to {:.2f})".format(*ratio(runs, quantity)) for quantity in QUANTITIES]
+        lines.append(f"| `{method}` | {', '.join(run['fold'][5:] for run in runs)} | {' | '.join(cells)} |")
+    lines += ["", "By fold:", "", f"| method | fold | {' | '.join(titles)} |", f"|---|---|{'---|' * len(titles)}"]
+    for method, runs in rows.items():
+        for run in runs:
+            cells = [f"{ratio([run], quantity)[0]:.2f}" for quantity in QUANTITIES]
+            lines.append(f"| `{method}` | {run['fold'][5:]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "default_transfer": default_table,
     "formats": formats_table,
     "corpus": corpus_table,
     "study": study_table,

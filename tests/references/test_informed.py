@@ -61,6 +61,15 @@ def test_few_compounds_predict_others_with_calibrated_uncertainty(shift_of):
     assert 0.6 < np.sqrt(np.mean(np.concatenate(pulls) ** 2)) < 1.4
 
 
+def test_the_level_of_one_material_is_its_elements_not_its_noise():
+    """Frames of one composition cannot tell the two apart; a noise of 1 eV/atom is not what functionals leave."""
+    frames = frames_of([{"Mg": 4, "O": 4}] * 30, np.full(30, -8 * 0.9)).replace(material_id=np.full(30, "MgO"))
+    references = AtomRef.from_energies(dict.fromkeys(chemical_symbols[1 : N_ELEMENTS + 1], 0.0), theory=SOURCE)
+    refs = fit_references(frames, FakePotential(dict.fromkeys(frames.frame_id.tolist(), 0.0), references, SOURCE))
+    assert np.abs(frames.energy - refs.energy(frames)).max() / 8 < 0.1
+    assert refs.posterior.noise < 0.5
+
+
 def test_evidence_chooses_the_table_that_is_right():
     frames, potential, _ = planted(table_shift(0), 30, seed=0)
     tables = fit_references(frames, potential, kind="informed").posterior.tables

@@ -17,6 +17,7 @@ from xclimb.references.prior import N_ELEMENTS, PriorMean, covariances, width_pr
 NU = 4.0  # degrees of freedom of the noise
 TAIL = NU / (NU - 2.0)  # variance over squared scale
 _NOISE = 0.01 * 1.6 ** np.arange(13)  # eV/atom, scale of the noise of materials: 0.01 to 2.8
+_USUAL, _FACTOR = 0.06, 3.0  # its prior, log-normal: what is left between two functionals; one material tells nothing of it
 _ITERATIONS = 20
 _CONVERGED = 0.03  # largest change of a weight
 _NEGLIGIBLE = 1e-3  # of the most probable model
@@ -136,6 +137,7 @@ def _models(rows: _Rows, precision: np.ndarray, families: list[_Family], element
     weighted = fractions * precision[:, None]  # [R, K]
     gram = weighted.T @ fractions  # [K, K]
     log_noise = float(np.log(precision).sum()) - len(precision) * np.log(noise)  # [S]
+    log_noise = log_noise - (np.log(_NOISE / _USUAL) / np.log(_FACTOR)) ** 2  # twice the log of the prior
     for family in families:
         spectrum, vectors = np.linalg.eigh(family.roots.mT @ gram @ family.roots)  # [W, K], [W, K, K]
         spread = 1.0 + np.maximum(spectrum, 0.0)[..., None] / noise  # [W, K, S]
