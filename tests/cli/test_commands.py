@@ -196,7 +196,7 @@ def test_tables_fit_a_screen_of_80_columns(xclimb_cli, files, monkeypatch):
     show_results(
         console,
         [
-            {"model": name, "kind": kind, "seeds": 3, **{f"{one}_mae": 1234.567 for one in kinds}}
+            {"model": name, "kind": kind, "n_train": 10, "seeds": 3, **{f"{one}_mae": 1234.567 for one in kinds}}
             | {f"{one}_mae_std": std for one in kinds}
             for name, (kind, std) in models.items()
         ],
@@ -228,7 +228,9 @@ def test_a_state_that_was_kept_is_one_row(xclimb_cli, files):
 def test_a_store_without_functional_says_how_to_name_it(xclimb_cli, tmp_path):
     ase.io.write(tmp_path / "some.extxyz", tiny("r2SCAN").with_theory(LevelOfTheory()).to_ase())
     assert "give it with --functional" in xclimb_cli("ingest", "some.extxyz", "--out", "store").flat
-    assert xclimb_cli("split", "store").out.endswith("train:    xclimb transfer store:train --test store:test -f FUNCTIONAL\n")
+    shown = xclimb_cli("split", "store").out
+    assert "train:    xclimb transfer store:train --test store:test -f FUNCTIONAL\n" in shown
+    assert shown.endswith("too few materials to judge by, on all: xclimb transfer store -f FUNCTIONAL\n")
     refused = xclimb_cli("transfer", "store", "--epochs", 0, status=2).err
     assert "say it where they are read, with --functional r2SCAN" in refused
     xclimb_cli("transfer", "store", "-f", "r2SCAN", "--epochs", 0, "--out", "run")
