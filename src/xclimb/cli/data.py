@@ -227,9 +227,10 @@ def split(
     how = split_settings(by, group, no_cover, gap) | {"progress": error_console().is_terminal}
     in_store = len(data) == 1 and out is None and is_store(data[0])
     if in_store:
-        check_wanted(open_store(data[0]).theory, reading.only, functional, data[0])
+        theory = open_store(data[0]).theory
+        check_wanted(theory, reading.only, functional, data[0])
         parts = split_store(data[0], shares, sizes, seed, overwrite=overwrite, **how)
-        level = " -f FUNCTIONAL" if open_store(data[0]).theory.functional is None and functional is None else ""
+        level = " -f FUNCTIONAL" if theory.functional is None and functional is None else ""
         test = f" --test {data[0]}:test" if "test" in parts.parts else ""
         named, whole, more = f"{data[0]}:", f"{data[0]}{level}", f"{data[0]}:train{test}{level}"
     else:

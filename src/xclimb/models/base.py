@@ -110,11 +110,11 @@ class Network(nn.Module):
         return differentiate(partial(self.sites, batch), batch, create_graph, derivatives)
 
 
-class NetworkSum(Network):
-    """Sum of networks of one class and configuration: energies add up, magnetic moments are those of the last part.
+class CompositeNetwork(Network):
+    """A network made of networks of one class and configuration; classes of it are made by :func:`composite`.
 
     Args:
-        config: the hyperparameters of the parts, and their number ``n_parts``.
+        config: the hyperparameters of the parts, and one more.
     """
 
     part_class: type[Network]
@@ -123,8 +123,23 @@ class NetworkSum(Network):
     def __init__(self, config: Any):
         super().__init__()
         self.config = config
-        each = self.part_config(**{known.name: getattr(config, known.name) for known in fields(self.part_config)})
-        self.parts = nn.ModuleList(self.part_class(each) for _ in range(config.n_parts))
+
+    def make_part(self) -> Network:
+        """A new network of the class of the parts."""
+        given = {known.name: getattr(self.config, known.name) for known in fields(self.part_config)}
+        return self.part_class(self.part_config(**given))
+
+
+class NetworkSum(CompositeNetwork):
+    """Sum of networks of one class and configuration: energies add up, magnetic moments are those of the last part.
+
+    Args:
+        config: the hyperparameters of the parts, and their number ``n_parts``.
+    """
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.parts = nn.ModuleList(self.make_part() for _ in range(config.n_parts))
 
     @property
     def composed_of(self) -> tuple[str, Network]:
@@ -259,28 +274,43 @@ _SUM = "sum of "
 
 def sum_of(architecture: Architecture) -> Architecture:
     """The architecture of sums of networks of an architecture; it need not be registered."""
-    network, config = _sum_classes(architecture.network, architecture.config)  # type: ignore[arg-type]
-    return Architecture(
-        kind=_SUM + architecture.kind,
-        summary=f"sum of networks: {architecture.summary}",
-        config=config,
-        network=network,
-        graph=architecture.graph,
-        elements=architecture.elements,
-        largest={"n_parts": 100, **architecture.largest},
-        packages=architecture.packages,
-    )
+    return composite(NetworkSum, architecture, _SUM, "sum of networks", "n_parts")
 
 
 COMPOSITES[_SUM] = sum_of
 
 
+def composite(network: type[CompositeNetwork], inside: Architecture, prefix: str, summary: str, number: str) -> Architecture:
+    """The architecture of networks that are made of those of another one.
+
+    Args:
+        network: their class, of which one with the parts of the other architecture is derived.
+        inside: the other architecture.
+        prefix: of its kind in that of the new one.
+        summary: what the new one makes of it.
+        number: name of the hyperparameter that it has besides, a number of at most 100.
+    """
+    derived, config = _composite_classes(network, number, inside.network, inside.config)  # type: ignore[arg-type]
+    return Architecture(
+        kind=prefix + inside.kind,
+        summary=f"{summary}: {inside.summary}",
+        config=config,
+        network=derived,
+        graph=inside.graph,
+        elements=inside.elements,
+        largest={number: 100, **inside.largest},
+        packages=inside.packages,
+    )
+
+
 @cache
-def _sum_classes(network: type[Network], config: type) -> tuple[type[NetworkSum], type]:
-    """Classes of sums of networks and of their configurations."""
-    summed = type(f"{network.__name__}Sum", (NetworkSum,), {"part_class": network, "part_config": config})
-    more: list[Any] = [("n_parts", int, 2)]
-    return summed, make_dataclass(f"{config.__name__}Sum", more, bases=(config,), frozen=True)
+def _composite_classes(
+    network: type[CompositeNetwork], number: str, part: type[Network], config: type
+) -> tuple[type[CompositeNetwork], type]:
+    """Classes of composite networks and of their configurations."""
+    suffix, more = network.__name__.removeprefix("Network"), [(number, int, 2)]
+    derived = type(f"{part.__name__}{suffix}", (network,), {"part_class": part, "part_config": config})
+    return derived, make_dataclass(f"{config.__name__}{suffix}", more, bases=(config,), frozen=True)
 
 
 def sum_networks(networks: Sequence[Network]) -> NetworkSum:

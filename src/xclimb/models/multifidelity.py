@@ -11,8 +11,7 @@ so that at one functional the network is an ordinary one with other biases (:met
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, make_dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from xclimb.data.theory import LevelOfTheory
 from xclimb.graph.batch import Batch
-from xclimb.models.base import COMPOSITES, Architecture, Network, architecture_of
+from xclimb.models.base import COMPOSITES, Architecture, CompositeNetwork, Network, architecture_of, composite
 from xclimb.references import AtomRef
 
 PREFIX = "multi-fidelity "
@@ -35,7 +34,7 @@ class Level:
     theory: LevelOfTheory
 
 
-class MultiFidelity(Network):
+class MultiFidelity(CompositeNetwork):
     """A network with a row of task weights for each functional in every linear layer that has a bias.
 
     A batch is of one functional, ``batch.level``; the first is the default.
@@ -44,15 +43,9 @@ class MultiFidelity(Network):
         config: the hyperparameters of the network inside, and the number of functionals ``n_levels``.
     """
 
-    base_class: type[Network]
-    base_config: type
-
     def __init__(self, config: Any):
-        super().__init__()
-        self.config = config
-        self.base = self.base_class(
-            self.base_config(**{one.name: getattr(config, one.name) for one in fields(self.base_config)})
-        )
+        super().__init__(config)
+        self.base = self.make_part()
         self.tasks = _task_weights(self.base, config.n_levels)
 
     @property
@@ -118,28 +111,10 @@ def with_levels(network: Network, n_levels: int) -> MultiFidelity:
 
 def multi_fidelity_of(architecture: Architecture) -> Architecture:
     """The architecture of networks for several functionals with a network of another one inside."""
-    network, config = _multi_classes(architecture.network, architecture.config)  # type: ignore[arg-type]
-    return Architecture(
-        kind=PREFIX + architecture.kind,
-        summary=f"for several functionals: {architecture.summary}",
-        config=config,
-        network=network,
-        graph=architecture.graph,
-        elements=architecture.elements,
-        largest={"n_levels": 100, **architecture.largest},
-        packages=architecture.packages,
-    )
+    return composite(MultiFidelity, architecture, PREFIX, "for several functionals", "n_levels")
 
 
 COMPOSITES[PREFIX] = multi_fidelity_of
-
-
-@cache
-def _multi_classes(network: type[Network], config: type) -> tuple[type[MultiFidelity], type]:
-    """Classes of networks for several functionals and of their configurations."""
-    multi = type(f"{network.__name__}MultiFidelity", (MultiFidelity,), {"base_class": network, "base_config": config})
-    more: list[Any] = [("n_levels", int, 2)]
-    return multi, make_dataclass(f"{config.__name__}MultiFidelity", more, bases=(config,), frozen=True)
 
 
 def biased_layers(network: nn.Module) -> dict[str, nn.Linear]:
